@@ -1,0 +1,1 @@
+"""The searched network, its regularisers, the baselines, and what a model costs."""

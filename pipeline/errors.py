@@ -1,0 +1,44 @@
+"""What can go wrong, by kind: the kinds decide who is told, what is retried and what the model learns."""
+
+
+class TandemError(Exception):
+    """An error that a person can mend; its text says what happened, where, and what to do."""
+
+
+class SettingsError(TandemError):
+    """A setting is unknown or wrong; the text names the field, what was given and what is allowed."""
+
+
+class RunError(TandemError):
+    """A run folder or a run's state does not allow what was asked."""
+
+
+class SiteError(TandemError):
+    """The cluster or the machine cannot do what was asked (partition, account, limits, network)."""
+
+
+class DataError(TandemError):
+    """A data set is missing or corrupt; the text says which file and which command gets it."""
+
+
+class CrashedError(Exception):
+    """The configuration's own fault: the evaluation is recorded as crashed and is bad news for the model.
+
+    Attributes:
+        kind: one of `CRASH_KINDS`, a single word for tables.
+        reason: what happened, for a person.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        if kind not in CRASH_KINDS:
+            raise ValueError(f"unknown kind of crash {kind!r}; known: {', '.join(CRASH_KINDS)}")
+        super().__init__(f"{kind}: {reason}")
+        self.kind = kind
+        self.reason = reason
+
+
+class BrokenError(Exception):
+    """The installation's fault (data missing, import error, full disk): every evaluation would fail alike."""
+
+
+CRASH_KINDS = ("too_large", "out_of_memory", "not_finite", "killed_its_worker", "bad_result", "error")

@@ -1,0 +1,95 @@
+"""Files of one JSON value a line: appended durably, read with a torn last line tolerated."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.errors import RunError
+from pipeline.files import sync_folder
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of every whole line; a last line without its newline is one that a crash tore, and is left out.
+
+    Raises:
+        RunError: a line before the last is not JSON; the text names file and line.
+        FileNotFoundError: there is no such file.
+    """
+    return parse_json_lines(path.read_bytes(), path)
+
+
+def parse_json_lines(content: bytes, path: Path) -> list[Any]:
+    """As `read_json_lines`, of bytes that were read from `path`."""
+    whole = content[: content.rfind(b"\n") + 1]
+    values = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            raise RunError(
+                f"{path}, line {number} is not JSON ({line[:60]!r}): the file was edited or the disk is damaged. "
+                f"Restore it from a backup, or delete that line if what it recorded may be lost."
+            ) from None
+    return values
+
+
+class JsonLinesWriter:
+    """The one writer of a JSON-lines file: whole lines, each batch fsynced before `append` returns.
+
+    Opening cuts a torn last line, so that nothing is ever appended to half a line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        self._file = path.open("ab")
+        if is_new:
+            sync_folder(path.parent)
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        self.torn_bytes = len(content) - whole
+        if self.torn_bytes:
+            self._file.truncate(whole)
+            os.fsync(self._file.fileno())
+
+    def append(self, values: Iterable[Any]) -> None:
+        """Append a line per value and make them durable together.
+
+        Raises:
+            ValueError: a value is not JSON (NaN included: hpbandster's loader would make it the incumbent).
+            OSError: the disk is full or gone; what was written of this batch is cut again, so the file stays whole.
+        """
+        lines = "".join(json.dumps(value, allow_nan=False, separators=(", ", ": ")) + "\n" for value in values)
+        before = self._file.seek(0, os.SEEK_END)
+        try:
+            self._file.write(lines.encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._recover(before)
+            raise
+
+    def _recover(self, size: int) -> None:
+        """Reopen and cut what a failed write left: the buffer still holds it and would write it later."""
+        raw = self._file.detach()
+        raw.close()
+        self._file = self.path.open("ab")
+        self._file.truncate(size)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> JsonLinesWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,233 @@
+"""Frozen records that travel between the parts, and the columns of everything that is stored.
+
+Fractions are errors in [0, 1]; seconds end in `_s`. A `budget` is in the run's budget unit, which is seconds unless
+the setting `search.budget_unit` says epochs or batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
+
+# hpbandster's (iteration, stage, index).
+ConfigId = tuple[int, int, int]
+# Plain Python values only: numpy's types do not survive Pyro4's serializer.
+Value = int | float | str | bool | None
+Configuration = Mapping[str, Value]
+
+
+def config_name(config_id: ConfigId) -> str:
+    """`(3, 0, 7)` as `3-0-7`, the form used in file names, tables and on the command line."""
+    return "-".join(str(part) for part in config_id)
+
+
+def parse_config_name(name: str) -> ConfigId:
+    """`3-0-7` as `(3, 0, 7)`.
+
+    Raises:
+        ValueError: the name does not have three whole numbers.
+    """
+    iteration, stage, index = (int(part) for part in name.split("-"))
+    return iteration, stage, index
+
+
+def budget_name(budget: float) -> str:
+    """A budget as file names and tables write it: shortest text that reads back as the same number."""
+    return repr(int(budget)) if float(budget).is_integer() else repr(float(budget))
+
+
+def derive_seed(run_seed: int, *keys: int | str) -> int:
+    """A seed in [0, 2**63) that depends on the run's seed and the keys alone (SHA-256, the same everywhere)."""
+    text = "/".join(str(key) for key in (run_seed, *keys))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class LowerRung:
+    """The evaluation that a promoted configuration continues from: its budget and its accepted attempt."""
+
+    budget: float
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One attempt at evaluating one configuration on one budget: all that a worker must know.
+
+    Attributes:
+        config_id: hpbandster's (iteration, stage, index).
+        configuration: plain Python values by hyperparameter name.
+        budget: in the run's budget unit, counted from the first step ever: a promoted configuration that continues
+            from a lower rung trains only the difference.
+        attempt: one try by one worker, numbered from 1.
+        seed: seeds weights, data order, augmentation and regularisers; the same for every attempt and rung.
+        continues: the lower rung whose last checkpoint training goes on from; None: from the start.
+        is_largest: the budget is the largest of the ladder.
+    """
+
+    config_id: ConfigId
+    configuration: Configuration
+    budget: float
+    attempt: int
+    seed: int
+    continues: LowerRung | None = None
+    is_largest: bool = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """As a dict of plain types, to travel or to be stored."""
+        return {**asdict(self), "config_id": list(self.config_id), "configuration": dict(self.configuration)}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Evaluation:
+        """The inverse of `to_plain`."""
+        lower = plain["continues"]
+        iteration, stage, index = plain["config_id"]
+        return cls(
+            config_id=(int(iteration), int(stage), int(index)),
+            configuration=dict(plain["configuration"]),
+            budget=float(plain["budget"]),
+            attempt=int(plain["attempt"]),
+            seed=int(plain["seed"]),
+            continues=None if lower is None else LowerRung(float(lower["budget"]), int(lower["attempt"])),
+            is_largest=bool(plain["is_largest"]),
+        )
+
+
+def column(description: str, unit: str = "") -> Any:
+    """A field of a stored row, with what a reader needs to know of it (written into the HDF5 file as attributes)."""
+    return field(metadata={"description": description, "unit": unit})
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One row of a learning curve; the last row of an attempt may stand for a partial epoch.
+
+    Counters are cumulative over the accepted chain (earlier attempts, and lower rungs where the configuration
+    continued); a measurement that was not taken at this row (validation is thinned on short budgets) is NaN.
+    """
+
+    epoch: float = column("epochs of training data seen since the first step; fractional for a partial epoch", "epochs")
+    batches: int = column("optimiser steps since the first step", "batches")
+    training_s: float = column("budget clock: training since the first step, device synchronised", "s")
+    wall_s: float = column("wall-clock time since this row's attempt began", "s")
+    startup_s: float = column("of wall_s: imports, data onto the device, building the model, loading checkpoints", "s")
+    compile_s: float = column("of wall_s: torch.compile and warming up", "s")
+    validation_s: float = column("of wall_s: measuring on validation and test set", "s")
+    checkpoint_s: float = column("of wall_s: writing checkpoints and curves", "s")
+    learning_rate: float = column("learning rate of the last step")
+    training_loss: float = column("mean loss over the batches since the previous row (with mixup where on)", "nats")
+    training_error: float = column("mean error over those batches, labels weighted as mixed", "fraction")
+    validation_loss: float = column("mean cross-entropy on the validation set; NaN: not measured at this row", "nats")
+    validation_error: float = column("error on the validation set; NaN: not measured at this row", "fraction")
+    images_per_s: float = column("training images per training second since the previous row", "1/s")
+    peak_memory_mb: float = column("peak memory so far: of the device on CUDA, resident of the process on CPU", "MB")
+    attempt: int = column("attempt that trained this row (an attempt's file also holds the rows it continued from)")
+    rung: float = column("budget of the evaluation that trained this row", "budget unit")
+    wall_time: float = column("when the row was written", "s since 1970 (UTC)")
+
+
+@dataclass(frozen=True)
+class AttemptHeader:
+    """The attributes of an attempt's file: what was trained, where and with what."""
+
+    run_id: str
+    config_id: ConfigId
+    configuration: Configuration
+    budget: float
+    budget_unit: str
+    attempt: int
+    seed: int
+    started: float  # s since 1970 (UTC)
+    inherited_training_s: float  # budget clock at this attempt's start: 0, or what its checkpoint had
+    continued_from: str  # "start", "rung 3 attempt 1", or "attempt 2"
+    dataset: str
+    parameters: int
+    flops_per_image: float  # forward pass, multiply and add counted apart
+    device: str
+    host: str
+    worker: str
+    slurm_job_id: str  # "" off Slurm
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended; absent from the file of an attempt that is running or was killed.
+
+    Attributes:
+        status: "finished", "handed_back" (checkpointed and returned to the queue), "crashed" or "broken".
+        reason: "" when finished; else `kind: reason`.
+        training_s: budget clock at the end.
+        test_loss, test_error: NaN unless measured (the search never sees them).
+    """
+
+    status: str
+    reason: str
+    ended: float
+    training_s: float
+    validation_loss: float
+    validation_error: float
+    test_loss: float
+    test_error: float
+
+
+ATTEMPT_STATUSES = ("finished", "handed_back", "crashed", "broken")
+
+
+class CurveSink(Protocol):
+    """Where training writes an attempt's learning curve; `pipeline.storage` has the HDF5 one."""
+
+    def begin(self, header: AttemptHeader, inherited: Sequence[EpochRow]) -> None:
+        """Open the curve with the rows of the chain that this attempt continues (empty from the start)."""
+
+    def add(self, row: EpochRow) -> None:
+        """Add a row; it is durable when this returns."""
+
+    def end(self, end: AttemptEnd) -> None:
+        """Say how the attempt ended."""
+
+
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """Who trains: names for logs, curves and the journal.
+
+    Attributes:
+        name: unique within the run, fit for a file name.
+        slurm_job_id: "123_4" for an array task, "" off Slurm.
+    """
+
+    name: str
+    host: str
+    slurm_job_id: str = ""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What `pipeline.training.train` returns.
+
+    Attributes:
+        loss: what the search minimises, the final validation error; None when handed back.
+        info: plain values for results.json's info (see `INFO_KEYS`).
+        status: "finished" or "handed_back".
+        reason: why it was handed back.
+    """
+
+    status: str
+    loss: float | None
+    info: Mapping[str, Value]
+    reason: str = ""
+
+
+# results.json's info of a finished evaluation. `state` is a word DeepCAVE keeps for itself.
+INFO_KEYS = (
+    "attempt", "worker", "host", "device", "parameters", "flops_per_image", "epochs", "batches", "training_s",
+    "trained_here_s", "wall_s", "startup_s", "compile_s", "validation_s", "checkpoint_s", "training_loss",
+    "validation_loss", "validation_error", "test_loss", "test_error", "continued_from", "peak_memory_mb",
+)  # fmt: skip
+
+
+def row_columns(record: type) -> list[tuple[str, str, str]]:
+    """(name, unit, description) of every column of a row record, in order."""
+    return [(f.name, str(f.metadata.get("unit", "")), str(f.metadata.get("description", ""))) for f in fields(record)]

@@ -1,0 +1,186 @@
+"""Every file name that a run can create, in one place.
+
+A run folder is the truth about its run: nothing about a run is known that is not in here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import RunError
+from pipeline.records import ConfigId, budget_name, config_name, parse_config_name
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run.
+
+    Attributes:
+        path: the folder; its name is the run's id.
+    """
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run's id: the folder's name."""
+        return self.path.name
+
+    # What the run is -------------------------------------------------------------------------------------------
+    @property
+    def settings(self) -> Path:
+        """The validated settings, frozen at submission."""
+        return self.path / "settings.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Commit, dirty flag, package versions, host and command."""
+        return self.path / "provenance.json"
+
+    @property
+    def configspace(self) -> Path:
+        """The search space as ConfigSpace writes it."""
+        return self.path / "configspace.json"
+
+    # What the search knows (hpbandster's format; enough to rebuild it) -------------------------------------------
+    @property
+    def configs(self) -> Path:
+        """A line per configuration drawn: [config_id, configuration, config_info]."""
+        return self.path / "configs.json"
+
+    @property
+    def results(self) -> Path:
+        """A line per result: [config_id, budget, timestamps, result, exception]."""
+        return self.path / "results.json"
+
+    @property
+    def journal(self) -> Path:
+        """A line per dispatch, loss, join and leave: attempts are numbered from it."""
+        return self.path / "journal.jsonl"
+
+    # How processes find each other -------------------------------------------------------------------------------
+    @property
+    def masters(self) -> Path:
+        """A file per master epoch, created exclusively: the highest one is the lease."""
+        return self.path / "masters"
+
+    @property
+    def master_address(self) -> Path:
+        """Where the present master listens."""
+        return self.path / "master.json"
+
+    @property
+    def status(self) -> Path:
+        """What the master last said of workers, brackets and incumbents; rewritten every few seconds."""
+        return self.path / "status.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """Its presence asks the master, from any host, to end the run in order."""
+        return self.path / "stop.json"
+
+    @property
+    def tls(self) -> Path:
+        """The run's certificate authority and certificates (0700)."""
+        return self.path / "tls"
+
+    @property
+    def jobs(self) -> Path:
+        """The folder that submitit writes to."""
+        return self.path / "jobs"
+
+    @property
+    def logs(self) -> Path:
+        """The master's and the workers' logs."""
+        return self.path / "logs"
+
+    @property
+    def master_log(self) -> Path:
+        """The log of every master of this run, one after the other."""
+        return self.logs / "master.log"
+
+    def worker_log(self, worker: str) -> Path:
+        """One worker's log."""
+        return self.logs / f"worker-{worker}.log"
+
+    # What training writes ----------------------------------------------------------------------------------------
+    @property
+    def attempts(self) -> Path:
+        """Learning curves: a file per attempt."""
+        return self.path / "attempts"
+
+    def attempt(self, config_id: ConfigId, budget: float, attempt: int) -> Path:
+        """The learning curve of one attempt."""
+        return self.attempts / config_name(config_id) / f"b{budget_name(budget)}-a{attempt}.h5"
+
+    def parse_attempt(self, path: Path) -> tuple[ConfigId, float, int]:
+        """The inverse of `attempt`.
+
+        Raises:
+            RunError: the name is not one that `attempt` gives.
+        """
+        try:
+            budget, attempt = path.stem.removeprefix("b").rsplit("-a", 1)
+            return parse_config_name(path.parent.name), float(budget), int(attempt)
+        except ValueError:
+            raise RunError(f"{path} is not the file of an attempt; remove it from {self.attempts}") from None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Weights and states that training can go on from."""
+        return self.path / "checkpoints"
+
+    def checkpoint(self, config_id: ConfigId, budget: float, attempt: int) -> Path:
+        """The last checkpoint of one attempt; the one before has the suffix `.previous`."""
+        return self.checkpoints / config_name(config_id) / f"b{budget_name(budget)}-a{attempt}.pt"
+
+    @property
+    def incumbents(self) -> Path:
+        """The trained weights of each budget's incumbent."""
+        return self.path / "incumbents"
+
+    @property
+    def compile_cache(self) -> Path:
+        """torch.compile's cache, shared by the workers of the run."""
+        return self.path / "compile-cache"
+
+    # What collection makes ---------------------------------------------------------------------------------------
+    @property
+    def collected(self) -> Path:
+        """Everything that was collected, in one file."""
+        return self.path / "results.h5"
+
+    @property
+    def tables(self) -> Path:
+        """CSV, Markdown and parquet."""
+        return self.path / "tables"
+
+    @property
+    def figures(self) -> Path:
+        """PNG and PDF."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained report."""
+        return self.path / "report.html"
+
+
+def find_run(results: Path, name: str | None = None) -> RunFolder:
+    """The run that a person means: a path, an id under `results`, or (None) the latest one.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    candidates = [results / LATEST] if name is None else [Path(name), results / name]
+    for candidate in candidates:
+        folder = RunFolder(candidate.resolve())
+        if folder.settings.is_file():
+            return folder
+    if name is None:
+        raise RunError(f"No run in {results} yet. `make submit-search` starts one; RUN=... names one elsewhere.")
+    known = sorted(p.parent.name for p in results.glob("*/settings.yaml") if p.parent.name != LATEST)
+    raise RunError(f"No run {name!r} in {results}. Known: {', '.join(known[-8:]) or 'none'}.")

@@ -1,0 +1,1 @@
+"""The master: proposals, dispatch, resume. hpbandster and Pyro4 live here."""

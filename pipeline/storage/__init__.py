@@ -1,0 +1,1 @@
+"""HDF5: a file per attempt while running, one results.h5 once collected. h5py lives here."""

@@ -1,0 +1,1 @@
+"""Train one configuration for one budget and report its learning curve."""
