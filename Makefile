@@ -1,0 +1,110 @@
+# Thin covers of the command line `tandem`; `make` alone lists them.
+#
+#   make submit-search PRESET=cifar10 PARTITION=gpu WORKERS=10
+#   make submit-search PRESET=digits SET="search.eta=4 training.threads=2"
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TANDEM := $(BIN)/tandem
+
+PRESET ?= digits
+RUN ?=
+RESULTS ?= results
+SET ?=
+
+# Settings with a short name: each one given on make's command line (not by a variable that happens to be in the
+# environment) becomes an override; SET="section.field=value ..." reaches every other.
+override_of = $(if $(findstring command,$(origin $(1))),--set '$(2)=$($(1))')
+OVERRIDES = $(call override_of,NAME,name) $(call override_of,SEED,seed) $(call override_of,DATA,data.root) \
+	$(call override_of,METHOD,search.method) $(call override_of,MIN_BUDGET,search.min_budget) \
+	$(call override_of,MAX_BUDGET,search.max_budget) $(call override_of,ETA,search.eta) \
+	$(call override_of,ITERATIONS,search.iterations) $(call override_of,PROMOTION,search.promotion) \
+	$(call override_of,WORKERS,workers.count) $(call override_of,PARTITION,slurm.partition) \
+	$(call override_of,ACCOUNT,slurm.account) $(call override_of,QOS,slurm.qos) \
+	$(call override_of,WALLTIME_MIN,slurm.walltime_min) $(call override_of,MASTER,slurm.master) \
+	$(foreach setting,$(SET),--set '$(setting)')
+SOURCE = --preset '$(PRESET)' $(OVERRIDES)
+IN_RESULTS = --results '$(RESULTS)'
+THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo data submit-search status stop-search resume-search collect-results verify compare \
+	baselines retrain-incumbent bench-training bench-dispatch lint format test test-unit test-integration test-slurm
+
+help: ## List every target (the default)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  PRESET=digits|fashion_mnist|cifar10|cifar10-fast|cifar100|svhn   RUN=id or path (default: the latest)"
+	@echo "  NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS PROMOTION WORKERS PARTITION ACCOUNT QOS"
+	@echo "  WALLTIME_MIN MASTER=login|slurm RESULTS=folder   SET=\"section.field=value ...\" for every other setting"
+
+install: $(BIN)/.installed ## Make the environment (.venv) from pinned versions
+
+$(BIN)/.installed: setup.cfg constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@echo "Installing the pinned packages (PyTorch is large: a few minutes) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install ## A real joint search on this machine: digits, five minutes, with report
+	@$(TANDEM) demo $(SOURCE) $(IN_RESULTS)
+
+data: install ## Get and prepare the data of PRESET (on a host with internet)
+	@$(TANDEM) data $(SOURCE)
+
+submit-search: install ## Start the search of PRESET here or on Slurm
+	@$(TANDEM) submit-search $(SOURCE) $(IN_RESULTS)
+
+status: install ## What the run is doing (live on a terminal)
+	@$(TANDEM) status $(THIS_RUN)
+
+stop-search: install ## End a run in order: workers checkpoint and leave
+	@$(TANDEM) stop-search $(THIS_RUN)
+
+resume-search: install ## Go on with a stopped, killed or finished run (ITERATIONS=n extends it)
+	@$(TANDEM) resume-search $(THIS_RUN) $(if $(ITERATIONS),--iterations $(ITERATIONS))
+
+collect-results: install ## Merge what is there into results.h5, tables, figures and report.html
+	@$(TANDEM) collect-results $(THIS_RUN)
+
+verify: install ## Re-derive every proposal and promotion of a run from its files
+	@$(TANDEM) verify $(THIS_RUN)
+
+compare: install ## Several runs on the same axes: RUNS="a b c"
+	@$(TANDEM) compare $(RUNS) $(IN_RESULTS)
+
+baselines: install ## Train the paper's baselines for the full budget with several seeds
+	@$(TANDEM) baselines $(SOURCE) $(IN_RESULTS)
+
+retrain-incumbent: install ## Train the run's incumbent on training plus validation data with several seeds
+	@$(TANDEM) retrain-incumbent $(THIS_RUN)
+
+bench-training: install ## Training speed against a reference of the authors' way
+	@$(BIN)/python -m benchmarks.training
+
+bench-dispatch: install ## Evaluations a second, joins and latency against stock hpbandster
+	@$(BIN)/python -m benchmarks.dispatch
+
+lint: install ## ruff, mypy and shellcheck (where it is installed)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@if command -v shellcheck >/dev/null; then shellcheck slurm/*.sh .ci/run; else echo "shellcheck is not installed: skipped"; fi
+
+format: install ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+test: install ## Everything that this machine can test
+	@$(BIN)/python -m pytest
+
+test-unit: install ## The fast tests alone
+	@$(BIN)/python -m pytest tests/unit
+
+test-integration: install ## Real processes on this machine
+	@$(BIN)/python -m pytest tests/integration
+
+test-slurm: install ## A real Slurm cluster on this machine (root, Debian or Ubuntu)
+	@$(BIN)/python -m pytest tests/slurm
