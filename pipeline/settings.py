@@ -5,7 +5,9 @@ Presets lie in pipeline/presets; `load_settings` lays overrides (`search.eta=3`)
 
 from __future__ import annotations
 
+import itertools
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -183,13 +185,19 @@ class Settings(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the run: every draw and every training derives its own from it."""
     data: DataSettings = DataSettings()
+    """What is trained on."""
     space: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
     """Ranges that replace the paper's, by hyperparameter: [lower, upper], both included."""
     search: SearchSettings = SearchSettings()
+    """How configurations are proposed and promoted."""
     training: TrainingSettings = TrainingSettings()
+    """How one evaluation is trained."""
     workers: WorkerSettings = WorkerSettings()
+    """How many workers, and when they are given up."""
     network: NetworkSettings = NetworkSettings()
+    """How processes reach each other."""
     slurm: SlurmSettings = SlurmSettings()
+    """What is asked of Slurm; unused on a machine without it."""
 
     @model_validator(mode="after")
     def _space_is_inside_the_papers(self) -> Settings:
@@ -235,6 +243,12 @@ def _plain(budget: float) -> float:
 def preset_names() -> list[str]:
     """The presets in the package."""
     return sorted(p.name.removesuffix(".yaml") for p in _presets().iterdir() if p.name.endswith(".yaml"))
+
+
+def preset_comment(name: str) -> str:
+    """What a preset says of itself: the comment at its top, in one line."""
+    lines = (_presets() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda x: x.startswith("#"), lines))
 
 
 def _presets() -> Any:
@@ -307,11 +321,29 @@ def _explain(error: Any) -> str:
         for part in error["loc"][:-1]:
             model = model.model_fields[part].annotation
         return f"{where}: unknown field; known: {', '.join(model.model_fields)}"
-    if error["type"] == "value_error" and not where:
-        return str(error["ctx"]["error"])
+    if error["type"] == "value_error":  # raised by a validator here, which names the field where the section does not
+        return ": ".join(filter(None, (where, str(error["ctx"]["error"]))))
     return f"{where}: got {error['input']!r}, {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def dump_settings(settings: Settings) -> str:
     """The settings as YAML that `load_settings` reads back."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def documented_settings(settings: Settings) -> str:
+    """The settings as YAML, each field under a comment that says what it means and in which unit."""
+    return "\n".join(_documented(settings, ""))
+
+
+def _documented(section: Section, indent: str) -> Iterable[str]:
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        for line in textwrap.wrap(info.description or "", 110 - len(indent)):
+            yield f"{indent}# {line}"
+        if isinstance(value, Section):
+            yield f"{indent}{name}:"
+            yield from _documented(value, indent + "  ")
+        else:
+            plain = section.model_dump(mode="json", include={name})
+            yield from (indent + line for line in yaml.safe_dump(plain, sort_keys=False).splitlines())

@@ -1,0 +1,231 @@
+"""The command line: wires everything, decides nothing.
+
+Whatever takes long to import is imported by the command that needs it, so that `tandem --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import TandemError
+from pipeline.run_folder import RunFolder, find_run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Search neural architectures and training hyperparameters together, on Slurm or on this machine.",
+)
+
+Preset = Annotated[str, typer.Option("--preset", "-p", help="A preset's name (`tandem presets`) or a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="A setting to override, such as search.eta=4; may be repeated.")
+]
+ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the run folders.", envvar="TANDEM_RESULTS")]
+Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id or folder; the latest if not given.")]
+RESULTS = Path("results")
+
+
+def say(text: str) -> None:
+    """Tell the person, at once even into a pipe."""
+    print(text, flush=True)
+
+
+@app.command("submit-search")
+def submit_search(preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS) -> None:
+    """Start a search: on Slurm where there is one, else on this machine."""
+    from pipeline import operations
+    from pipeline.settings import load_settings
+
+    folder = operations.submit(load_settings(preset, overrides or ()), results, say)
+    say("")
+    say("Next:")
+    say(f"  tandem status {folder.path}            what it is doing (make status)")
+    say(f"  tandem collect-results {folder.path}   tables, figures and report, at any time (make collect-results)")
+    say(f"  tandem stop-search {folder.path}       end it in order (make stop-search)")
+
+
+@app.command()
+def demo(preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS) -> None:
+    """Submit a search, watch it to its end, collect it, and show the results."""
+    from pipeline import operations
+    from pipeline.settings import load_settings
+
+    folder = operations.submit(load_settings(preset, overrides or ()), results, say)
+    try:
+        _watch(folder)
+    except KeyboardInterrupt:
+        operations.stop(folder, say)
+    _collect(folder)
+
+
+@app.command()
+def status(
+    run: Run = None,
+    results: ResultsFolder = RESULTS,
+    once: Annotated[bool, typer.Option("--once", help="Print once and leave, also on a terminal.")] = False,
+) -> None:
+    """Show what a run is doing: live on a terminal, plain lines into a pipe."""
+    from pipeline import launch
+    from pipeline.status import read_status
+    from pipeline.status_view import status_lines
+
+    folder = find_run(results, run)
+    if sys.stdout.isatty() and not once:
+        _watch_live(folder)
+        return
+    for line in status_lines(folder, read_status(folder), launch.queue_state(folder)):
+        say(line)
+
+
+@app.command("stop-search")
+def stop_search(run: Run = None, results: ResultsFolder = RESULTS) -> None:
+    """End a run in order: workers checkpoint and leave, the queue is emptied, results are complete."""
+    from pipeline import operations
+
+    operations.stop(find_run(results, run), say)
+
+
+@app.command("resume-search")
+def resume_search(
+    run: Run = None,
+    results: ResultsFolder = RESULTS,
+    iterations: Annotated[int | None, typer.Option(help="Go on to this many brackets in all.")] = None,
+) -> None:
+    """Go on with a run that was stopped or lost its master, or extend a finished one."""
+    from pipeline import operations
+
+    operations.resume(find_run(results, run), iterations, say)
+
+
+@app.command("collect-results")
+def collect_results(run: Run = None, results: ResultsFolder = RESULTS) -> None:
+    """Merge what is there, finished or not, into results.h5, tables, figures and report.html."""
+    _collect(find_run(results, run))
+
+
+@app.command()
+def data(preset: Preset = "digits", overrides: Overrides = None) -> None:
+    """Get and prepare the data of a preset, on a host with internet."""
+    from pipeline.settings import load_settings
+    from pipeline.training.data import check_data, prepare_data
+
+    settings = load_settings(preset, overrides or ())
+    say(f"Preparing {settings.data.dataset} in {settings.data.root.resolve()} ...")
+    prepare_data(settings.data)
+    check_data(settings.data)
+    say("Done.")
+
+
+@app.command()
+def presets() -> None:
+    """List the presets, with what each says of itself."""
+    from pipeline.settings import preset_comment, preset_names
+
+    for name in preset_names():
+        say(f"{name}\n    {preset_comment(name)}")
+
+
+@app.command("settings")
+def show_settings(preset: Preset = "digits", overrides: Overrides = None) -> None:
+    """Print the settings of a preset, each with its meaning, as YAML to start from."""
+    from pipeline.settings import documented_settings, load_settings
+
+    say(documented_settings(load_settings(preset, overrides or ())))
+
+
+@app.command()
+def verify(run: Run = None, results: ResultsFolder = RESULTS) -> None:
+    """Re-derive every proposal and promotion of a run from its files, and say where they differ."""
+    from pipeline.search.verify import verify as find_differences
+
+    folder = find_run(results, run)
+    differences = find_differences(folder)
+    for difference in differences:
+        say(difference)
+    if differences:
+        raise typer.Exit(1)
+    say(f"Run {folder.run_id}: every proposal and promotion follows from the files.")
+
+
+@app.command("run-master", hidden=True)
+def run_master(run: str) -> None:
+    """Be the master of a run (started by submit-search, resume-search and slurm/master.sh)."""
+    from pipeline import operations
+
+    folder = find_run(RESULTS, run)
+    _log_to(folder.master_log)
+    operations.run_master(folder)
+
+
+@app.command("run-worker", hidden=True)
+def run_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
+    """Be a worker of a run (started by slurm/worker.sh, or by hand on any machine that sees the run folder)."""
+    from pipeline import launch
+
+    launch.work(find_run(results, run))
+
+
+def _watch(folder: RunFolder) -> None:
+    """Show progress until the run ends: a bar on a terminal, a line now and then in a log."""
+    if sys.stdout.isatty():
+        _watch_live(folder)
+        return
+    import time
+
+    from pipeline import operations
+    from pipeline.status_view import progress_line
+
+    started, last = time.monotonic(), 0.0
+    for status in operations.watch(folder):
+        now = time.monotonic()
+        if status is not None and (now - last > 10 or status.has_ended):
+            last = now
+            say(f"[{now - started:4.0f} s] {progress_line(status)}")
+
+
+def _watch_live(folder: RunFolder) -> None:
+    from rich.live import Live
+
+    from pipeline import launch, operations
+    from pipeline.status_view import status_table
+
+    with Live(refresh_per_second=2) as live:
+        for status in operations.watch(folder):
+            live.update(status_table(folder, status, launch.queue_state(folder)))
+
+
+def _collect(folder: RunFolder) -> None:
+    from pipeline import operations
+    from pipeline.analysis.summary import summary_lines
+
+    report = operations.collect(folder, say)
+    for line in summary_lines(folder.collected):
+        say(line)
+    say(f"Report: {report}")
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=path, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
+    )
+
+
+def main() -> None:
+    """Entry point: a `TandemError` is one message and exit status 2, anything else a traceback."""
+    try:
+        app()
+    except TandemError as error:
+        print(f"tandem: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

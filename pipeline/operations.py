@@ -1,0 +1,132 @@
+"""What a person does with a run: submit, watch, stop, resume, collect. The command line only calls these."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline import launch, site
+from pipeline.errors import RunError
+from pipeline.files import publish_json
+from pipeline.new_run import create_run, extend_run, point_latest, read_settings
+from pipeline.run_folder import RunFolder
+from pipeline.settings import Settings, budget_ladder
+from pipeline.status import RunStatus, read_status
+
+Say = Callable[[str], None]
+
+# A master imports PyTorch's neighbours, makes certificates and reads the run: seconds, a minute on a cold file system.
+MASTER_START_S = 120.0
+POLL_S = 0.25
+
+
+def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
+    """Check everything, make the run folder, and start the master, which asks for the workers.
+
+    Raises:
+        DataError, SiteError, RunError: before anything was submitted, or because the master did not start.
+    """
+    prepare_data(settings, say)
+    site.check_site(settings, results)
+    folder = create_run(settings, results)
+    settings = read_settings(folder)
+    ladder = ", ".join(f"{b:g}" for b in budget_ladder(settings.search))
+    say(f"Run folder: {folder.path}")
+    say(f"Budget ladder ({settings.search.budget_unit}): {ladder}")
+    say(site.describe_request(settings))
+    _start(folder, settings, say)
+    return folder
+
+
+def prepare_data(settings: Settings, say: Say) -> None:
+    """Prepare the data unless it is there and whole."""
+    from pipeline.training.data import is_prepared, prepare_data
+
+    if not is_prepared(settings.data):
+        say(f"Preparing {settings.data.dataset} in {settings.data.root} ...")
+        prepare_data(settings.data)
+
+
+def resume(folder: RunFolder, iterations: int | None, say: Say) -> None:
+    """Start a master again on a run that was stopped or lost its master, or extend a finished one.
+
+    Raises:
+        RunError: a master is at work on it.
+    """
+    status = read_status(folder)
+    if status is not None and not status.has_ended and not status.is_stale():
+        raise RunError(
+            f"Run {folder.run_id} has a living master on {status.host}: nothing to resume. `tandem status` shows it."
+        )
+    settings = read_settings(folder) if iterations is None else extend_run(folder, iterations)
+    folder.stop_request.unlink(missing_ok=True)
+    point_latest(folder)
+    _start(folder, settings, say)
+
+
+def stop(folder: RunFolder, say: Say, wait_s: float = 180.0) -> None:
+    """Ask the master to end the run in order, wait until it has, and cancel what is left in the queue."""
+    status = read_status(folder)
+    publish_json(folder.stop_request, {"requested": time.time(), "host": platform.node(), "user": getpass.getuser()})
+    if status is not None and not status.has_ended and not status.is_stale():
+        say("Asked the master to stop; its workers checkpoint and leave ...")
+        status = wait_for(folder, lambda s: s.has_ended, wait_s)
+    settings = read_settings(folder)
+    launch.cancel_workers(folder, settings)
+    if status is None or not status.has_ended:
+        say("The master does not answer; its workers were cancelled, and every result it acknowledged is on disk.")
+    say(f"Stopped. `tandem resume-search {folder.path}` goes on; `tandem collect-results {folder.path}` collects.")
+
+
+def watch(folder: RunFolder) -> Iterator[RunStatus | None]:
+    """The run's status again and again, each time it may have changed, until it has ended or its master is lost."""
+    while True:
+        status = read_status(folder)
+        yield status
+        if status is not None and (status.has_ended or status.is_stale()):
+            return
+        time.sleep(1.0)
+
+
+def wait_for(folder: RunFolder, condition: Callable[[RunStatus], bool], wait_s: float) -> RunStatus | None:
+    """The first status that meets the condition, or the last one once `wait_s` has passed."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        status = read_status(folder)
+        if (status is not None and condition(status)) or time.monotonic() > deadline:
+            return status
+        time.sleep(POLL_S)
+
+
+def collect(folder: RunFolder, say: Say) -> Path:
+    """Collect what is there, finished or not, and make tables, figures and the report; returns report.html's path."""
+    from pipeline.analysis.report import make_report
+    from pipeline.storage.collect import collect
+
+    say(f"Collecting {folder.path} ...")
+    results = collect(folder)
+    say("Drawing figures and writing the report ...")
+    return make_report(results, folder)
+
+
+def _start(folder: RunFolder, settings: Settings, say: Say) -> None:
+    before = read_status(folder)
+    epoch_before = -1 if before is None else before.epoch
+    say(launch.start_master(folder, settings))
+    if settings.slurm.master == "slurm":
+        return  # it starts when Slurm lets it
+    status = wait_for(folder, lambda s: s.epoch > epoch_before, MASTER_START_S)
+    if status is None or status.epoch <= epoch_before:
+        log = folder.master_log
+        raise RunError(f"The master did not start within {MASTER_START_S:.0f} s. The end of {log}:\n{_tail(log)}")
+    say(f"The master listens on {status.address} (epoch {status.epoch}).")
+
+
+def _tail(path: Path, lines: int = 15) -> str:
+    try:
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return "(no log was written)"
