@@ -108,6 +108,8 @@ class WorkerSettings(Section):
 
     count: Annotated[int, Field(ge=0)] = 10
     """Workers the run asks for."""
+    where: Literal["auto", "slurm", "local"] = "auto"
+    """Where they run: as Slurm tasks, or as processes of this machine; auto: on Slurm where there is a cluster."""
     patience_s: Positive = 60.0
     """A silent worker's evaluation goes back to the queue after this long."""
     idle_timeout_min: Positive = 10.0

@@ -1,0 +1,283 @@
+"""Ask Slurm: the few commands that the program runs, each parsed in one place.
+
+Nothing here waits for a job. A job is never known by its id alone (ids start again when a cluster is wiped), but by
+its name, which holds the run's id.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import SiteError
+from pipeline.settings import Settings
+
+COMMAND_TIMEOUT_S = 60.0
+
+# What the commands say on a machine that has them installed but belongs to no cluster.
+_NO_CLUSTER = ("Could not establish a configuration source", "Unable to process configuration file")
+
+# Variables that point the commands at a cluster; every other SLURM_ variable describes the job one is inside of.
+_CLUSTER_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CONF_SERVER", "SLURM_JWT")
+
+
+def run_command(*command: str) -> str:
+    """The standard output of a Slurm command.
+
+    Raises:
+        SiteError: it is missing, failed, or did not answer in time; the text has what it said.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    except FileNotFoundError:
+        raise SiteError(f"There is no {command[0]} on this machine: is it a login node of the cluster?") from None
+    except subprocess.TimeoutExpired:
+        raise SiteError(f"`{' '.join(command)}` did not answer within {COMMAND_TIMEOUT_S:.0f} s.") from None
+    if done.returncode != 0:
+        raise SiteError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+@functools.cache
+def has_slurm() -> bool:
+    """Whether this machine belongs to a Slurm cluster.
+
+    Raises:
+        SiteError: it does, and the controller does not answer.
+    """
+    if shutil.which("sbatch") is None:
+        return False
+    try:
+        run_command("scontrol", "show", "config")
+    except SiteError as error:
+        if any(text in str(error) for text in _NO_CLUSTER):
+            return False
+        raise SiteError(f"{error} To run on this machine without Slurm: workers.where=local.") from None
+    return True
+
+
+def uses_slurm(settings: Settings) -> bool:
+    """Whether a run's workers are Slurm tasks: as `workers.where` says, or where there is a cluster.
+
+    Raises:
+        SiteError: `workers.where` is slurm and there is none, or it does not answer.
+    """
+    if settings.workers.where == "local":
+        return False
+    found = has_slurm()
+    if settings.workers.where == "slurm" and not found:
+        raise SiteError(
+            "workers.where is slurm, but this machine belongs to no Slurm cluster. Submit from a login node, or set "
+            "workers.where=local."
+        )
+    return found
+
+
+def job_environment() -> dict[str, str]:
+    """This process's environment without what describes the job it may run in.
+
+    sbatch and srun read many SLURM_ variables as options; a job submitted from within a job must not inherit them.
+    """
+    prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(prefixes) or k in _CLUSTER_VARIABLES}
+
+
+def workers_name(run_id: str) -> str:
+    """The job name of a run's workers."""
+    return f"tandem-{run_id}"
+
+
+def master_name(run_id: str) -> str:
+    """The job name of a run's master."""
+    return f"tandem-master-{run_id}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job or an array task in the queue.
+
+    Attributes:
+        job_id: "123" or "123_4".
+        state: as squeue writes it (PENDING, RUNNING, COMPLETING, ...).
+        reason: why it is pending.
+    """
+
+    job_id: str
+    state: str
+    reason: str
+
+    @property
+    def is_held(self) -> bool:
+        """It will not start unless a person releases it."""
+        return self.state == "PENDING" and ("held" in self.reason.lower() or self.reason == "DependencyNeverSatisfied")
+
+    @property
+    def is_pending(self) -> bool:
+        """It waits to start."""
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_FED") and not self.is_held
+
+    @property
+    def is_running(self) -> bool:
+        """It runs, or its node is being made ready."""
+        return self.state in ("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED")
+
+    @property
+    def waits_after_requeue(self) -> bool:
+        """It waits only because Slurm holds a requeued job back for two minutes."""
+        return self.state == "PENDING" and self.reason == "BeginTime"
+
+
+def tasks(names: Sequence[str]) -> list[Task]:
+    """This user's jobs and array tasks of these names that have not ended: one call to squeue.
+
+    Raises:
+        SiteError: squeue fails.
+    """
+    output = run_command("squeue", "-h", "-r", "-u", getpass.getuser(), "-n", ",".join(names), "-o", "%i|%T|%r")
+    return [Task(*line.split("|", 2)) for line in output.splitlines() if line.count("|") >= 2]
+
+
+def cancel(names: Sequence[str], state: str | None = None) -> None:
+    """Cancel this user's jobs of these names, all of them or those in one state.
+
+    Raises:
+        SiteError: scancel fails.
+    """
+    for name in names:
+        only = () if state is None else (f"--state={state}",)
+        run_command("scancel", "--user", getpass.getuser(), "--name", name, *only)
+
+
+def hasten(task: Task, delay_s: int = 5) -> None:
+    """Let a requeued task start in some seconds; Slurm would hold it back for two minutes.
+
+    Not at once: a node refuses a credential that is as old as the one it revoked when the task was requeued.
+
+    Raises:
+        SiteError: scontrol fails.
+    """
+    run_command("scontrol", "update", f"JobId={task.job_id}", f"StartTime=now+{delay_s}")
+
+
+def configuration() -> dict[str, str]:
+    """The cluster's configuration, as `scontrol show config` names it.
+
+    Raises:
+        SiteError: scontrol fails.
+    """
+    pairs = (line.partition("=") for line in run_command("scontrol", "show", "config").splitlines())
+    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+
+
+def max_array_size() -> int:
+    """Tasks that one array may have (its largest index is one less); at least 1.
+
+    Raises:
+        SiteError: scontrol fails.
+    """
+    text = configuration().get("MaxArraySize", "1001")
+    return max(1, int(text)) if text.isdigit() else 1
+
+
+def parse_minutes(text: str) -> float | None:
+    """A time limit as Slurm writes it ("1-02:30:00", "30:00", "UNLIMITED") in minutes; None: no limit.
+
+    Raises:
+        ValueError: another form.
+    """
+    if text.upper() in ("UNLIMITED", "INFINITE", "NONE", "N/A", "PARTITION_LIMIT"):
+        return None
+    days, dash, clock = text.rpartition("-")
+    parts = [float(part) for part in clock.split(":")]
+    if dash:  # D-HH, D-HH:MM or D-HH:MM:SS
+        hours, minutes, seconds = (*parts, 0.0, 0.0)[:3]
+    elif len(parts) == 1:
+        hours, minutes, seconds = 0.0, parts[0], 0.0
+    else:  # MM:SS or HH:MM:SS
+        hours, minutes, seconds = (0.0, *parts)[-3:]
+    return 1440 * float(days or 0) + 60 * hours + minutes + seconds / 60
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition.
+
+    Attributes:
+        max_time_min: longest time limit; None: none.
+        accounts: who may use it; empty: everybody.
+    """
+
+    name: str
+    is_default: bool
+    is_up: bool
+    max_time_min: float | None
+    accounts: tuple[str, ...]
+
+
+def partitions() -> list[Partition]:
+    """The partitions that this user sees.
+
+    Raises:
+        SiteError: scontrol fails.
+    """
+    found = []
+    for line in run_command("scontrol", "-o", "show", "partition").splitlines():
+        fields = dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
+        if "PartitionName" not in fields:
+            continue
+        accounts = fields.get("AllowAccounts", "ALL")
+        found.append(
+            Partition(
+                name=fields["PartitionName"],
+                is_default=fields.get("Default") == "YES",
+                is_up=fields.get("State", "UP") == "UP",
+                max_time_min=parse_minutes(fields.get("MaxTime", "UNLIMITED")),
+                accounts=() if accounts == "ALL" else tuple(accounts.split(",")),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node in a partition.
+
+    Attributes:
+        address: what other nodes reach it by.
+        gres: generic resources, as sinfo writes them ("gpu:a100:4").
+    """
+
+    partition: str
+    name: str
+    address: str
+    gres: str
+    cpus: int
+    memory_mb: int
+
+    def gpus(self, kind: str | None = None) -> int:
+        """GPUs of this node, of one type or of any."""
+        count = 0
+        for resource in self.gres.split(","):
+            name, *rest = resource.split("(")[0].split(":")
+            if name != "gpu" or (kind is not None and kind not in rest[:-1]):
+                continue
+            count += int(rest[-1]) if rest and rest[-1].isdigit() else 1
+        return count
+
+
+def nodes() -> list[Node]:
+    """Every node of every partition that this user sees (one that is in two partitions, twice).
+
+    Raises:
+        SiteError: sinfo fails.
+    """
+    found = []
+    for line in run_command("sinfo", "-h", "-N", "-o", "%R|%N|%o|%G|%c|%m").splitlines():
+        partition, name, address, gres, cpus, memory_mb = (part.strip() for part in line.split("|"))
+        found.append(Node(partition, name, address, gres, int(cpus.rstrip("+")), int(memory_mb.rstrip("+"))))
+    return found
