@@ -1,0 +1,267 @@
+"""Merge a run folder into one file, results.h5, finished or not; the analysis reads nothing else.
+
+Schema (every column is a dataset with the attributes `unit` and `description`; see pipeline/storage/schema.py):
+
+    /                   attributes: schema, run_id, collected (s since 1970, UTC), dataset, budget_unit
+    /run                texts: settings (YAML), provenance, configspace and status (JSON), warnings (a text each);
+                        budgets: the ladder, in budget units
+    /configurations     a row per configuration drawn; /configurations/values has a column per hyperparameter
+                        (NaN or "": inactive)
+    /evaluations        a row per evaluation: those with a result in the order of results.json, then those in progress;
+                        rows curve_offset .. curve_offset + curve_length of /learning_curves are its curve
+    /attempts           a row per attempt, superseded and lost ones included
+    /learning_curves    one long table: the rows of every evaluation's accepted attempt (in progress: its latest)
+    /journal            a row per event of the search
+    /retrained          a row per training on training plus validation data: baselines and the incumbent
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pipeline.errors import CRASH_KINDS, RunError, SettingsError
+from pipeline.files import publish, read_json
+from pipeline.history import Draw, History, Result, read_history, read_journal
+from pipeline.records import INFO_KEYS, config_name
+from pipeline.run_folder import RunFolder
+from pipeline.settings import Settings, budget_ladder, load_settings
+from pipeline.storage import schema
+from pipeline.storage.columns import Column, frame, write_column, write_table
+from pipeline.storage.curves import COLUMNS, ROW_DTYPE
+from pipeline.storage.gather import (
+    EvaluationKey,
+    FoundAttempt,
+    event_config_id,
+    find_attempts,
+    lost_seconds,
+    settle,
+)
+from pipeline.storage.retrained import find_retrained
+
+logger = logging.getLogger(__name__)
+
+# results.json's info, as far as /evaluations has a column for it.
+_INFO = tuple({column.name for column in schema.EVALUATIONS} & set(INFO_KEYS) - {"attempt"})
+
+
+def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
+    """Build results.h5 of a run, going on or ended; published whole, so it may be read and rebuilt at any time.
+
+    Damaged or missing files of attempts are named in warnings (logged, and kept in the file), never fatal.
+
+    Args:
+        folder: the run.
+        baselines: folder of baseline trainings; default: `baselines/<dataset>` beside the run folder.
+
+    Returns:
+        The path of results.h5.
+
+    Raises:
+        RunError: the run folder lacks its settings, or configs.json, results.json or the journal is damaged.
+    """
+    settings = _settings(folder)
+    history, journal = read_history(folder), read_journal(folder)
+    attempts, warnings = find_attempts(folder, journal)
+    stopped = _has_stopped(journal)
+    evaluations, curves, attempt_rows = _evaluations(folder, history, attempts, stopped, warnings)
+    retrained, more = find_retrained(
+        baselines if baselines is not None else folder.path.parent / "baselines" / settings.data.dataset,
+        folder.path / "retrained",
+    )
+    warnings = [*warnings, *more]
+    for warning in warnings:
+        logger.warning("%s", warning)
+    with publish(folder.collected) as temporary, h5py.File(temporary, "w", locking=False) as file:
+        _write_run(file, folder, settings, warnings)
+        _write_configurations(file, history.draws)
+        write_table(file, "evaluations", frame(schema.EVALUATIONS, evaluations), schema.EVALUATIONS)
+        write_table(file, "attempts", frame(schema.ATTEMPTS, attempt_rows), schema.ATTEMPTS)
+        _write_curves(file, curves)
+        write_table(file, "journal", frame(schema.JOURNAL, map(_journal_row, journal)), schema.JOURNAL)
+        write_table(file, "retrained", frame(schema.RETRAINED, retrained), schema.RETRAINED)
+    return folder.collected
+
+
+def _settings(folder: RunFolder) -> Settings:
+    try:
+        return load_settings(folder.settings)
+    except SettingsError as error:
+        raise RunError(f"{folder.path} cannot be collected: {error}") from None
+
+
+def _has_stopped(journal: Sequence[Mapping[str, Any]]) -> bool:
+    ends = [event["event"] for event in journal if event.get("event") in ("master_started", "master_ended")]
+    return bool(ends) and ends[-1] == "master_ended"
+
+
+def _evaluations(
+    folder: RunFolder,
+    history: History,
+    attempts: dict[EvaluationKey, list[FoundAttempt]],
+    stopped: bool,
+    warnings: list[str],
+) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]]]:
+    """Rows of /evaluations and /attempts, and the curves in the order of the evaluations."""
+    configurations = {draw.config_id: row for row, draw in enumerate(history.draws)}
+    results: dict[EvaluationKey, Result | None] = {}
+    for line in history.results:
+        if results.setdefault((line.config_id, line.budget), line) is not line:
+            name = f"{config_name(line.config_id)} on budget {line.budget:g}"
+            warnings.append(f"{folder.results} has two results of {name}; the first counts")
+    for key in sorted(attempts):
+        if key[0] in configurations:
+            results.setdefault(key, None)
+        else:
+            warnings.append(f"{config_name(key[0])} was tried on budget {key[1]:g}, but {folder.configs} lacks it")
+    evaluations: list[dict[str, Any]] = []
+    curves: list[np.ndarray] = []
+    attempt_rows: list[dict[str, Any]] = []
+    offset = 0
+    for (config_id, budget), result in results.items():  # in the order of results.json
+        tried = attempts.get((config_id, budget), [])
+        accepted = result.info.get("attempt") if result is not None else None
+        crashed = result is not None and result.loss is None
+        settle(tried, accepted, crashed, stopped)
+        curve = next((a for a in tried if a.accepted), tried[-1] if tried and result is None else None)
+        if result is not None and not crashed and (curve is None or curve.header is None) and not (
+            curve is not None and curve.problem
+        ):  # fmt: skip
+            path = folder.attempt(config_id, budget, int(accepted or 1))
+            warnings.append(f"{path} is missing: that evaluation has a result but no learning curve")
+        row = _evaluation_row(config_id, budget, result, curve, stopped)
+        row |= {"configuration": configurations.get(config_id, -1), "attempts": len(tried), "curve_offset": offset}
+        row["curve_length"] = len(curve.rows) if curve else 0
+        if curve is not None and len(curve.rows):
+            curves.append(curve.rows)
+        offset += row["curve_length"]
+        attempt_rows += [
+            _attempt_row(folder, a, len(evaluations), lost_seconds(a, tried, result is not None)) for a in tried
+        ]
+        evaluations.append(row)
+    return evaluations, curves, attempt_rows
+
+
+def _evaluation_row(
+    config_id: tuple[int, int, int], budget: float, result: Result | None, curve: FoundAttempt | None, stopped: bool
+) -> dict[str, Any]:
+    row: dict[str, Any] = {**_id(config_id), "budget": budget, "attempt": curve.attempt if curve else 0}
+    row |= _measured(curve)
+    if result is None:
+        is_running = curve is not None and curve.outcome == "running"
+        return row | {"status": "running" if is_running else "stopped" if stopped else "waiting"}
+    row |= {name: result.info[name] for name in _INFO if result.info.get(name) is not None}
+    row |= {"submitted": result.submitted, "started": result.started, "finished": result.finished, "loss": result.loss}
+    row["exception"] = result.exception
+    if result.loss is not None:
+        row["status"] = "finished"
+        return row | {"attempt": int(result.info.get("attempt", row["attempt"]))}
+    kind = (result.exception or "").partition(":")[0]
+    return row | {"status": "crashed", "crash_kind": kind if kind in CRASH_KINDS else "error"}
+
+
+def _measured(curve: FoundAttempt | None) -> dict[str, Any]:
+    """What an attempt's own file says; results.json's info, where there is one, comes over it."""
+    if curve is None or curve.header is None:
+        return {"worker": curve.worker if curve else ""}
+    header = curve.header
+    names = ("worker", "host", "device", "continued_from", "seed", "parameters", "flops_per_image")
+    row: dict[str, Any] = {name: getattr(header, name) for name in names}
+    if len(curve.rows):
+        row |= {name: curve.rows[name][-1].item() for name in _INFO if name in COLUMNS}
+        validated = curve.rows["validation_error"][~np.isnan(curve.rows["validation_error"])]
+        row["validation_error"] = validated[-1].item() if len(validated) else None
+    row["trained_here_s"] = curve.training_s - curve.inherited_s
+    return row
+
+
+def _attempt_row(folder: RunFolder, a: FoundAttempt, evaluation: int, lost_s: float) -> dict[str, Any]:
+    row: dict[str, Any] = {**_id(a.config_id), "evaluation": evaluation, "lost_s": lost_s, "rows": len(a.rows)}
+    row |= {name: getattr(a, name) for name in ("budget", "attempt", "accepted", "outcome", "reason", "problem")}
+    row |= {"worker": a.worker, "dispatched": a.dispatched, "started": a.dispatched, "ended": a.returned}
+    if a.path is not None:
+        row["file"] = str(a.path.relative_to(folder.path))
+    if a.header is None:
+        return row
+    names = ("worker", "host", "device", "slurm_job_id", "continued_from", "seed", "parameters", "started")
+    row |= {name: getattr(a.header, name) for name in names}
+    row |= {"inherited_training_s": a.inherited_s, "training_s": a.training_s}
+    last = a.own_last_row()
+    ends = [a.header.started, a.end.ended if a.end else None, last["wall_time"] if last is not None else None]
+    row["ended"] = max(float(t) for t in ends if t is not None)
+    row["wall_s"] = row["ended"] - a.header.started
+    if last is not None:
+        row |= {name: last[name].item() for name in ("startup_s", "compile_s", "validation_s", "checkpoint_s")}
+    return row
+
+
+def _id(config_id: tuple[int, int, int]) -> dict[str, Any]:
+    iteration, stage, index = config_id
+    return {"config_id": config_name(config_id), "iteration": iteration, "stage": stage, "index": index}
+
+
+def _journal_row(event: Mapping[str, Any]) -> dict[str, Any]:
+    names = {column.name for column in schema.JOURNAL}
+    config_id = event_config_id(event)
+    row = {name: value for name, value in event.items() if name in names}
+    return row | {"config_id": config_name(config_id) if config_id else ""}
+
+
+def _write_run(file: Any, folder: RunFolder, settings: Settings, warnings: list[str]) -> None:
+    file.attrs["schema"] = schema.SCHEMA
+    file.attrs["run_id"] = folder.run_id
+    file.attrs["collected"] = time.time()
+    file.attrs["dataset"] = settings.data.dataset
+    file.attrs["budget_unit"] = settings.search.budget_unit
+    run = file.create_group("run")
+    run["settings"] = folder.settings.read_text(encoding="utf-8")
+    for name, path in (
+        ("provenance", folder.provenance),
+        ("configspace", folder.configspace),
+        ("status", folder.status),
+    ):
+        run[name] = json.dumps(read_json(path)) if path.exists() else ""
+    run["budgets"] = np.array(budget_ladder(settings.search))
+    run["budgets"].attrs["unit"] = settings.search.budget_unit
+    run.create_dataset("warnings", data=warnings, dtype=h5py.string_dtype(), shape=(len(warnings),))
+
+
+def _write_configurations(file: Any, draws: Sequence[Draw]) -> None:
+    rows = [
+        {
+            **_id(draw.config_id),
+            "model_based": draw.info.get("model_based_pick"),
+            "draw_budget": draw.info.get("budget"),
+            "model_budget": draw.info.get("model_budget"),
+            "results_seen": draw.info.get("results_seen"),
+            "drawn": draw.info.get("drawn"),
+        }
+        for draw in draws
+    ]
+    write_table(file, "configurations", frame(schema.CONFIGURATIONS, rows), schema.CONFIGURATIONS)
+    names = list(dict.fromkeys(name for draw in draws for name in draw.configuration))
+    configurations = [draw.configuration for draw in draws]
+    columns = [_hyperparameter_column(name, configurations) for name in names]
+    write_table(file["configurations"], "values", frame(columns, map(dict, configurations)), columns)
+
+
+def _hyperparameter_column(name: str, configurations: Sequence[Mapping[str, Any]]) -> Column:
+    values = [c.get(name) for c in configurations]
+    is_text = any(isinstance(value, str) for value in values)
+    is_int = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return Column(name, "text" if is_text else "int" if is_int else "float", "hyperparameter; NaN or empty: inactive")
+
+
+def _write_curves(file: Any, curves: Sequence[np.ndarray]) -> None:
+    group = file.create_group("learning_curves", track_order=True)
+    group.attrs["rows"] = sum(len(rows) for rows in curves)
+    for column in schema.LEARNING_CURVES:  # a column at a time: the long table is in memory once, not twice
+        parts = [rows[column.name] for rows in curves]
+        write_column(group, column, np.concatenate(parts) if parts else np.empty(0, ROW_DTYPE[column.name]))

@@ -1,0 +1,92 @@
+"""Tables in HDF5: a group per table, a dataset per column, each with its unit and its description as attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+CHUNK_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a stored table.
+
+    Attributes:
+        kind: "float" (NaN: not known), "int", "bool" or "text" ("": not known).
+    """
+
+    name: str
+    kind: str
+    description: str
+    unit: str = ""
+
+
+_DTYPES = {"float": np.dtype(np.float64), "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
+_MISSING: dict[str, Any] = {"float": np.nan, "int": 0, "bool": False, "text": ""}
+
+
+def frame(columns: Sequence[Column], records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """A data frame with exactly these columns and types; what a record lacks (or has as None) is missing."""
+    rows = list(records)
+    data = {}
+    for column in columns:
+        missing = _MISSING[column.kind]
+        values = [missing if (value := row.get(column.name)) is None else value for row in rows]
+        data[column.name] = pd.Series(values, dtype=_DTYPES.get(column.kind, object))
+        if column.kind == "text":
+            data[column.name] = data[column.name].astype("str")
+    return pd.DataFrame(data, columns=[column.name for column in columns])
+
+
+def write_table(parent: Any, name: str, table: pd.DataFrame, columns: Sequence[Column], attributes: Any = None) -> None:
+    """Write a data frame as the group `name`: all datasets have one length, compressed without loss."""
+    group = parent.create_group(name, track_order=True)  # columns keep their order
+    group.attrs["rows"] = len(table)
+    for key, value in (attributes or {}).items():
+        group.attrs[key] = value
+    for column in columns:
+        values = table[column.name].to_numpy()
+        write_column(group, column, _encoded(values) if column.kind == "text" else values)
+
+
+def write_column(group: Any, column: Column, values: np.ndarray) -> None:
+    """Write one column; texts come as fixed-length UTF-8 bytes (variable-length ones do not compress)."""
+    dtype = h5py.string_dtype("utf-8", max(values.dtype.itemsize, 1)) if values.dtype.kind == "S" else values.dtype
+    options: dict[str, Any] = {}
+    if len(values):
+        chunk = (min(len(values), CHUNK_ROWS),)
+        options = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "chunks": chunk}
+    dataset = group.create_dataset(column.name, data=values.astype(dtype), dtype=dtype, **options)
+    dataset.attrs["unit"] = column.unit
+    dataset.attrs["description"] = column.description
+
+
+def _encoded(values: np.ndarray) -> np.ndarray:
+    encoded = [str(value).encode() for value in values]
+    return np.array(encoded, dtype="S") if encoded else np.empty(0, dtype="S1")
+
+
+def read_table(group: Any) -> pd.DataFrame:
+    """The inverse of `write_table`."""
+    return pd.DataFrame(
+        {name: _decoded(dataset[()]) for name, dataset in group.items() if hasattr(dataset, "dtype")}, copy=False
+    )
+
+
+def _decoded(values: np.ndarray) -> Any:
+    if values.dtype.kind != "S":
+        return values
+    # Decoding each distinct text once: a column has few of them.
+    distinct, positions = np.unique(values, return_inverse=True)
+    return pd.array(np.array([text.decode() for text in distinct], dtype=object)[positions], dtype="str")
+
+
+def column_notes(group: Any) -> dict[str, tuple[str, str]]:
+    """(unit, description) of every column of a stored table."""
+    return {name: (str(d.attrs.get("unit", "")), str(d.attrs.get("description", ""))) for name, d in group.items()}

@@ -1,0 +1,189 @@
+"""Learning curves: one HDF5 file per attempt, replaced whole each epoch, readable at any moment.
+
+A killed writer costs no finished row: the file on disk is always the last whole one. Schema of an attempt's file:
+
+    /                       attributes: the fields of `records.AttemptHeader` (configuration and versions as JSON), once
+                            ended `ended` and the other fields of `records.AttemptEnd` with the prefix `end_`
+    /learning_curve         a row per epoch, one compound element each, fields as in `records.EpochRow`; attributes
+                            `columns`, `units` and `descriptions`, a text per field, in the order of the fields
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pipeline.errors import RunError
+from pipeline.files import publish
+from pipeline.records import AttemptEnd, AttemptHeader, EpochRow, row_columns
+
+SCHEMA = "tandem learning curve 1"
+COLUMNS = tuple(name for name, _, _ in row_columns(EpochRow))
+# Counters are exact as 64-bit integers; everything else is a double. Field types are texts: see `annotations`.
+ROW_DTYPE: np.dtype[Any] = np.dtype([(f.name, np.int64 if f.type == "int" else np.float64) for f in fields(EpochRow)])
+_JSON_FIELDS = ("configuration", "versions")
+_HEADER_FIELDS = tuple(f.name for f in fields(AttemptHeader))
+_END_FIELDS = tuple(f.name for f in fields(AttemptEnd))
+
+Rows = dict[str, np.ndarray]
+
+
+class AttemptFile:
+    """The curve of one attempt (a `records.CurveSink`); each row is durable when `add` returns.
+
+    The whole file is written anew for each row (2 to 3 ms for an epoch that takes seconds): only so is it never seen
+    half written, by a reader now or after a power cut.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._header: AttemptHeader | None = None
+        self._rows: list[EpochRow] = []
+        self._end: AttemptEnd | None = None
+
+    def begin(self, header: AttemptHeader, inherited: Sequence[EpochRow]) -> None:
+        """Open the curve with the rows of the chain that this attempt continues (empty from the start)."""
+        self._header = header
+        self._rows = list(inherited)
+        self._end = None
+        self._write()
+
+    def add(self, row: EpochRow) -> None:
+        """Add a row; it is durable when this returns.
+
+        Raises:
+            RunError: the curve has not begun, or has ended.
+        """
+        self._require_open()
+        self._rows.append(row)
+        self._write()
+
+    def end(self, end: AttemptEnd) -> None:
+        """Say how the attempt ended.
+
+        Raises:
+            RunError: the curve has not begun, or has ended.
+        """
+        self._require_open()
+        self._end = end
+        self._write()
+
+    def _require_open(self) -> None:
+        if self._header is None or self._end is not None:
+            state = "has not begun" if self._header is None else "has ended"
+            raise RunError(f"The learning curve {self.path} {state}: nothing can be added to it.")
+
+    def _write(self) -> None:
+        if self._header is not None:
+            write_attempt(self.path, self._header, self._rows, self._end)
+
+
+def write_attempt(
+    path: Path,
+    header: AttemptHeader,
+    rows: Sequence[EpochRow] | np.ndarray,
+    end: AttemptEnd | None = None,
+    durable: bool = True,
+) -> None:
+    """Write an attempt's file whole.
+
+    Args:
+        rows: records, or an array of `ROW_DTYPE`.
+        durable: fsync before the name appears; without it (synthetic runs) a power cut may lose the file.
+    """
+    table = rows if isinstance(rows, np.ndarray) else np.array([astuple(row) for row in rows], dtype=ROW_DTYPE)
+    if durable:
+        with publish(path) as temporary:
+            _write_file(temporary, header, table, end)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_file(path, header, table, end)
+
+
+def _write_file(path: Path, header: AttemptHeader, table: np.ndarray, end: AttemptEnd | None) -> None:
+    # Locks are refused by many network file systems, and a file that is never changed in place needs none.
+    with h5py.File(path, "w", locking=False) as file:
+        file.attrs["schema"] = SCHEMA
+        for name, value in {**header_attributes(header), **end_attributes(end)}.items():
+            file.attrs[name] = value
+        dataset = file.create_dataset("learning_curve", data=table)
+        _describe(dataset)
+
+
+def _describe(dataset: Any) -> None:
+    text = h5py.string_dtype()
+    columns = row_columns(EpochRow)
+    for name, position in (("columns", 0), ("units", 1), ("descriptions", 2)):
+        dataset.attrs.create(name, [column[position] for column in columns], dtype=text)
+
+
+def header_attributes(header: AttemptHeader) -> dict[str, Any]:
+    """A header as HDF5 attributes: numbers and texts, the config_id as three whole numbers, mappings as JSON."""
+    attributes = asdict(header)
+    for name in _JSON_FIELDS:
+        attributes[name] = json.dumps(dict(attributes[name]))
+    return attributes
+
+
+def end_attributes(end: AttemptEnd | None) -> dict[str, Any]:
+    """How an attempt ended as HDF5 attributes; none while it goes on."""
+    return {} if end is None else {f"end_{name}": value for name, value in asdict(end).items()}
+
+
+def read_attempt(path: Path) -> tuple[AttemptHeader, Rows, AttemptEnd | None]:
+    """Header, rows (an array per column of `COLUMNS`, all of the same length) and end (None: running or killed).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RunError: the file is damaged or is not an attempt's.
+    """
+    header, table, end = read_attempt_table(path)
+    return header, {name: table[name] for name in COLUMNS}, end
+
+
+def read_attempt_table(path: Path) -> tuple[AttemptHeader, np.ndarray, AttemptEnd | None]:
+    """As `read_attempt`, with the rows as one array of `ROW_DTYPE`."""
+    with _opened(path) as file:
+        attributes = dict(file.attrs.items())
+        table = file["learning_curve"][()]
+        if set(table.dtype.names) - set(COLUMNS) or set(COLUMNS) - set(table.dtype.names):
+            raise ValueError("its columns are not those of a learning curve")
+        return _header(attributes), table.astype(ROW_DTYPE, copy=False), _end(attributes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        detail = " ".join(str(error).split())
+        raise RunError(f"{path} is damaged or is not the file of an attempt ({detail[:160]})") from None
+
+
+def _header(attributes: Mapping[str, Any]) -> AttemptHeader:
+    values = {name: _plain(attributes[name]) for name in _HEADER_FIELDS}
+    iteration, stage, index = values["config_id"]
+    values["config_id"] = (int(iteration), int(stage), int(index))
+    for name in _JSON_FIELDS:
+        values[name] = json.loads(values[name])
+    return AttemptHeader(**values)
+
+
+def _end(attributes: Mapping[str, Any]) -> AttemptEnd | None:
+    if "end_status" not in attributes:
+        return None
+    return AttemptEnd(**{name: _plain(attributes[f"end_{name}"]) for name in _END_FIELDS})
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

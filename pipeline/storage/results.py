@@ -1,0 +1,120 @@
+"""Read results.h5 as pandas tables: all that the analysis knows of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import yaml
+
+from pipeline.errors import RunError
+from pipeline.storage import schema
+from pipeline.storage.columns import read_table
+
+
+@dataclass(frozen=True)
+class Results:
+    """A collected run. Columns and units: pipeline/storage/schema.py.
+
+    Attributes:
+        budgets: the ladder, ascending, in budget units.
+        configurations: a row per configuration; hyperparameters are the columns `hyperparameters` names.
+        evaluations: a row per evaluation; `configuration` is its row in `configurations`.
+        learning_curves: the long table, with the row of its evaluation as column `evaluation`.
+        retrained: trainings on training plus validation data.
+        warnings: what the collection could not read.
+    """
+
+    path: Path
+    run_id: str
+    collected: float
+    dataset: str
+    budget_unit: str
+    budgets: tuple[float, ...]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    configspace: Mapping[str, Any]
+    status: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    hyperparameters: tuple[str, ...]
+    configurations: pd.DataFrame
+    evaluations: pd.DataFrame
+    attempts: pd.DataFrame
+    learning_curves: pd.DataFrame
+    journal: pd.DataFrame
+    retrained: pd.DataFrame
+
+    def curve(self, evaluation: int) -> pd.DataFrame:
+        """The learning curve of the evaluation in that row of `evaluations`."""
+        offset = int(self.evaluations["curve_offset"].iloc[evaluation])
+        return self.learning_curves.iloc[offset : offset + int(self.evaluations["curve_length"].iloc[evaluation])]
+
+    def finished(self) -> pd.DataFrame:
+        """The evaluations that have a loss, with their hyperparameters as further columns."""
+        done = self.evaluations[self.evaluations["status"] == "finished"]
+        values = self.configurations[[*self.hyperparameters, "model_based"]]
+        return done.join(values, on="configuration")
+
+
+def load_results(path: Path) -> Results:
+    """Load a results.h5.
+
+    Raises:
+        RunError: there is no such file, it is damaged, or another version's.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _load(file, path)
+    except FileNotFoundError:
+        raise RunError(f"No {path} yet: `tandem collect-results` makes it.") from None
+    except (OSError, KeyError, ValueError) as error:
+        detail = " ".join(str(error).split())[:160]
+        raise RunError(f"{path} is damaged ({detail}); `tandem collect-results` makes it anew.") from None
+
+
+def _load(file: Any, path: Path) -> Results:
+    if file.attrs.get("schema") != schema.SCHEMA:
+        raise ValueError(f"schema {file.attrs.get('schema')!r} is not {schema.SCHEMA!r}")
+    run = file["run"]
+    configurations = read_table(file["configurations"])
+    values = read_table(file["configurations/values"])
+    evaluations = read_table(file["evaluations"])
+    curves = read_table(file["learning_curves"])
+    # The table's rows lie in the order of the evaluations, without gaps.
+    curves.insert(0, "evaluation", np.repeat(np.arange(len(evaluations)), evaluations["curve_length"]))
+    return Results(
+        path=path,
+        run_id=str(file.attrs["run_id"]),
+        collected=float(file.attrs["collected"]),
+        dataset=str(file.attrs["dataset"]),
+        budget_unit=str(file.attrs["budget_unit"]),
+        budgets=tuple(float(b) for b in run["budgets"][()]),
+        settings=yaml.safe_load(_text(run["settings"])),
+        provenance=_json(run["provenance"]),
+        configspace=_json(run["configspace"]),
+        status=_json(run["status"]),
+        warnings=tuple(text.decode() for text in run["warnings"][()]),
+        hyperparameters=tuple(values.columns),
+        configurations=pd.concat([configurations, values], axis=1),
+        evaluations=evaluations,
+        attempts=read_table(file["attempts"]),
+        learning_curves=curves,
+        journal=read_table(file["journal"]),
+        retrained=read_table(file["retrained"]),
+    )
+
+
+def _text(dataset: Any) -> str:
+    return str(dataset[()].decode())
+
+
+def _json(dataset: Any) -> Mapping[str, Any]:
+    text = _text(dataset)
+    value = json.loads(text) if text else {}
+    return value if isinstance(value, dict) else {"value": value}

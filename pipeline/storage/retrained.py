@@ -1,0 +1,51 @@
+"""Trainings on training plus validation data: the baselines of a data set and the incumbent of a run.
+
+They are attempts' files (see `curves`) in `results/baselines/<dataset>/<model>-s<seed>.h5` and
+`<run>/retrained/incumbent-s<seed>.h5`. A baseline's configuration is {"model": its name in the registry}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RunError
+from pipeline.records import config_name
+from pipeline.storage.curves import read_attempt_table
+
+INCUMBENT = "incumbent"
+
+
+def baseline_path(results: Path, dataset: str, model: str, seed: int) -> Path:
+    """The curve of one baseline training."""
+    return results / "baselines" / dataset / f"{model}-s{seed}.h5"
+
+
+def incumbent_path(run: Path, seed: int) -> Path:
+    """The curve of one training of a run's incumbent."""
+    return run / "retrained" / f"{INCUMBENT}-s{seed}.h5"
+
+
+def find_retrained(*folders: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row (see `schema.RETRAINED`) per readable file in the folders, and a warning per unreadable one."""
+    rows, warnings = [], []
+    for folder in folders:
+        for path in sorted(folder.glob("*.h5")):
+            try:
+                rows.append(_row(path))
+            except (RunError, FileNotFoundError) as error:
+                warnings.append(str(error))
+    return rows, warnings
+
+
+def _row(path: Path) -> dict[str, Any]:
+    header, table, end = read_attempt_table(path)
+    names = ("dataset", "seed", "budget", "budget_unit", "parameters", "device")
+    row: dict[str, Any] = {name: getattr(header, name) for name in names}
+    model = str(header.configuration.get("model", INCUMBENT))
+    row |= {"model": model, "status": end.status if end else "running", "file": str(path)}
+    row["config_id"] = config_name(header.config_id) if model == INCUMBENT else ""
+    row["training_s"] = float(table["training_s"][-1]) if len(table) else 0.0
+    if end is not None:
+        row |= {"training_s": end.training_s, "test_error": end.test_error, "test_loss": end.test_loss}
+    return row
