@@ -1,0 +1,102 @@
+"""The report of a collected run, as a person gets it."""
+
+import base64
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.analysis.report import make_report
+from pipeline.run_folder import RunFolder
+from pipeline.settings import load_settings
+from pipeline.storage.collect import collect
+from pipeline.storage.results import load_results
+from pipeline.storage.synthetic import write_synthetic_run
+
+SETTINGS = load_settings("digits", ["workers.count=4", "search.iterations=12"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run with its report."""
+    folder = write_synthetic_run(tmp_path_factory.mktemp("results") / "run", SETTINGS, seed=2, max_rows=8)
+    make_report(collect(folder), folder)
+    return folder
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.ids += [named["id"]] if "id" in named else []
+        self.links += [named["href"]] if "href" in named else []
+        self.sources += [named["src"]] if "src" in named else []
+
+
+def test_the_page_needs_no_other_file_and_no_network(folder: RunFolder) -> None:
+    page = Page(folder.report.read_text())
+    assert len(page.sources) >= 4
+    for source in page.sources:
+        assert base64.b64decode(source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    assert not {"script", "iframe", "object"} & set(page.tags)
+    assert not [link for link in page.links if "//" in link]
+
+
+def test_every_link_of_the_page_leads_somewhere(folder: RunFolder) -> None:
+    page = Page(folder.report.read_text())
+    inside = {link[1:] for link in page.links if link.startswith("#")}
+    files = {link for link in page.links if not link.startswith(("#", "data:"))}
+    assert inside <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert [link for link in files if not (folder.path / link).is_file()] == []
+    assert len(files) >= 12
+
+
+def test_the_page_says_the_incumbent_and_how_many_proposals_came_from_the_model(folder: RunFolder) -> None:
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", folder.report.read_text()))
+    results = load_results(folder.collected)
+    done = results.finished()
+    best = done[done["budget"] == max(results.budgets)]["loss"].min()
+    assert f"{100 * best:.2f}%" in text
+    proposed = results.configurations["model_based"].sum()
+    assert proposed > 10
+    assert f"proposed by the model {proposed} of {len(results.configurations)} configurations" in text
+
+
+def test_a_run_that_goes_on_and_one_that_has_only_begun_are_reported(tmp_path: Path) -> None:
+    for evaluations in (0, 1, 12):
+        folder = write_synthetic_run(tmp_path / f"run{evaluations}", SETTINGS, max_rows=3, evaluations=evaluations)
+        page = make_report(collect(folder), folder).read_text()
+        assert ("No evaluation has finished yet." in page) == (evaluations == 0)
+
+
+def test_a_report_is_made_from_the_collected_file_alone_without_torch(folder: RunFolder, tmp_path: Path) -> None:
+    alone = tmp_path / "laptop"
+    alone.mkdir()
+    shutil.copy(folder.collected, alone / "results.h5")
+    program = (
+        "import sys; sys.modules.update(torch=None, hpbandster=None, Pyro4=None, submitit=None, ConfigSpace=None)\n"
+        "from pathlib import Path\n"
+        "from pipeline.analysis.report import make_report\n"
+        "from pipeline.run_folder import RunFolder\n"
+        f"make_report(Path({str(alone / 'results.h5')!r}), RunFolder(Path({str(alone)!r})))\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    ours = pd.read_csv(alone / "tables" / "evaluations.csv")
+    pd.testing.assert_frame_equal(ours, pd.read_csv(folder.tables / "evaluations.csv"))
+    assert (alone / "report.html").stat().st_size > 100_000
