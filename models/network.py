@@ -1,0 +1,127 @@
+"""The searched network: a multi-branch residual network whose branches are shaken (Zela et al. 2018)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.architecture import Architecture, Group
+from models.regularisers import shake_drop, shake_shake
+
+
+class SearchedNetwork(nn.Module):
+    """Convolution, groups of residual blocks, global average pool, linear layer.
+
+    With 16 initial filters, 4 blocks and 2 branches per group and widening factors (2|4|6, 2, 2) this is
+    Shake-Shake 26 2x32d | 2x64d | 2x96d.
+    """
+
+    def __init__(self, architecture: Architecture, in_channels: int, classes: int) -> None:
+        """Build with initial weights drawn from torch's default generator."""
+        super().__init__()
+        self.stem = conv3x3(in_channels, architecture.initial_filters)
+        self.stem_norm = nn.BatchNorm2d(architecture.initial_filters)
+        self.groups = nn.Sequential(*(build_group(g, architecture.death_rate) for g in architecture.groups))
+        self.classifier = nn.Linear(architecture.out_channels, classes)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, channels, h, w) images of any size to (n, classes) logits."""
+        x = self.stem_norm(self.stem(images))
+        x = F.relu(self.groups(x), inplace=True)
+        logits: Tensor = self.classifier(x.mean((2, 3)))
+        return logits
+
+
+def build_group(group: Group, death_rate: float) -> nn.Sequential:
+    """The residual blocks of a group; the first changes width and resolution."""
+    first = Block(group.in_channels, group.channels, group.stride, group.branches, death_rate)
+    rest = (Block(group.channels, group.channels, 1, group.branches, death_rate) for _ in range(group.blocks - 1))
+    return nn.Sequential(first, *rest)
+
+
+class Block(nn.Module):
+    """A residual block: shortcut plus shaken branches."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, branches: int, death_rate: float) -> None:
+        super().__init__()
+        self.death_rate = death_rate
+        self.branches = nn.ModuleList(Branch(in_channels, channels, stride) for _ in range(branches))
+        same_shape = in_channels == channels and stride == 1
+        self.shortcut = None if same_shape else Shortcut(in_channels, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, in_channels, h, w) to (n, channels, h / stride, w / stride), rounded up."""
+        # Every branch, and the shortcut where shape changes, begins with the same ReLU: once is enough.
+        activated = F.relu(x)
+        branches = [branch(activated) for branch in self.branches]
+        shortcut = x if self.shortcut is None else self.shortcut(activated)
+        if len(branches) == 1:
+            return shake_drop(shortcut, branches[0], self.death_rate, self.training)
+        return shake_shake(shortcut, branches, self.training)
+
+
+class Branch(nn.Module):
+    """(ReLU)-conv3x3-BN-ReLU-conv3x3-BN; the first ReLU is the block's."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(in_channels, channels, stride)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = conv3x3(channels, channels)
+        self.norm2 = nn.BatchNorm2d(channels)
+
+    def forward(self, activated: Tensor) -> Tensor:
+        """(n, in_channels, h, w), after the ReLU, to (n, channels, h / stride, w / stride), rounded up."""
+        x = F.relu(self.norm1(self.conv1(activated)), inplace=True)
+        out: Tensor = self.norm2(self.conv2(x))
+        return out
+
+
+class Shortcut(nn.Module):
+    """The two-path shortcut of Shake-Shake where shape changes (Gastaldi 2017).
+
+    Two 1x1 convolutions see every stride-th pixel, the second shifted by one pixel right and down, and give half of
+    the channels each. With one output channel the first path, which would have none, is left out.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        half = channels // 2
+        self.path1 = nn.Conv2d(in_channels, half, 1, bias=False) if half else None
+        self.path2 = nn.Conv2d(in_channels, channels - half, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, activated: Tensor) -> Tensor:
+        """(n, in_channels, h, w), after the ReLU, to (n, channels, h / stride, w / stride), rounded up."""
+        s = self.stride
+        plain = activated[:, :, ::s, ::s]
+        shifted = activated[:, :, 1::s, 1::s]
+        # A zero border where the shifted grid leaves the image.
+        missing_h, missing_w = plain.shape[2] - shifted.shape[2], plain.shape[3] - shifted.shape[3]
+        if missing_h or missing_w:
+            shifted = F.pad(shifted, (0, missing_w, 0, missing_h))
+        out: Tensor = self.path2(shifted)
+        if self.path1 is not None:
+            out = torch.cat((self.path1(plain), out), dim=1)
+        normed: Tensor = self.norm(out)
+        return normed
+
+
+def conv3x3(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size (over the stride), without bias: batch normalisation follows."""
+    return nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+
+
+def initialise(model: nn.Module) -> None:
+    """Initial weights as in the authors' code: He et al. 2015 by fan-out for convolutions, no bias in linear layers."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / fan_out))
+        elif isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)

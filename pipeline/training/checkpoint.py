@@ -1,0 +1,151 @@
+"""Checkpoints: all that training needs to go on in mid-epoch, written whole, the previous one kept.
+
+Data order and augmentation are seeded by (seed, epoch) and (seed, batch), so the number of batches is the state of
+every random generator. A checkpoint is a zip file as `torch.save` writes it, holding tensors and plain values only,
+and is loaded without unpickling anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import BrokenError
+from pipeline.files import publish
+from pipeline.records import EpochRow, Evaluation, budget_name
+from pipeline.run_folder import RunFolder
+
+FORMAT = 1
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingState:
+    """The state of training, apart from the weights and the optimiser's momentum.
+
+    Attributes:
+        batches: steps since the first one ever; places the data order and all randomness.
+        training_s: budget clock.
+        rows: the curve so far, over the whole chain.
+        loss_sum, error_sum: over the batches since the last row.
+        batches_in_sums: how many those are.
+    """
+
+    batches: int
+    training_s: float
+    rows: list[EpochRow]
+    loss_sum: float
+    error_sum: float
+    batches_in_sums: int
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A checkpoint that was read.
+
+    Attributes:
+        origin: for the curve's header: "attempt 2" or "rung 3 attempt 1".
+        state: see there.
+        model, optimiser: state dicts, on the CPU.
+    """
+
+    origin: str
+    state: TrainingState
+    model: dict[str, Any]
+    optimiser: dict[str, Any]
+
+
+def save_checkpoint(
+    path: Path, evaluation: Evaluation, state: TrainingState, model: dict[str, Any], optimiser: dict[str, Any]
+) -> None:
+    """Publish a checkpoint; the one that was there becomes the previous one.
+
+    Raises:
+        BrokenError: it cannot be written (disk full, no permission); the text names the file.
+    """
+    content = {
+        "format": FORMAT,
+        "configuration": dict(evaluation.configuration),
+        "seed": evaluation.seed,
+        "state": {**asdict(state), "rows": [asdict(row) for row in state.rows]},
+        "model": model,
+        "optimiser": optimiser,
+    }
+    try:
+        with publish(path) as temporary:
+            with temporary.open("wb") as file:
+                torch.save(content, file)
+            # At no moment is there no whole checkpoint: the previous one is kept until this one has its name.
+            if path.exists():
+                path.replace(previous_path(path))
+    # torch's zip writer wraps the disk's error in a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        raise BrokenError(f"cannot write the checkpoint {path}: {error}. Is the disk full?") from error
+
+
+def previous_path(path: Path) -> Path:
+    """Where the checkpoint before `path` is kept."""
+    return path.with_name(path.name + ".previous")
+
+
+def discard_previous(path: Path) -> None:
+    """Delete the checkpoint before `path`, once an evaluation is finished and no longer needs it."""
+    with contextlib.suppress(OSError):
+        previous_path(path).unlink(missing_ok=True)
+
+
+def find_resume_point(folder: RunFolder, evaluation: Evaluation) -> ResumePoint | None:
+    """The best whole checkpoint that an evaluation can go on from; None: it starts from the beginning.
+
+    In this order: earlier attempts at the same evaluation, the latest first, then the accepted attempt of the lower
+    rung that it continues, then other attempts there; of each attempt the last checkpoint, then the previous one.
+    A damaged checkpoint is reported in the log and passed over.
+    """
+    for origin, path in _candidates(folder, evaluation):
+        if path.is_file():
+            try:
+                return _load(path, origin, evaluation)
+            # torch.load raises several kinds for damaged files.
+            except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile,
+                    pickle.UnpicklingError) as error:  # fmt: skip
+                log.warning("Checkpoint %s is unusable (%s); looking for an older one.", path, error)
+    if evaluation.attempt > 1 or evaluation.continues is not None:
+        log.warning("No usable checkpoint for %s: training starts from the beginning.", evaluation.config_id)
+    return None
+
+
+def _candidates(folder: RunFolder, evaluation: Evaluation) -> Iterator[tuple[str, Path]]:
+    for attempt in range(evaluation.attempt - 1, 0, -1):
+        path = folder.checkpoint(evaluation.config_id, evaluation.budget, attempt)
+        for each in (path, previous_path(path)):
+            yield f"attempt {attempt}", each
+    lower = evaluation.continues
+    if lower is None:
+        return
+    accepted = folder.checkpoint(evaluation.config_id, lower.budget, lower.attempt)
+    others = sorted(accepted.parent.glob(f"b{budget_name(lower.budget)}-a*.pt"), reverse=True)
+    for path in (accepted, *(other for other in others if other != accepted)):
+        for each in (path, previous_path(path)):
+            yield f"rung {budget_name(lower.budget)} attempt {path.stem.rpartition('-a')[2]}", each
+
+
+def _load(path: Path, origin: str, evaluation: Evaluation) -> ResumePoint:
+    with zipfile.ZipFile(path) as archive:  # torch.load does not verify the checksums that torch.save wrote
+        if damaged := archive.testzip():
+            raise ValueError(f"checksum of {damaged} differs")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+    if content["configuration"] != dict(evaluation.configuration) or content["seed"] != evaluation.seed:
+        raise ValueError("it belongs to another configuration or seed")
+    state = dict(content["state"])
+    state["rows"] = [EpochRow(**row) for row in state["rows"]]
+    return ResumePoint(origin, TrainingState(**state), content["model"], content["optimiser"])

@@ -1,0 +1,124 @@
+"""Where an attempt's wall time goes, and the budget clock.
+
+Every moment of an attempt belongs to exactly one phase, so the phases add up to the wall time. The budget clock is the
+training phase plus what the checkpoint brought along: start-up, compiling, validation and checkpoints do not count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+PHASES = ("startup", "compile", "training", "validation", "checkpoint")
+
+
+class PhaseClock:
+    """Wall time by phase, starting in "startup"; the device is synchronised at every change of phase.
+
+    Kernels are asynchronous: an unsynchronised change would charge the next phase for what this one started.
+    """
+
+    def __init__(self, synchronise: Callable[[], None], now: Callable[[], float] = time.perf_counter) -> None:
+        self._synchronise = synchronise
+        self._now = now
+        self._began = self._since = now()
+        self._phase = PHASES[0]
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Charge the block to a phase, and what follows to the phase that was interrupted."""
+        interrupted = self._phase
+        self._enter(name)
+        try:
+            yield
+        finally:
+            self._enter(interrupted)
+
+    def _enter(self, name: str) -> None:
+        self._synchronise()
+        now = self._now()
+        self._seconds[self._phase] += now - self._since
+        self._since = now
+        self._phase = name
+
+    def seconds(self, name: str) -> float:
+        """Seconds of a phase so far; of the running one up to now, without synchronising."""
+        running = self._now() - self._since if name == self._phase else 0.0
+        return self._seconds[name] + running
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since this clock was made."""
+        return self._now() - self._began
+
+
+class Fence:
+    """Keeps the host at most one step ahead of a CUDA device, so that the host's clock tells the device's progress.
+
+    After `step()` the device works on the step just given while everything before it is done: the device never
+    waits for the host, and a clock read on the host is late by less than one step. On a CPU there is nothing to do.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pending: deque[torch.cuda.Event] = deque()
+
+    def step(self) -> None:
+        """Call after a step was given to the device."""
+        if self._device.type != "cuda":
+            return
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._pending.append(event)
+        while len(self._pending) > 1:
+            self._pending.popleft().synchronize()
+
+    def drain(self) -> None:
+        """Wait for the step that is still running, if any."""
+        while self._pending:
+            self._pending.popleft().synchronize()
+
+
+class BudgetClock:
+    """Says when a budget in seconds is spent: at most one batch late, on every device.
+
+    Attributes:
+        inherited_s: training seconds that the checkpoint brought along.
+    """
+
+    # Within so many steps of the end the host waits for every step, to stop after the right one.
+    CAREFUL_STEPS = 4
+
+    def __init__(self, phases: PhaseClock, fence: Fence, inherited_s: float) -> None:
+        self.inherited_s = inherited_s
+        self._phases = phases
+        self._fence = fence
+        self._last_read = self.training_s
+        self._longest_step_s = 0.0
+
+    @property
+    def trained_here_s(self) -> float:
+        """Training seconds of this attempt."""
+        return self._phases.seconds("training")
+
+    @property
+    def training_s(self) -> float:
+        """Training seconds since the first step ever."""
+        return self.inherited_s + self.trained_here_s
+
+    def step_done(self, budget_s: float) -> bool:
+        """Call after each step was given to the device; True when the budget is spent."""
+        self._fence.step()
+        now = self.training_s
+        # The longest of recent steps: one slow first step shall not make the rest careful for ever.
+        self._longest_step_s = max(now - self._last_read, 0.9 * self._longest_step_s)
+        self._last_read = now
+        if now + self.CAREFUL_STEPS * self._longest_step_s >= budget_s:
+            self._fence.drain()
+            now = self._last_read = self.training_s
+        return now >= budget_s

@@ -1,0 +1,241 @@
+"""The data sets: prepared once into one checksummed file each, loaded whole onto the device as uint8.
+
+`prepare_data` runs where there is internet (`make data`); workers call `load_data`, which reads one file. The file is
+an uncompressed .npz: train_images and test_images (n, h, w, channels) uint8, train_labels and test_labels (n,) int64,
+in the publisher's order. Zip keeps a CRC-32 of each array, which reading verifies.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import DataError
+from pipeline.files import publish, read_fresh
+from pipeline.records import derive_seed
+from pipeline.settings import DataSettings
+from pipeline.training.sources import RawData, read_source
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set without reading it.
+
+    Attributes:
+        image_shape: (channels, height, width).
+        flips: mirrored images show the same thing, so training mirrors at random; numbers and digits do not.
+    """
+
+    image_shape: tuple[int, int, int]
+    classes: int
+    flips: bool
+
+
+DATASET_INFO = {
+    "digits": DatasetInfo((1, 8, 8), 10, False),
+    "fashion_mnist": DatasetInfo((1, 28, 28), 10, True),
+    "cifar10": DatasetInfo((3, 32, 32), 10, True),
+    "cifar100": DatasetInfo((3, 32, 32), 100, True),
+    "svhn": DatasetInfo((3, 32, 32), 10, False),
+}
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (n, h, w, channels) uint8 and labels (n,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set on a device.
+
+    Attributes:
+        name: of the data set.
+        info: shape, classes, flips.
+        padded_train: training images with a black border of `padding` pixels, ready to be cropped:
+            (n, h + 2 padding, w + 2 padding, channels) uint8.
+        train_labels: (n,) int64.
+        validation, test: unpadded.
+        mean, deviation: (channels,) float32 in pixel values, of the training images.
+    """
+
+    name: str
+    info: DatasetInfo
+    padded_train: Tensor
+    train_labels: Tensor
+    validation: Split
+    test: Split
+    mean: Tensor
+    deviation: Tensor
+
+    @property
+    def padding(self) -> int:
+        """Border in pixels: an eighth of the image, which is the usual 4 of 32."""
+        return padding_of(self.info.image_shape)
+
+    @property
+    def flips(self) -> bool:
+        """Whether training mirrors images at random."""
+        return self.info.flips
+
+    @property
+    def train(self) -> Split:
+        """The training images without their border (a view)."""
+        p = self.padding
+        return Split(self.padded_train[:, p:-p, p:-p], self.train_labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.train_labels.device
+
+
+def padding_of(image_shape: tuple[int, int, int]) -> int:
+    """Border for random crops in pixels: an eighth of the image's height, at least 1."""
+    return max(1, image_shape[1] // 8)
+
+
+def data_file(settings: DataSettings) -> Path:
+    """The prepared file of a data set."""
+    return settings.root / f"{settings.dataset}.npz"
+
+
+def prepare_data(settings: DataSettings) -> Path:
+    """Make the prepared file unless a whole one is there; downloads what is missing.
+
+    Returns:
+        its path.
+
+    Raises:
+        DataError: the published files are missing or damaged, and cannot be downloaded.
+    """
+    path = data_file(settings)
+    if path.is_file():
+        try:
+            check_data(settings)
+            return path
+        except DataError:
+            pass  # made again below; reading the source says what is wrong if that fails, too
+    raw = read_source(settings.dataset, settings.root)
+    _check_contents(raw, settings, str(settings.root))
+    with publish(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **{name: getattr(raw, name) for name in ARRAYS})
+    return path
+
+
+def check_data(settings: DataSettings) -> None:
+    """Read the prepared file and check that it is whole.
+
+    Raises:
+        DataError: it is missing or damaged; the text names it and the command that makes it.
+    """
+    _read_prepared(settings)
+
+
+def _read_prepared(settings: DataSettings) -> RawData:
+    path = data_file(settings)
+    command = f"`tandem data {settings.dataset}` (or `make data PRESET={settings.dataset}`)"
+    if not path.parent.is_dir() or not path.is_file():
+        raise DataError(f"No data: {path} is missing. {command}, run where there is internet, makes it.")
+    try:
+        arrays = read_fresh(path, _read_arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged ({error}). {command} makes it again.") from None
+    raw = RawData(*arrays)
+    _check_contents(raw, settings, f"{path} (remove it; {command} makes it again)")
+    return raw
+
+
+def _read_arrays(path: Path) -> list[np.ndarray]:
+    with np.load(path, allow_pickle=False) as content:
+        return [content[name] for name in ARRAYS]
+
+
+def _check_contents(raw: RawData, settings: DataSettings, where: str) -> None:
+    info = DATASET_INFO[settings.dataset]
+    channels, height, width = info.image_shape
+    for part, images, labels in (
+        ("training", raw.train_images, raw.train_labels),
+        ("test", raw.test_images, raw.test_labels),
+    ):
+        problem = ""
+        if images.shape[1:] != (height, width, channels) or images.dtype != np.uint8:
+            problem = f"images are {images.shape[1:]} {images.dtype}, not {(height, width, channels)} uint8"
+        elif len(images) != len(labels) or len(images) < 2:
+            problem = f"there are {len(images)} images and {len(labels)} labels"
+        elif labels.min() < 0 or labels.max() >= info.classes:
+            problem = f"labels reach from {labels.min()} to {labels.max()}, there are {info.classes} classes"
+        if problem:
+            raise DataError(f"{settings.dataset}, {part} set: {problem}, in {where}")
+
+
+def load_data(settings: DataSettings, device: torch.device) -> ImageData:
+    """The data set on a device, split into training, validation and test images.
+
+    The validation images are drawn from the published training set by `split_seed` alone; the test set is the
+    published one.
+
+    Raises:
+        DataError: as `check_data`.
+    """
+    raw = _read_prepared(settings)
+    info = DATASET_INFO[settings.dataset]
+    validation, train = split_indices(len(raw.train_labels), settings.validation_fraction, settings.split_seed)
+    images = torch.from_numpy(raw.train_images)
+    labels = torch.from_numpy(raw.train_labels)
+    train_images = images[train]
+    mean, deviation = _pixel_statistics(train_images)
+    return ImageData(
+        name=settings.dataset,
+        info=info,
+        padded_train=_pad(train_images, padding_of(info.image_shape)).to(device),
+        train_labels=labels[train].to(device),
+        validation=Split(images[validation].to(device), labels[validation].to(device)),
+        test=Split(torch.from_numpy(raw.test_images).to(device), torch.from_numpy(raw.test_labels).to(device)),
+        mean=mean.to(device),
+        deviation=deviation.to(device),
+    )
+
+
+def split_indices(count: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions of validation and training images, each ascending: disjoint, together all, at least one each."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "validation split"))
+    order = torch.randperm(count, generator=generator)
+    held_out = min(max(1, round(count * fraction)), count - 1)
+    return order[:held_out].sort().values, order[held_out:].sort().values
+
+
+def join_validation(data: ImageData) -> ImageData:
+    """The same data with the validation images in the training set, to train a chosen configuration for good.
+
+    The validation set stays as it is: what is measured on it then is a training error.
+    """
+    padded = torch.cat([data.padded_train, _pad(data.validation.images, data.padding)])
+    return replace(data, padded_train=padded, train_labels=torch.cat([data.train_labels, data.validation.labels]))
+
+
+def _pad(images: Tensor, padding: int) -> Tensor:
+    """A black border around (n, h, w, channels)."""
+    return torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
+
+
+def _pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, exactly: from the counts of the 256 values."""
+    values = np.arange(256)
+    counts = np.stack([np.bincount(images[..., c].reshape(-1).numpy(), minlength=256) for c in range(images.shape[3])])
+    total = counts.sum(1)
+    mean = counts @ values / total
+    deviation = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 1.0))
+    return torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)

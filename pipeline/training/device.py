@@ -1,0 +1,129 @@
+"""The device that trains: which one, how many threads, how precise, and how much memory it may use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pipeline.errors import BrokenError
+from pipeline.settings import Settings
+
+# Set by the launcher: worker processes that share this machine's cores and memory.
+LOCAL_WORKERS = "TANDEM_LOCAL_WORKERS"
+GIBIBYTE = 2**30
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def device_for(settings: Settings) -> torch.device:
+    """The device that the settings ask for; `auto` is CUDA where there is one.
+
+    Raises:
+        BrokenError: CUDA is asked for and there is none.
+    """
+    wanted = settings.training.device
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise BrokenError(
+            "training.device is cuda and PyTorch sees no CUDA device on "
+            f"{os.uname().nodename} (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}): "
+            "ask Slurm for a GPU (slurm.gpus_per_worker=1) or set training.device=cpu"
+        )
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def device_name(device: torch.device) -> str:
+    """The device for headers and reports: the GPU's name, or the processor's and the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return os.uname().machine
+
+
+def set_up_device(settings: Settings, device: torch.device) -> None:
+    """Set threads and, on CUDA, the choice of kernels; cheap when nothing changes."""
+    threads = settings.training.threads or max(1, len(os.sched_getaffinity(0)) // local_workers())
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    if device.type == "cuda":
+        # Shapes never change within an evaluation, so trying kernels once pays.
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+
+
+def local_workers() -> int:
+    """Worker processes that share this machine's cores and memory, this one included."""
+    return max(1, int(os.environ.get(LOCAL_WORKERS, "1")))
+
+
+def uses_bfloat16(settings: Settings, device: torch.device) -> bool:
+    """Whether steps run under bfloat16 autocast: never on a CPU, where it is 10 times slower without AMX."""
+    if device.type != "cuda":
+        return False
+    wanted = settings.training.precision
+    return wanted == "bfloat16" or (wanted == "auto" and torch.cuda.get_device_capability(device) >= (8, 0))
+
+
+def autocast(settings: Settings, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """A maker of contexts to run forward passes in."""
+    if uses_bfloat16(settings, device):
+        return partial(torch.autocast, "cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def memory_limit_bytes(settings: Settings, device: torch.device) -> int:
+    """Memory that one evaluation may be estimated to need, in bytes.
+
+    The setting `training.memory_gb`, else the GPU's memory, else what the job (or this machine) grants its workers.
+    """
+    if settings.training.memory_gb is not None:
+        return int(settings.training.memory_gb * 1e9)
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return _host_memory_bytes() // local_workers()
+
+
+def _host_memory_bytes() -> int:
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+            limits.append(int(path.read_text()))
+    if megabytes := os.environ.get("SLURM_MEM_PER_NODE"):
+        with contextlib.suppress(ValueError):
+            limits.append(int(megabytes) * 2**20)
+    return min(limits)
+
+
+def synchroniser(device: torch.device) -> Callable[[], None]:
+    """Waits until the device has done what it was given; nothing to wait for on a CPU."""
+    if device.type == "cuda":
+        return partial(torch.cuda.synchronize, device)
+    return _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory so far in MB (10^6 bytes): allocated on the GPU, or resident of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -1,0 +1,203 @@
+"""Turn what training did into the records of an attempt: header, rows, end and the result's info."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from models.cost import Cost
+from pipeline.errors import BrokenError
+from pipeline.records import (
+    INFO_KEYS,
+    AttemptEnd,
+    AttemptHeader,
+    CurveSink,
+    EpochRow,
+    Evaluation,
+    Value,
+    WorkerIdentity,
+)
+from pipeline.settings import Settings
+from pipeline.training.clock import PhaseClock
+from pipeline.training.data import ImageData
+from pipeline.training.device import device_name, peak_memory_mb
+from pipeline.training.measure import Measurement
+from pipeline.training.trainer import Trainer
+
+UNMEASURED = Measurement(math.nan, math.nan)
+
+
+class Recorder:
+    """Writes one attempt's curve and remembers it.
+
+    Attributes:
+        rows: the curve so far, over the whole chain.
+        inherited_s: budget clock at this attempt's start.
+        validation, test: the last ones measured.
+    """
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        settings: Settings,
+        run_id: str,
+        data: ImageData,
+        cost: Cost,
+        curve: CurveSink,
+        worker: WorkerIdentity,
+        phases: PhaseClock,
+    ) -> None:
+        self._evaluation = evaluation
+        self._settings = settings
+        self._run_id = run_id
+        self._data = data
+        self._cost = cost
+        self._curve = curve
+        self._worker = worker
+        self._phases = phases
+        self._continued_from = "start"
+        self._training_loss = math.nan
+        self.rows: list[EpochRow] = []
+        self.inherited_s = 0.0
+        self.validation = UNMEASURED
+        self.test = UNMEASURED
+
+    def begin(self, origin: str, inherited: Sequence[EpochRow], inherited_s: float) -> None:
+        """Open the curve; raises BrokenError when it cannot be written."""
+        self._continued_from = origin
+        self.inherited_s = inherited_s
+        self.rows = list(inherited)
+        if self.rows:
+            self._training_loss = self.rows[-1].training_loss
+        evaluation = self._evaluation
+        header = AttemptHeader(
+            run_id=self._run_id,
+            config_id=evaluation.config_id,
+            configuration=evaluation.configuration,
+            budget=evaluation.budget,
+            budget_unit=self._settings.search.budget_unit,
+            attempt=evaluation.attempt,
+            seed=evaluation.seed,
+            started=time.time() - self._phases.wall_s,
+            inherited_training_s=inherited_s,
+            continued_from=origin,
+            dataset=self._data.name,
+            parameters=self._cost.parameters,
+            flops_per_image=float(self._cost.flops_per_image),
+            device=device_name(self._data.device),
+            host=self._worker.host,
+            worker=self._worker.name,
+            slurm_job_id=self._worker.slurm_job_id,
+            versions=versions(),
+        )
+        with self._writing():
+            self._curve.begin(header, self.rows)
+
+    def add_row(self, trainer: Trainer, validation: Measurement) -> None:
+        """Add a row for the batches since the last one; raises BrokenError when it cannot be written."""
+        before_s, before_batches = (self.rows[-1].training_s, self.rows[-1].batches) if self.rows else (0.0, 0)
+        training_s = self.training_s
+        self._training_loss, training_error = trainer.take_means()
+        seconds = training_s - before_s
+        images = (trainer.batches - before_batches) * trainer.batch_size
+        row = EpochRow(
+            epoch=trainer.epoch,
+            batches=trainer.batches,
+            training_s=training_s,
+            wall_s=self._phases.wall_s,
+            startup_s=self._phases.seconds("startup"),
+            compile_s=self._phases.seconds("compile"),
+            validation_s=self._phases.seconds("validation"),
+            checkpoint_s=self._phases.seconds("checkpoint"),
+            learning_rate=trainer.learning_rate,
+            training_loss=self._training_loss,
+            training_error=training_error,
+            validation_loss=validation.loss,
+            validation_error=validation.error,
+            images_per_s=images / seconds if seconds > 0 else math.nan,
+            peak_memory_mb=peak_memory_mb(self._data.device),
+            attempt=self._evaluation.attempt,
+            rung=self._evaluation.budget,
+            wall_time=time.time(),
+        )
+        self.rows.append(row)
+        with self._phases.phase("checkpoint"), self._writing():
+            self._curve.add(row)
+
+    @property
+    def training_s(self) -> float:
+        """Budget clock now."""
+        return self.inherited_s + self._phases.seconds("training")
+
+    def end(self, status: str, reason: str = "") -> None:
+        """Say how the attempt ended; raises BrokenError when it cannot be written."""
+        with self._writing():
+            self._curve.end(
+                AttemptEnd(
+                    status=status,
+                    reason=reason,
+                    ended=time.time(),
+                    training_s=self.training_s,
+                    validation_loss=self.validation.loss,
+                    validation_error=self.validation.error,
+                    test_loss=self.test.loss,
+                    test_error=self.test.error,
+                )
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            name = f"{self._evaluation.config_id} on {self._evaluation.budget:g}"
+            raise BrokenError(f"cannot write the learning curve of {name}: {error}. Is the disk full?") from error
+
+    def info(self, trainer: Trainer) -> dict[str, Value]:
+        """The result's info, by `INFO_KEYS`; what was not measured is None."""
+        seconds = self._phases.seconds
+        values: dict[str, Value] = {
+            "attempt": self._evaluation.attempt,
+            "worker": self._worker.name,
+            "host": self._worker.host,
+            "device": device_name(self._data.device),
+            "parameters": self._cost.parameters,
+            "flops_per_image": float(self._cost.flops_per_image),
+            "epochs": trainer.epoch,
+            "batches": trainer.batches,
+            "training_s": self.training_s,
+            "trained_here_s": seconds("training"),
+            "wall_s": self._phases.wall_s,
+            "startup_s": seconds("startup"),
+            "compile_s": seconds("compile"),
+            "validation_s": seconds("validation"),
+            "checkpoint_s": seconds("checkpoint"),
+            "training_loss": self._training_loss,
+            "validation_loss": self.validation.loss,
+            "validation_error": self.validation.error,
+            "test_loss": self.test.loss,
+            "test_error": self.test.error,
+            "continued_from": self._continued_from,
+            "peak_memory_mb": peak_memory_mb(self._data.device),
+        }
+        return {key: _none_for_nan(values[key]) for key in INFO_KEYS}
+
+
+def _none_for_nan(value: Value) -> Value:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a training's outcome."""
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    if torch.version.cuda:
+        found["cuda"] = torch.version.cuda
+    with contextlib.suppress(PackageNotFoundError):
+        found["tandem"] = version("tandem-nas")
+    return found
