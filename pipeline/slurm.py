@@ -79,7 +79,7 @@ def uses_slurm(settings: Settings) -> bool:
 
 
 def job_environment() -> dict[str, str]:
-    """This process's environment without what describes the job it may run in.
+    """The environment of this process without what describes the job it may run in.
 
     sbatch and srun read many SLURM_ variables as options; a job submitted from within a job must not inherit them.
     """
@@ -133,7 +133,7 @@ class Task:
 
 
 def tasks(names: Sequence[str]) -> list[Task]:
-    """This user's jobs and array tasks of these names that have not ended: one call to squeue.
+    """The jobs and array tasks of these names and this user that have not ended: one call to squeue.
 
     Raises:
         SiteError: squeue fails.

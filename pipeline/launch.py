@@ -1,0 +1,374 @@
+"""Start workers and masters: Slurm array tasks through submitit, or processes of this machine through the same call.
+
+A submission happens in a short-lived process of its own (`submit_from_stdin`): its environment describes no job (a
+master may be one), its session is its own (no Ctrl-C reaches the workers), and when it ends nobody must wait for
+what it started. No result is ever fetched through submitit: what a worker has to say, it says to the master, and
+what Slurm says of a task is read from squeue, never from the moment in which sacct calls a requeued task NODE_FAIL.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import local_workers, slurm
+from pipeline.errors import SiteError
+from pipeline.run_folder import RunFolder
+from pipeline.sbatch_options import array_sizes, master_options, worker_options
+from pipeline.settings import Settings, load_settings
+from pipeline.status import read_status
+
+log = logging.getLogger(__name__)
+
+SUBMISSION_TIMEOUT_S = 300.0
+
+# squeue is asked at most this often by one process, however often a status is drawn.
+QUEUE_REFRESH_S = 5.0
+
+# submitit counts every requeue at or after 80% of the limit, and every preemption of a short task, as a time-out.
+UNLIMITED_TIMEOUTS = 1_000_000
+
+# submitit's local executor ends a process after two minutes unless told otherwise.
+TEN_YEARS_MIN = 60 * 24 * 3650
+
+
+def request_workers(folder: RunFolder, settings: Settings, count: int) -> list[str]:
+    """Start as many workers as bring `count` more to the master, less those already on their way.
+
+    Safe to call again and again: tasks that wait in the queue, and tasks that run and have not joined yet, are
+    counted. A requeued task is made to start at once instead of after Slurm's two minutes.
+
+    Args:
+        count: workers that the run lacks now.
+
+    Returns:
+        Job ids of what was started ("123_4"; off Slurm, process ids); empty if enough are on their way.
+
+    Raises:
+        SiteError: nothing could be started; the text has Slurm's reason.
+    """
+    joined = _joined(folder)
+    if not slurm.uses_slurm(settings):
+        coming = [job for job in local_workers.running(folder) if not any(f"-{job}-" in name for name in joined)]
+        lacking = count - len(coming)
+        return [] if lacking <= 0 else _start_locally(folder, settings, lacking)
+    queue = slurm.tasks([slurm.workers_name(folder.run_id)])
+    hasten_requeued(queue)
+    coming = [t.job_id for t in queue if t.is_pending or (t.is_running and t.job_id not in joined.values())]
+    lacking = count - len(coming)
+    return [] if lacking <= 0 else _start_on_slurm(folder, settings, lacking)
+
+
+def _joined(folder: RunFolder) -> dict[str, str]:
+    """The Slurm tasks of the workers that the master knows, by worker name."""
+    status = read_status(folder)
+    return {} if status is None else {worker.name: worker.slurm_job_id for worker in status.workers}
+
+
+def hasten_requeued(queue: list[slurm.Task]) -> None:
+    """Spare requeued tasks Slurm's two minutes; one that cannot be hastened waits for them."""
+    for task in queue:
+        if task.waits_after_requeue:
+            try:
+                slurm.hasten(task)
+            except SiteError as error:
+                log.warning("Task %s starts two minutes after it was requeued: %s", task.job_id, error)
+
+
+def _start_on_slurm(folder: RunFolder, settings: Settings, count: int) -> list[str]:
+    jobs: list[str] = []
+    for size in array_sizes(count, slurm.max_array_size()):
+        options = worker_options(settings, size, of=count)
+        try:
+            jobs += _submit(folder, "slurm", "worker", size, slurm.workers_name(folder.run_id), options, settings)
+        except SiteError as error:
+            if not jobs:
+                raise
+            log.warning("Only %d of %d workers could be submitted: %s", len(jobs), count, error)
+            break
+    return jobs
+
+
+def _start_locally(folder: RunFolder, settings: Settings, count: int) -> list[str]:
+    devices = local_workers.assign_devices(folder, settings, count)
+    return _submit(folder, "local", "worker", count, slurm.workers_name(folder.run_id), {}, settings, devices)
+
+
+def _submit(
+    folder: RunFolder,
+    where: str,
+    role: str,
+    count: int,
+    name: str,
+    options: Mapping[str, Any],
+    settings: Settings,
+    devices: list[str] | None = None,
+) -> list[str]:
+    """Let a process of its own submit; see the module's docstring."""
+    # Pickles lie in there: nobody else may write them.
+    folder.jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    request = {
+        "run": str(folder.path),
+        "where": where,
+        "role": role,
+        "count": count,
+        "name": name,
+        "options": dict(options),
+        "setup": list(settings.slurm.setup),
+        "devices": devices,
+    }
+    environment = slurm.job_environment()
+    if where == "local":
+        environment["TANDEM_LOCAL_WORKERS"] = str(settings.workers.count)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "from pipeline import launch; launch.submit_from_stdin()"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=SUBMISSION_TIMEOUT_S,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise SiteError(f"Submitting {count} {role}s did not end within {SUBMISSION_TIMEOUT_S:.0f} s.") from None
+    if done.returncode != 0:
+        raise SiteError(f"Submitting {count} {role}s failed: {_last_words(done.stderr) or 'no reason given'}")
+    return [str(job) for job in json.loads(done.stdout)]
+
+
+def _last_words(text: str) -> str:
+    """What Slurm said in a traceback of submitit, or the traceback's last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if "error:" in line]
+    return " ".join(said[-2:] or lines[-1:])
+
+
+def submit_from_stdin() -> None:
+    """Submit the request that stands on standard input, and print the job ids (a JSON list)."""
+    import submitit
+
+    request = json.load(sys.stdin)
+    folder = RunFolder(Path(request["run"]))
+    # Local workers live on: they must not hold the pipe that the answer goes through, or its reader waits for them.
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    task: WorkerTask | MasterTask = WorkerTask(folder.path) if request["role"] == "worker" else MasterTask(folder.path)
+    if request["where"] == "slurm":
+        executor = submitit.SlurmExecutor(folder=folder.jobs, max_num_timeout=UNLIMITED_TIMEOUTS)
+        options = dict(request["options"])
+        executor.update_parameters(
+            job_name=request["name"],
+            time=options.pop("time"),
+            array_parallelism=options.pop("array-parallelism", request["count"]),
+            signal_delay_s=options.pop("signal-delay-s"),
+            setup=request["setup"] or None,
+            # srun does not take over sbatch's --cpus-per-task since Slurm 22.05.
+            srun_args=[f"--cpus-per-task={options['cpus-per-task']}"],
+            additional_parameters=options,
+            stderr_to_stdout=True,
+            wckey=None,
+        )
+        jobs = [job.job_id for job in executor.submit_array([task] * request["count"])]
+    else:
+        jobs = local_workers.submit(folder, task, request["devices"], TEN_YEARS_MIN)
+    json.dump(jobs, answer)
+    answer.close()
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What a worker's job runs. It holds no state: whatever must survive is in the run folder already.
+
+    Attributes:
+        path: the run folder.
+    """
+
+    path: Path
+
+    def __call__(self) -> str:
+        """Be a worker until the run, this allocation or this worker's patience ends; returns why it left."""
+        import signal
+
+        from submitit.core.job_environment import JobEnvironment
+
+        local_workers.take_device()
+        # submitit's handler pickles `checkpoint` anew, asks Slurm to requeue this task and exits.
+        warning = JobEnvironment._usr_sig()
+        requeue = signal.getsignal(warning)
+        departure = _be_worker(RunFolder(self.path))
+        if departure.requeue and callable(requeue):
+            requeue(warning, None)
+        return departure.reason
+
+    def checkpoint(self) -> Any:
+        """What the requeued task runs: the same."""
+        return _checkpoint(self)
+
+
+@dataclass(frozen=True)
+class MasterTask:
+    """What a master's job runs: the command that a person can run by hand, and submitit's requeue around it.
+
+    At its time limit the job is requeued and Slurm ends the command; a run survives that at any moment.
+
+    Attributes:
+        path: the run folder.
+    """
+
+    path: Path
+
+    def __call__(self) -> None:
+        """Run the master; an error if it failed."""
+        subprocess.run(master_command(RunFolder(self.path)), check=True)
+
+    def checkpoint(self) -> Any:
+        """What the requeued job runs: the same."""
+        return _checkpoint(self)
+
+
+def _checkpoint(task: WorkerTask | MasterTask) -> Any:
+    import submitit
+    from submitit.core.job_environment import JobEnvironment
+
+    # submitit refuses to write beside what a killed task left half written.
+    pickled = JobEnvironment().paths.submitted_pickle
+    pickled.with_suffix(pickled.suffix + ".save_tmp").unlink(missing_ok=True)
+    return submitit.helpers.DelayedSubmission(task)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Why a worker left, and whether its task shall be requeued."""
+
+    reason: str
+    requeue: bool
+
+
+def work(folder: RunFolder) -> str:
+    """Be a worker of a run in this process (slurm/worker.sh, or by hand); returns why it left.
+
+    A Slurm job takes the name of the run's workers, and is requeued when its time is up.
+    """
+    job_id = os.environ.get("SLURM_JOB_ID")
+    if job_id is not None:
+        _scontrol("update", f"JobId={job_id}", f"JobName={slurm.workers_name(folder.run_id)}")
+    departure = _be_worker(folder)
+    if departure.requeue and job_id is not None:
+        _scontrol("requeue", job_id)
+    return departure.reason
+
+
+def _scontrol(*arguments: str) -> None:
+    """Ask what Slurm may refuse (an interactive job cannot be requeued, say) and the worker can do without."""
+    try:
+        slurm.run_command("scontrol", *arguments)
+    except SiteError as error:
+        log.warning("%s", error)
+
+
+def _be_worker(folder: RunFolder) -> Departure:
+    from pipeline.allocation import Allocation, allocation_end, worker_identity
+    from pipeline.worker import run_worker
+
+    settings = load_settings(folder.settings)
+    identity = worker_identity()
+    _log_worker(folder.worker_log(identity.name))
+    allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
+    allocation.listen()
+    log.info("Worker %s joins run %s in %s", identity.name, folder.run_id, folder.path)
+    reason = run_worker(
+        folder, identity, settings, should_stop=allocation.should_stop, allocation_end=allocation.end
+    )  # fmt: skip
+    requeue = allocation.asks_for_requeue and not has_ended(folder)
+    log.info("Worker %s leaves: %s%s", identity.name, reason, "; its task is requeued" if requeue else "")
+    return Departure(reason, requeue)
+
+
+def has_ended(folder: RunFolder) -> bool:
+    """Whether the run needs no more workers: it has ended, or was asked to."""
+    status = read_status(folder)
+    return folder.stop_request.exists() or (status is not None and status.has_ended)
+
+
+def _log_worker(path: Path) -> None:
+    """Log to the worker's own file, and to standard output (the task's log)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [logging.FileHandler(path), logging.StreamHandler(sys.stdout)]
+    form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
+
+
+def master_command(folder: RunFolder) -> list[str]:
+    """The command that is a run's master."""
+    return [sys.executable, "-m", "pipeline.cli", "run-master", str(folder.path)]
+
+
+def start_master(folder: RunFolder, settings: Settings) -> str:
+    """Start the master, as a session of its own that outlives the terminal, or as a Slurm job; says where.
+
+    Raises:
+        SiteError: Slurm refuses the job.
+    """
+    if settings.slurm.master == "slurm" and slurm.uses_slurm(settings):
+        name = slurm.master_name(folder.run_id)
+        jobs = _submit(folder, "slurm", "master", 1, name, master_options(settings), settings)
+        return f"The master is Slurm job {jobs[0]}; it starts when Slurm lets it. Its log: {folder.master_log}"
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    with folder.master_log.open("ab") as output:
+        process = subprocess.Popen(
+            master_command(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return f"The master is process {process.pid} on {os.uname().nodename}. Its log: {folder.master_log}"
+
+
+_queue_states: dict[Path, tuple[float, dict[str, int]]] = {}
+
+
+def queue_state(folder: RunFolder) -> dict[str, int] | None:
+    """Slurm's tasks of a run by state ("pending", "running", and "held" if any); None off Slurm.
+
+    One call to squeue, and at most one in `QUEUE_REFRESH_S`.
+    """
+    asked, state = _queue_states.get(folder.path, (float("-inf"), {}))
+    if time.monotonic() - asked < QUEUE_REFRESH_S:
+        return state
+    try:
+        if not slurm.uses_slurm(load_settings(folder.settings)):
+            return None
+        queue = slurm.tasks([slurm.workers_name(folder.run_id)])
+    except SiteError as error:  # a status is worth showing even when Slurm does not answer
+        log.warning("%s", error)
+        return None
+    state = {
+        "pending": sum(task.is_pending for task in queue),
+        "running": sum(task.is_running for task in queue),
+        "held": sum(task.is_held for task in queue),
+    }
+    state = {name: n for name, n in state.items() if n or name != "held"}
+    _queue_states[folder.path] = (time.monotonic(), state)
+    return state
+
+
+def cancel_workers(folder: RunFolder, settings: Settings) -> None:
+    """Cancel the run's workers, pending and running, on Slurm or on this machine; running ones hand back first.
+
+    Raises:
+        SiteError: Slurm does not answer.
+    """
+    if not slurm.uses_slurm(settings):
+        local_workers.end(folder)
+        return
+    slurm.cancel([slurm.workers_name(folder.run_id)])

@@ -1,0 +1,114 @@
+"""What is asked of Slurm, as long options of sbatch: for submitit, for the check before, and for a person."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from pipeline.settings import Settings, SlurmSettings
+
+Options = dict[str, str | int | bool]
+
+# Slurm may send its warning up to a minute before its time, and looks at time limits every half minute.
+WARNING_S = 60
+
+
+def array_sizes(count: int, largest: int) -> list[int]:
+    """Sizes of the arrays that `count` tasks are split into, none above `largest` (Slurm's MaxArraySize)."""
+    full, rest = divmod(count, largest)
+    return [largest] * full + ([rest] if rest else [])
+
+
+def warning_s(walltime_min: float, margin_s: float) -> int:
+    """How long before a limit Slurm shall signal: after the worker's own margin, and never in its first half.
+
+    A warning due before a task has started its handler kills it; submitit's default of 90 s does for short limits.
+    """
+    return max(1, int(min(WARNING_S, margin_s / 2, walltime_min * 60 / 4)))
+
+
+def worker_options(settings: Settings, count: int = 1, of: int | None = None) -> Options:
+    """Options of sbatch for an array of `count` workers.
+
+    Args:
+        of: workers in all, when they are split over several arrays: `array_parallelism` is shared among them.
+    """
+    wanted = settings.slurm
+    options: Options = {
+        "time": wanted.walltime_min,
+        "nodes": 1,
+        "ntasks": 1,
+        "cpus-per-task": wanted.cpus_per_worker,
+        "requeue": True,
+        "signal-delay-s": warning_s(wanted.walltime_min, settings.workers.handback_margin_s),
+        **_charged_to(wanted),
+    }
+    if wanted.partition is not None:
+        options["partition"] = wanted.partition
+    if wanted.qos is not None:
+        options["qos"] = wanted.qos
+    if wanted.mem_gb is not None:
+        options["mem"] = megabytes(wanted.mem_gb)
+    if wanted.constraint is not None:
+        options["constraint"] = wanted.constraint
+    if wanted.exclude:
+        options["exclude"] = ",".join(wanted.exclude)
+    if wanted.array_parallelism is not None:
+        share = wanted.array_parallelism * count / (of or count)
+        options["array-parallelism"] = max(1, round(share))
+    return {**options, **_gpus(wanted), **{name: value for name, value in wanted.extra.items() if value is not False}}
+
+
+def master_options(settings: Settings) -> Options:
+    """Options of sbatch for a master that is a job: a CPU core and memory, on its own partition if one is named."""
+    wanted = settings.slurm
+    options: Options = {
+        "time": wanted.master_walltime_min,
+        "nodes": 1,
+        "ntasks": 1,
+        "cpus-per-task": 2,  # the search, and the threads that talk to workers
+        "mem": megabytes(wanted.master_mem_gb),
+        "requeue": True,
+        "signal-delay-s": warning_s(wanted.master_walltime_min, 2 * WARNING_S),
+        **_charged_to(wanted),
+    }
+    partition = wanted.master_partition or wanted.partition
+    if partition is not None:
+        options["partition"] = partition
+    # A quality of service belongs to the workers' partition, and may not exist on another one.
+    if wanted.qos is not None and wanted.master_partition is None:
+        options["qos"] = wanted.qos
+    return options
+
+
+def _charged_to(wanted: SlurmSettings) -> Options:
+    return {} if wanted.account is None else {"account": wanted.account}
+
+
+def _gpus(wanted: SlurmSettings) -> Options:
+    if wanted.gpus_per_worker == 0:
+        return {}
+    typed = [] if wanted.gpu_type is None else [wanted.gpu_type]
+    if wanted.gpu_request == "gres":
+        return {"gres": ":".join(["gpu", *typed, str(wanted.gpus_per_worker)])}
+    return {wanted.gpu_request: ":".join([*typed, str(wanted.gpus_per_worker)])}
+
+
+def megabytes(gb: float) -> str:
+    """Memory as sbatch takes it (a fraction of a gigabyte is not allowed)."""
+    return f"{round(gb * 1024)}M"
+
+
+def command_line(options: Mapping[str, str | int | bool]) -> list[str]:
+    """The options as arguments of sbatch; what only submitit understands is left out."""
+    own = ("signal-delay-s", "array-parallelism")
+    return [
+        f"--{name}" if value is True else f"--{name}={value}"
+        for name, value in options.items()
+        if value is not False and name not in own
+    ]
+
+
+def as_text(options: Mapping[str, str | int | bool]) -> str:
+    """The options as a person would type them."""
+    return shlex.join(command_line(options))

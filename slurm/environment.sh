@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# Sourced by worker.sh and master.sh from the checkout: finds the Python environment and prepares the shell.
+#
+#   TANDEM_HOME      the checkout (set here, from where this file lies)
+#   TANDEM_PYTHON    the Python to run: as it is set, else the checkout's .venv, else python3 as it is found
+#   slurm/site.sh    if there is one, it is sourced first: the place for `module load` and `conda activate`
+
+TANDEM_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export TANDEM_HOME
+
+if [[ -f $TANDEM_HOME/slurm/site.sh ]]; then
+    # shellcheck source=/dev/null
+    source "$TANDEM_HOME/slurm/site.sh"
+fi
+
+if [[ -z ${TANDEM_PYTHON:-} ]]; then
+    TANDEM_PYTHON=$TANDEM_HOME/.venv/bin/python
+    [[ -x $TANDEM_PYTHON ]] || TANDEM_PYTHON=$(command -v python3)
+fi
+export TANDEM_PYTHON
+
+# absolute_run RUN: a run given as a path relative to where one stood, as an absolute path; an id stays as it is.
+absolute_run() {
+    if [[ -n $1 && -d ${SLURM_SUBMIT_DIR:-$PWD}/$1 ]]; then
+        (cd "${SLURM_SUBMIT_DIR:-$PWD}/$1" && pwd)
+    else
+        echo "$1"
+    fi
+}

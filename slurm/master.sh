@@ -1,0 +1,58 @@
+#!/bin/bash
+# Run the master of a run as a Slurm job by hand, for sites that end long processes on login nodes:
+#
+#   sbatch slurm/master.sh results/NAME                     (or RUN=results/NAME sbatch slurm/master.sh)
+#   sbatch -p cpu -t 2-00:00:00 slurm/master.sh results/NAME
+#
+# It asks Slurm for the workers, so its node must be allowed to submit jobs. Before its time limit it requeues itself
+# and goes on, perhaps on another node; workers find it there. `make submit-search MASTER=slurm` does all this.
+#
+# The signal goes to this shell, at least so many seconds before the limit.
+#SBATCH --job-name=tandem-master
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4G
+#SBATCH --time=1-00:00:00
+#SBATCH --signal=B:USR1@60
+#SBATCH --requeue
+#SBATCH --open-mode=append
+
+set -euo pipefail
+
+for folder in "${TANDEM_HOME:-}" "${SLURM_SUBMIT_DIR:-}" "${SLURM_SUBMIT_DIR:-.}/.." "$(dirname "$0")/.."; do
+    if [[ -n $folder && -f $folder/slurm/environment.sh ]]; then
+        # shellcheck source=slurm/environment.sh
+        source "$folder/slurm/environment.sh"
+        break
+    fi
+done
+if ! declare -F absolute_run >/dev/null; then
+    echo "master.sh: no checkout of Tandem in ${SLURM_SUBMIT_DIR:-$PWD}: submit from it, or set TANDEM_HOME." >&2
+    exit 1
+fi
+
+run=$(absolute_run "${1:-${RUN:-}}")
+if [[ -z $run ]]; then # the latest run may be another one when this job is requeued
+    echo "master.sh: which run? sbatch slurm/master.sh results/NAME" >&2
+    exit 1
+fi
+echo "master.sh: the master of $run, on $(hostname), with $TANDEM_PYTHON"
+cd "$TANDEM_HOME"
+command=("$TANDEM_PYTHON" -u -m pipeline.cli run-master "$run")
+if [[ -z ${SLURM_JOB_ID:-} ]]; then
+    exec "${command[@]}"
+fi
+
+# Slurm then ends the step; what the master knew is in the run folder at any moment.
+trap 'echo "master.sh: the time is nearly up, requeueing"; scontrol requeue "$SLURM_JOB_ID"' USR1
+srun --unbuffered --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "${command[@]}" &
+step=$!
+status=0
+wait "$step" || status=$?
+# A trapped signal interrupts `wait`; the step may still be running.
+while kill -0 "$step" 2>/dev/null; do
+    status=0
+    wait "$step" || status=$?
+done
+exit "$status"
