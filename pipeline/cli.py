@@ -111,16 +111,17 @@ def collect_results(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 
 
 @app.command()
-def data(preset: Preset = "digits", overrides: Overrides = None) -> None:
+def data(
+    name: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="As --preset.")] = None,
+    preset: Preset = "digits",
+    overrides: Overrides = None,
+) -> None:
     """Get and prepare the data of a preset, on a host with internet."""
+    from pipeline import operations
     from pipeline.settings import load_settings
-    from pipeline.training.data import check_data, prepare_data
 
-    settings = load_settings(preset, overrides or ())
-    say(f"Preparing {settings.data.dataset} in {settings.data.root.resolve()} ...")
-    prepare_data(settings.data)
-    check_data(settings.data)
-    say("Done.")
+    operations.prepare_data(load_settings(name or preset, overrides or ()), say)
+    say("It is ready.")
 
 
 @app.command()
@@ -203,11 +204,10 @@ def _watch_live(folder: RunFolder) -> None:
 
 def _collect(folder: RunFolder) -> None:
     from pipeline import operations
-    from pipeline.analysis.summary import summary_lines
+    from pipeline.analysis.console import summary_text
 
     report = operations.collect(folder, say)
-    for line in summary_lines(folder.collected):
-        say(line)
+    say(summary_text(folder.collected))
     say(f"Report: {report}")
 
 

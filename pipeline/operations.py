@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import platform
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.files import publish_json
 from pipeline.new_run import create_run, extend_run, point_latest, read_settings
 from pipeline.run_folder import RunFolder
 from pipeline.settings import Settings, budget_ladder
-from pipeline.status import RunStatus, read_status
+from pipeline.status import ENDED, RunStatus, read_status
 
 Say = Callable[[str], None]
 
@@ -30,7 +31,8 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
         DataError, SiteError, RunError: before anything was submitted, or because the master did not start.
     """
     prepare_data(settings, say)
-    site.check_site(settings, results)
+    for warning in site.check_site(settings, results):
+        say(f"Warning: {warning}")
     folder = create_run(settings, results)
     settings = read_settings(folder)
     ladder = ", ".join(f"{b:g}" for b in budget_ladder(settings.search))
@@ -43,11 +45,10 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
 
 def prepare_data(settings: Settings, say: Say) -> None:
     """Prepare the data unless it is there and whole."""
-    from pipeline.training.data import is_prepared, prepare_data
+    from pipeline.training import data
 
-    if not is_prepared(settings.data):
-        say(f"Preparing {settings.data.dataset} in {settings.data.root} ...")
-        prepare_data(settings.data)
+    say(f"Data: {settings.data.dataset} in {settings.data.root.resolve()}")
+    data.prepare_data(settings.data)
 
 
 def resume(folder: RunFolder, iterations: int | None, say: Say) -> None:
@@ -110,6 +111,32 @@ def collect(folder: RunFolder, say: Say) -> Path:
     results = collect(folder)
     say("Drawing figures and writing the report ...")
     return make_report(results, folder)
+
+
+def run_master(folder: RunFolder) -> None:
+    """Be the run's master until it ends, or until this process is told to end (TERM: the run stays resumable).
+
+    Raises:
+        RunError: the run broke; the text has the cause.
+    """
+    from pipeline.addresses import master_address
+    from pipeline.search import master
+
+    settings = read_settings(folder)
+    told: list[str] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: told.append(signal.Signals(received).name))
+
+    def request_workers(count: int) -> None:
+        launch.request_workers(folder, settings, count)
+
+    outcome = master.run_master(
+        folder, settings, request_workers, master_address(settings), should_leave=lambda: told[0] if told else None
+    )
+    if outcome.state in ENDED:
+        launch.cancel_workers(folder, settings)
+    if outcome.state == "broken":
+        raise RunError(f"Run {folder.run_id} is broken: {outcome.message}")
 
 
 def _start(folder: RunFolder, settings: Settings, say: Say) -> None:

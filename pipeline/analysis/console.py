@@ -1,0 +1,57 @@
+"""A collected run in a screenful of text: the summary's numbers, an incumbent per budget, the best configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.analysis import style
+from pipeline.analysis.summary import cards
+from pipeline.storage.results import Results, load_results
+from pipeline.storage.tables import incumbents
+
+
+def summary_text(path: Path) -> str:
+    """The summary of a results.h5, ready to print."""
+    results = load_results(path)
+    lines = ["", *(f"{card.value:>10}  {card.label} ({card.detail})" for card in cards(results))]
+    best = incumbents(results)
+    if not best.empty:
+        lines += ["", _incumbent_table(results, best), "", *_configuration(results, best.iloc[-1])]
+    return "\n".join([*lines, ""])
+
+
+def _incumbent_table(results: Results, best: pd.DataFrame) -> str:
+    finished = results.finished().groupby("budget").size()
+    table = pd.DataFrame(
+        {
+            "budget": [style.budget_label(b, results.budget_unit) for b in best["budget"]],
+            "evaluations": [int(finished[b]) for b in best["budget"]],
+            "incumbent": best["config_id"].to_list(),
+            "validation error": [style.percent(x) for x in best["loss"]],
+            "test error": ["-" if np.isnan(x) else style.percent(x) for x in best["test_error"]],
+            "parameters": [f"{x / 1e6:.3g} M" for x in best["parameters"]],
+        }
+    )
+    return table.to_string(index=False)
+
+
+def _configuration(results: Results, incumbent: pd.Series) -> list[str]:
+    budget = style.budget_label(incumbent["budget"], results.budget_unit)
+    values = [f"{name}={_short(incumbent[name])}" for name in results.hyperparameters]
+    return [f"Incumbent {incumbent['config_id']} on {budget}:", *_wrapped(values)]
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _wrapped(words: list[str], width: int = 100) -> list[str]:
+    lines = ["  "]
+    for word in words:
+        if len(lines[-1]) + len(word) > width:
+            lines.append("  ")
+        lines[-1] += word + "  "
+    return [line.rstrip() for line in lines]
