@@ -163,6 +163,7 @@ class _Attempt:
         self.saved_at_s = state.training_s
         self.batches_at_start = self.trainer.batches
         self.validations = 0
+        self.saved_progress: tuple[int, int] | None = None
         self.write_s = cost.parameters * 8 / ASSUMED_WRITE_BYTES_PER_S
         self._warm_up()
         if not self._train_to_budget():
@@ -182,9 +183,9 @@ class _Attempt:
         """Train until the budget is spent; False when stopped before."""
         if self._position() >= self._target():
             return True
+        # An attempt that was stopped during an epoch's validation owes the epoch's row.
+        pause = _Pause.EPOCH if self.trainer.at_epoch_end and not self._has_row() else None
         while True:
-            with self.phases.phase("training"):
-                pause = self._train_to_pause()
             match pause:
                 case _Pause.SPENT:
                     return True
@@ -197,6 +198,13 @@ class _Attempt:
                     self.recorder.add_row(self.trainer, measured)
                 case _Pause.CHECKPOINT:
                     self._save()
+            with self.phases.phase("training"):
+                pause = self._train_to_pause()
+
+    def _has_row(self) -> bool:
+        """Whether the curve's last row is about the last step."""
+        rows = self.recorder.rows
+        return bool(rows) and rows[-1].batches == self.trainer.batches
 
     def _train_to_pause(self) -> _Pause:
         in_seconds = self.settings.search.budget_unit == "seconds"
@@ -236,7 +244,12 @@ class _Attempt:
 
     # Overhead ------------------------------------------------------------------------------------------------------
     def _can_afford_validation(self) -> bool:
-        """Whether another validation keeps validations and checkpoints within their share of the training time."""
+        """Whether another validation keeps validations and checkpoints within their share of the training time.
+
+        Budgets that no clock decides are there to be reproduced, so no clock thins their validations either.
+        """
+        if self.settings.search.budget_unit != "seconds":
+            return True
         share = self.settings.training.overhead_share
         spent = self.phases.seconds("validation") + self.phases.seconds("checkpoint")
         return spent + self._validation_estimate_s() <= share * self.clock.trained_here_s
@@ -274,6 +287,9 @@ class _Attempt:
             )
 
     def _save(self) -> None:
+        progress = (self.trainer.batches, len(self.recorder.rows))
+        if progress == self.saved_progress:
+            return
         before = self.phases.seconds("checkpoint")
         with self.phases.phase("checkpoint"):
             trainer = self.trainer
@@ -288,6 +304,7 @@ class _Attempt:
             save_checkpoint(self.path, self.evaluation, state, *trainer.state_dicts())
         self.write_s = self.phases.seconds("checkpoint") - before
         self.saved_at_s = state.training_s
+        self.saved_progress = progress
 
     # Ends ----------------------------------------------------------------------------------------------------------
     def _finish(self) -> TrainResult:
@@ -296,9 +313,8 @@ class _Attempt:
             return self._hand_back()
         if not math.isfinite(measured.loss):
             raise CrashedError("not_finite", "the validation loss is not finite")
-        rows = self.recorder.rows
-        already = rows and rows[-1].batches == self.trainer.batches and not math.isnan(rows[-1].validation_error)
-        if not already:
+        # A curve that an earlier attempt completed stays as it is.
+        if not self._has_row() or math.isnan(self.recorder.rows[-1].validation_error):
             self.recorder.add_row(self.trainer, measured)
         # After the row: a promotion continues the curve from this checkpoint.
         self._save()
