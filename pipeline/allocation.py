@@ -3,7 +3,7 @@
 A worker asks `should_stop` between batches. What to do afterwards depends on why:
 
     the margin before the allocation's end, USR1, USR2   the time is up: requeue the task, if the search goes on
-    TERM, INT                                             scancel, preemption, a person: leave, Slurm decides the rest
+    TERM, INT, HUP                                        scancel, preemption, a person: leave, Slurm decides the rest
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 # Slurm's and submitit's warnings before the time limit; NCCL may use USR1, so submitit's default is USR2.
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
-ENDINGS = (signal.SIGTERM, signal.SIGINT)
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # A margin longer than this share of the allocation would leave no time to train.
 MAX_MARGIN_SHARE = 0.25

@@ -211,14 +211,18 @@ class WorkerTask:
 
     def checkpoint(self) -> Any:
         """What the requeued task runs: the same."""
-        return _checkpoint(self)
+        import submitit
+        from submitit.core.job_environment import JobEnvironment
+
+        # submitit refuses to write beside what a killed task left half written.
+        pickled = JobEnvironment().paths.submitted_pickle
+        pickled.with_suffix(pickled.suffix + ".save_tmp").unlink(missing_ok=True)
+        return submitit.helpers.DelayedSubmission(self)
 
 
 @dataclass(frozen=True)
 class MasterTask:
-    """What a master's job runs: the command that a person can run by hand, and submitit's requeue around it.
-
-    At its time limit the job is requeued and Slurm ends the command; a run survives that at any moment.
+    """What a master's job runs: the command that a person can run by hand, which requeues its job itself.
 
     Attributes:
         path: the run folder.
@@ -227,22 +231,9 @@ class MasterTask:
     path: Path
 
     def __call__(self) -> None:
-        """Run the master; an error if it failed."""
-        subprocess.run(master_command(RunFolder(self.path)), check=True)
-
-    def checkpoint(self) -> Any:
-        """What the requeued job runs: the same."""
-        return _checkpoint(self)
-
-
-def _checkpoint(task: WorkerTask | MasterTask) -> Any:
-    import submitit
-    from submitit.core.job_environment import JobEnvironment
-
-    # submitit refuses to write beside what a killed task left half written.
-    pickled = JobEnvironment().paths.submitted_pickle
-    pickled.with_suffix(pickled.suffix + ".save_tmp").unlink(missing_ok=True)
-    return submitit.helpers.DelayedSubmission(task)
+        """Become the master; does not return."""
+        command = master_command(RunFolder(self.path))
+        os.execv(command[0], command)
 
 
 @dataclass(frozen=True)
@@ -262,9 +253,16 @@ def work(folder: RunFolder) -> str:
     if job_id is not None:
         _scontrol("update", f"JobId={job_id}", f"JobName={slurm.workers_name(folder.run_id)}")
     departure = _be_worker(folder)
-    if departure.requeue and job_id is not None:
-        _scontrol("requeue", job_id)
+    if departure.requeue:
+        requeue_this_job()
     return departure.reason
+
+
+def requeue_this_job() -> None:
+    """Ask Slurm to run the job that this process is in again; nothing off Slurm."""
+    job_id = os.environ.get("SLURM_JOB_ID")
+    if job_id is not None:
+        _scontrol("requeue", job_id)
 
 
 def _scontrol(*arguments: str) -> None:

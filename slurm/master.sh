@@ -7,14 +7,14 @@
 # It asks Slurm for the workers, so its node must be allowed to submit jobs. Before its time limit it requeues itself
 # and goes on, perhaps on another node; workers find it there. `make submit-search MASTER=slurm` does all this.
 #
-# The signal goes to this shell, at least so many seconds before the limit.
+# The signal goes to the job's step (not to this shell), at least so many seconds before the limit.
 #SBATCH --job-name=tandem-master
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=2
 #SBATCH --mem=4G
 #SBATCH --time=1-00:00:00
-#SBATCH --signal=B:USR1@60
+#SBATCH --signal=USR1@60
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
@@ -39,20 +39,8 @@ if [[ -z $run ]]; then # the latest run may be another one when this job is requ
 fi
 echo "master.sh: the master of $run, on $(hostname), with $TANDEM_PYTHON"
 cd "$TANDEM_HOME"
-command=("$TANDEM_PYTHON" -u -m pipeline.cli run-master "$run")
-if [[ -z ${SLURM_JOB_ID:-} ]]; then
-    exec "${command[@]}"
+if [[ -n ${SLURM_JOB_ID:-} ]]; then
+    exec srun --unbuffered --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+        "$TANDEM_PYTHON" -u -m pipeline.cli run-master "$run"
 fi
-
-# Slurm then ends the step; what the master knew is in the run folder at any moment.
-trap 'echo "master.sh: the time is nearly up, requeueing"; scontrol requeue "$SLURM_JOB_ID"' USR1
-srun --unbuffered --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "${command[@]}" &
-step=$!
-status=0
-wait "$step" || status=$?
-# A trapped signal interrupts `wait`; the step may still be running.
-while kill -0 "$step" 2>/dev/null; do
-    status=0
-    wait "$step" || status=$?
-done
-exit "$status"
+exec "$TANDEM_PYTHON" -u -m pipeline.cli run-master "$run"

@@ -1,0 +1,59 @@
+import socket
+
+import pytest
+
+from pipeline.addresses import blocked, choose_address, interfaces, route_source, why_unreachable
+from pipeline.errors import SiteError
+from pipeline.settings import NetworkSettings
+
+
+def network(address=None):
+    return NetworkSettings(address=address)
+
+
+def test_workers_of_this_machine_need_no_network():
+    assert choose_address(network(), ()) == "127.0.0.1"
+
+
+def test_the_address_is_the_one_on_the_route_to_most_nodes():
+    routes = {"node1": "10.0.0.5", "node2": "10.0.0.5", "node3": "192.168.1.9", "gone": None}
+    assert choose_address(network(), list(routes), routes.get) == "10.0.0.5"
+
+
+def test_loopback_is_no_address_for_other_machines():
+    with pytest.raises(SiteError, match="no route to any of the nodes node1, node2") as error:
+        choose_address(network(), ["node1", "node2"], {"node1": "127.0.0.1"}.get)
+    assert "network.address" in str(error.value)
+
+
+def test_the_setting_may_name_an_interface_a_host_or_an_address():
+    assert interfaces()["lo"] == "127.0.0.1"
+    for name in ("lo", "localhost", "127.0.0.1"):
+        assert choose_address(network(name), ["node1"]) == "127.0.0.1"
+
+
+def test_a_setting_that_is_another_machines_is_refused_with_what_there_is():
+    with pytest.raises(SiteError, match=r"not an address of this machine.*lo 127\.0\.0\.1"):
+        choose_address(network("192.0.2.7"), ())  # an address reserved for documentation
+    with pytest.raises(SiteError, match="'ib7' is no interface of this machine"):
+        choose_address(network("ib7"), ())
+
+
+def test_the_route_to_this_machine_is_loopback_and_an_unknown_host_has_none():
+    assert route_source("localhost") == "127.0.0.1"
+    assert route_source("no-such-host.invalid") is None
+
+
+def test_a_port_that_listens_is_reachable_and_one_that_does_not_is_told_apart():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert why_unreachable("127.0.0.1", port) is None
+    reason = why_unreachable("127.0.0.1", port)
+    assert reason is not None
+    assert "refused" in reason
+
+
+def test_a_blocked_direction_is_told_with_both_addresses():
+    text = blocked("node1 (10.0.0.11)", "login (10.0.0.1)", 4711, "no answer within 5 s")
+    assert "node1 (10.0.0.11) cannot reach login (10.0.0.1) port 4711" in text
+    assert "network.ports" in text

@@ -1,0 +1,124 @@
+import pytest
+
+from pipeline import slurm
+from pipeline.errors import SiteError
+from pipeline.settings import validate_settings
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("30:00", 30),
+        ("00:10:00", 10),
+        ("1-00:00:00", 1440),
+        ("1-02:30", 1590),
+        ("2-0", 2880),
+        ("90", 90),
+        ("0:30", 0.5),
+    ],
+)
+def test_a_time_limit_is_read_in_every_form_that_slurm_writes(text, minutes):
+    assert slurm.parse_minutes(text) == minutes
+
+
+def test_no_limit_is_none():
+    assert slurm.parse_minutes("UNLIMITED") is None
+    assert slurm.parse_minutes("infinite") is None
+
+
+def answers(monkeypatch, output):
+    asked = []
+
+    def run_command(*command):
+        asked.append(command)
+        return output
+
+    monkeypatch.setattr(slurm, "run_command", run_command)
+    return asked
+
+
+def test_tasks_are_read_by_state_with_one_call(monkeypatch):
+    asked = answers(
+        monkeypatch,
+        "12_0|RUNNING|None\n12_1|PENDING|Resources\n12_2|PENDING|BeginTime\n12_3|COMPLETING|None\n"
+        "13|PENDING|launch failed requeued held\n",
+    )
+    tasks = slurm.tasks(["tandem-a"])
+    assert len(asked) == 1
+    assert [t.job_id for t in tasks if t.is_running] == ["12_0"]
+    assert [t.job_id for t in tasks if t.is_pending] == ["12_1", "12_2"]
+    assert [t.job_id for t in tasks if t.waits_after_requeue] == ["12_2"]
+    assert [t.job_id for t in tasks if t.is_held] == ["13"]
+
+
+def test_partitions_and_nodes_are_read_as_slurm_writes_them(monkeypatch):
+    answers(
+        monkeypatch,
+        "PartitionName=gpu AllowGroups=ALL AllowAccounts=ml,bio Default=YES MaxTime=1-00:00:00 State=UP\n"
+        "PartitionName=cpu AllowGroups=ALL AllowAccounts=ALL Default=NO MaxTime=UNLIMITED State=DRAIN\n",
+    )
+    gpu, cpu = slurm.partitions()
+    assert (gpu.name, gpu.is_default, gpu.is_up, gpu.max_time_min, gpu.accounts) == (
+        "gpu",
+        True,
+        True,
+        1440,
+        ("ml", "bio"),
+    )
+    assert (cpu.name, cpu.is_default, cpu.is_up, cpu.max_time_min, cpu.accounts) == ("cpu", False, False, None, ())
+    answers(monkeypatch, "gpu|node1|10.0.0.11|gpu:a100:4(S:0-1),shard:8|64|515000+\ncpu|node9|node9|(null)|32|64000\n")
+    first, second = slurm.nodes()
+    assert (first.gpus(), first.gpus("a100"), first.gpus("v100"), first.memory_mb) == (4, 4, 0, 515000)
+    assert second.gpus() == 0
+
+
+def test_a_job_submitted_from_a_job_does_not_inherit_what_describes_that_job(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SBATCH_PARTITION", "cpu")
+    monkeypatch.setenv("SLURM_CONF", "/etc/elsewhere/slurm.conf")
+    environment = slurm.job_environment()
+    assert "SLURM_JOB_ID" not in environment
+    assert "SBATCH_PARTITION" not in environment
+    assert environment["SLURM_CONF"] == "/etc/elsewhere/slurm.conf"
+
+
+def test_a_failing_command_is_told_with_what_it_said():
+    with pytest.raises(SiteError, match="no-such-slurm-command"):
+        slurm.run_command("no-such-slurm-command")
+    with pytest.raises(SiteError, match=r"`sh -c echo sorry >&2; exit 1` failed: sorry"):
+        slurm.run_command("sh", "-c", "echo sorry >&2; exit 1")
+
+
+def test_settings_can_keep_a_run_off_a_cluster_or_insist_on_one(monkeypatch):
+    monkeypatch.setattr(slurm, "has_slurm", lambda: True)
+    assert slurm.uses_slurm(validate_settings({}))
+    assert not slurm.uses_slurm(validate_settings({"workers": {"where": "local"}}))
+    monkeypatch.setattr(slurm, "has_slurm", lambda: False)
+    assert not slurm.uses_slurm(validate_settings({}))
+    with pytest.raises(SiteError, match="belongs to no Slurm cluster"):
+        slurm.uses_slurm(validate_settings({"workers": {"where": "slurm"}}))
+
+
+def test_slurms_commands_without_a_cluster_are_no_cluster(monkeypatch, tmp_path):
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("sbatch", "scontrol"):
+        script = commands / name
+        script.write_text("#!/bin/sh\necho 'scontrol: fatal: Could not establish a configuration source' >&2\nexit 1\n")
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(commands), prepend=":")
+    assert slurm.has_slurm.__wrapped__() is False
+
+
+def test_a_cluster_that_does_not_answer_is_not_taken_for_none(monkeypatch, tmp_path):
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("sbatch", "scontrol"):
+        script = commands / name
+        script.write_text(
+            "#!/bin/sh\necho 'slurm_load_ctl_conf error: Unable to contact slurm controller' >&2\nexit 1\n"
+        )
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(commands), prepend=":")
+    with pytest.raises(SiteError, match=r"Unable to contact slurm controller.*workers\.where=local"):
+        slurm.has_slurm.__wrapped__()
