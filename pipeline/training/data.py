@@ -232,10 +232,14 @@ def _pad(images: Tensor, padding: int) -> Tensor:
 
 
 def _pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, exactly: from the counts of the 256 values."""
-    values = np.arange(256)
-    counts = np.stack([np.bincount(images[..., c].reshape(-1).numpy(), minlength=256) for c in range(images.shape[3])])
-    total = counts.sum(1)
-    mean = counts @ values / total
-    deviation = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 1.0))
-    return torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)
+    """Mean and standard deviation of each channel; sums of whole numbers in float64 are exact in any order."""
+    channels = images.shape[3]
+    total, squares = torch.zeros(2, channels, dtype=torch.float64)
+    for part in images.split(4096):  # type: ignore[no-untyped-call]
+        values = part.reshape(-1, channels).to(torch.float32)
+        total += values.sum(0, dtype=torch.float64)
+        squares += values.square_().sum(0, dtype=torch.float64)
+    count = images[..., 0].numel()
+    mean = total / count
+    deviation = (squares / count - mean**2).clamp_min(1.0).sqrt()
+    return mean.float(), deviation.float()

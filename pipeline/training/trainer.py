@@ -18,6 +18,7 @@ from pipeline.training.augment import Augmenter, Batch
 from pipeline.training.checkpoint import ResumePoint
 from pipeline.training.data import ImageData
 from pipeline.training.device import autocast
+from pipeline.training.optimiser import NesterovSGD
 
 
 class Trainer:
@@ -30,7 +31,7 @@ class Trainer:
         batches: steps since the first one ever.
         batches_per_epoch: the last, incomplete batch of an epoch is left out.
         batch_size: images per step.
-        loss_sum, error_sum: float64 scalars on the device, over the `batches_in_sums` batches since `clear_sums`.
+        loss_sum, error_sum: float64 scalars on the device, over the `batches_in_sums` batches since `take_means`.
     """
 
     def __init__(self, evaluation: Evaluation, settings: Settings, data: ImageData) -> None:
@@ -51,13 +52,8 @@ class Trainer:
         # Channels last is the convolutions' own layout, on CUDA and in oneDNN.
         self.model: nn.Module = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: Any = self.model
-        self._optimiser = torch.optim.SGD(
-            self.model.parameters(),
-            lr=self._base_rate,
-            momentum=_number(configuration, "momentum"),
-            weight_decay=_number(configuration, "weight_decay"),
-            nesterov=True,
-            fused=True,
+        self._optimiser = NesterovSGD(
+            self.model.parameters(), _number(configuration, "momentum"), _number(configuration, "weight_decay")
         )
         self.batches = 0
         self.learning_rate = self._base_rate
@@ -90,10 +86,7 @@ class Trainer:
         loss, error = mixed_loss(logits, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self.learning_rate = self._base_rate * rate_factor
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.learning_rate
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.step(self.learning_rate)
         self.loss_sum += loss.detach()
         self.error_sum += error
         self.batches += 1
@@ -146,7 +139,7 @@ class Trainer:
         with self._autocast():
             logits = self._forward(images.contiguous(memory_format=torch.channels_last))
         logits.float().sum().backward()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.clear_gradients()
         for buffer, before in buffers:
             buffer.copy_(before)
 
