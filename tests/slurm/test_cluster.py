@@ -1,0 +1,31 @@
+"""The cluster that the other tests stand on is one."""
+
+from .hosts import wait_until
+
+
+def test_a_job_runs_on_the_node_that_it_asked_for_with_its_gpu_and_is_accounted(cluster, tmp_path):
+    out = tmp_path / "out"
+    job = cluster.output(
+        "login", "sbatch", "--parsable", "--wait", "-w", "node2", "--gres=gpu:1", f"--output={out}",
+        "--wrap=hostname; echo gpu $CUDA_VISIBLE_DEVICES",
+    ).strip()  # fmt: skip
+    assert out.read_text() == "node2\ngpu 0\n"
+    accounted = ("sacct", "-nXP", "-j", job, "-o", "state")
+    wait_until(lambda: cluster.output("login", *accounted).strip() == "COMPLETED", 20, "accounting")
+
+
+def test_hosts_reach_each_other_until_one_is_unplugged(cluster):
+    ping = ("bash", "-c", "exec 3<>/dev/tcp/login/6817")  # slurmctld's port
+    assert cluster.run("node1", *ping, check=False).returncode == 0
+    cluster.unplug("node1")
+    assert cluster.run("node1", "timeout", "2", *ping, check=False).returncode != 0
+    cluster.plug("node1")
+    assert cluster.run("node1", *ping, check=False).returncode == 0
+
+
+def test_a_host_that_loses_power_loses_its_processes_and_comes_back(cluster):
+    cluster.run("node3", "bash", "-c", "echo $$ > /dev/shm/here")
+    cluster.power_off("node3")
+    cluster.boot("node3")
+    assert cluster.run("node3", "cat", "/dev/shm/here", check=False).returncode != 0
+    cluster.wait_for_nodes()
