@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+# Why a worker leaves in time for the end of its allocation (`pipeline.worker` says the same).
+ALLOCATION_END = "allocation_end"
+
 # A margin longer than this share of the allocation would leave no time to train.
 MAX_MARGIN_SHARE = 0.25
 
@@ -116,18 +119,19 @@ class Allocation:
     def should_stop(self) -> str | None:
         """Why to checkpoint and hand back now; None: go on. Cheap enough to ask after every batch."""
         if self._signal is not None:
-            return f"signal {self._signal.name}"
-        if self.is_over:
-            assert self.end is not None
-            return f"the allocation ends in {max(0.0, self.end - time.time()):.0f} s"
-        return None
+            return _signal_reason(self._signal)
+        return ALLOCATION_END if self.is_over else None
 
     @property
     def is_over(self) -> bool:
         """The margin before the allocation's end has begun."""
         return self.end is not None and time.time() >= self.end - self.margin_s
 
-    @property
-    def asks_for_requeue(self) -> bool:
-        """The time is up, and nobody asked this task to go for good."""
-        return self._signal not in ENDINGS and (self._signal in WARNINGS or self.is_over)
+    def asks_for_requeue(self, reason: str) -> bool:
+        """Whether a process that left for this reason did so because its time is up, not because it shall go."""
+        warned = self._signal in WARNINGS and reason == _signal_reason(self._signal)
+        return self._signal not in ENDINGS and (warned or reason == ALLOCATION_END)
+
+
+def _signal_reason(number: signal.Signals) -> str:
+    return f"signal {number.name}"

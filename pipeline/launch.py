@@ -283,10 +283,12 @@ def _be_worker(folder: RunFolder) -> Departure:
     allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
     allocation.listen()
     log.info("Worker %s joins run %s in %s", identity.name, folder.run_id, folder.path)
+    workers = settings.workers.model_copy(update={"handback_margin_s": allocation.margin_s})
+    settings = settings.model_copy(update={"workers": workers})
     reason = run_worker(
         folder, identity, settings, should_stop=allocation.should_stop, allocation_end=allocation.end
     )  # fmt: skip
-    requeue = allocation.asks_for_requeue and not has_ended(folder)
+    requeue = allocation.asks_for_requeue(reason) and not has_ended(folder)
     log.info("Worker %s leaves: %s%s", identity.name, reason, "; its task is requeued" if requeue else "")
     return Departure(reason, requeue)
 

@@ -64,8 +64,9 @@ def test_work_is_handed_back_the_margin_before_the_end():
     assert Allocation(now + 1000, 60).should_stop() is None
     over = Allocation(now + 1000, 60)
     over.end = now + 59
-    assert "allocation ends in 5" in (over.should_stop() or "")
-    assert over.asks_for_requeue
+    assert over.should_stop() == "allocation_end"
+    assert over.asks_for_requeue("allocation_end")
+    assert not over.asks_for_requeue("not_needed")  # the search had said so before
 
 
 def test_a_margin_longer_than_the_allocation_still_leaves_time_to_train():
@@ -79,8 +80,10 @@ def test_a_warning_asks_for_a_requeue(own_handlers, number):
     allocation = Allocation(time.time() + 3600, 60)
     allocation.listen()
     os.kill(os.getpid(), number)
-    assert allocation.should_stop() == f"signal {number.name}"
-    assert allocation.asks_for_requeue
+    reason = allocation.should_stop()
+    assert reason == f"signal {number.name}"
+    assert allocation.asks_for_requeue(reason)
+    assert not allocation.asks_for_requeue("done")
 
 
 def test_after_term_nothing_asks_for_a_requeue(own_handlers):
@@ -90,7 +93,8 @@ def test_after_term_nothing_asks_for_a_requeue(own_handlers):
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGUSR2)
     assert allocation.should_stop() == "signal SIGTERM"
-    assert not allocation.asks_for_requeue
+    assert not allocation.asks_for_requeue("signal SIGTERM")
+    assert not allocation.asks_for_requeue("allocation_end")
 
 
 def test_a_second_interrupt_leaves_at_once(own_handlers):
