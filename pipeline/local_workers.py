@@ -6,10 +6,12 @@ folder, so that a process id that was given to somebody else since is never take
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,13 +66,19 @@ def assign_devices(folder: RunFolder, settings: Settings, count: int) -> list[st
     gpus = [] if settings.slurm.gpus_per_worker == 0 or settings.training.device == "cpu" else visible_gpus()
     if not gpus:
         return [""] * count
-    used = Counter(_environment(int(job)).get(DEVICE, "") for job in running(folder))
+    used = Counter(device_of(int(job)) for job in running(folder))
     assigned = []
     for _ in range(count):
         device = min(gpus, key=lambda gpu: used[gpu])
         used[device] += 1
         assigned.append(device)
     return assigned
+
+
+def device_of(controller: int) -> str:
+    """The GPU that was assigned to the worker under a controller; "": none."""
+    pairs = (pair.partition(b"=") for pair in _read(controller, "environ").split(b"\0"))
+    return next((os.fsdecode(value) for name, _, value in pairs if os.fsdecode(name) == DEVICE), "")
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -90,23 +98,24 @@ def running(folder: RunFolder) -> list[str]:
     return [job for job in jobs if job.isdigit() and _is_controller(int(job), folder)]
 
 
-def end(folder: RunFolder) -> None:
-    """Ask this run's workers on this machine to hand back and leave."""
-    for job in running(folder):
-        try:
-            os.kill(int(job), signal.SIGTERM)  # the controller passes it on
-        except ProcessLookupError:
-            continue
+def end(folder: RunFolder, wait_s: float = 60.0) -> None:
+    """Ask this run's workers on this machine to hand back and leave, and wait until they have or `wait_s` has passed.
+
+    They are asked again and again: a worker that is just starting passes over the first requests.
+    """
+    deadline = time.monotonic() + wait_s
+    pause_s = 0.1
+    while (jobs := running(folder)) and time.monotonic() < deadline:
+        for job in jobs:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(job), signal.SIGTERM)  # the controller passes it on
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 1.0)
 
 
 def _is_controller(pid: int, folder: RunFolder) -> bool:
     arguments = _read(pid, "cmdline").split(b"\0")
     return b"submitit.local._local" in arguments and os.fsencode(folder.jobs) in arguments
-
-
-def _environment(pid: int) -> dict[str, str]:
-    pairs = (pair.partition(b"=") for pair in _read(pid, "environ").split(b"\0"))
-    return {os.fsdecode(name): os.fsdecode(value) for name, equals, value in pairs if equals}
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -1,0 +1,127 @@
+"""Workers of a machine without Slurm are real processes under submitit's local executor."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import launch, local_workers
+from pipeline.files import publish_text
+from pipeline.new_run import create_run
+from pipeline.settings import load_settings
+
+LIMIT_S = 60.0
+
+
+def wait_until(condition, what, limit_s=LIMIT_S):
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def task_logs(folder):
+    return {path.name: path.read_text() for path in folder.jobs.glob("*_log.out")}
+
+
+def descendants(pid):
+    """Process ids below a process."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children] + [below for child in children for below in descendants(int(child))]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run without a master: its workers start, wait for one, and are ended by the test."""
+    settings = load_settings("digits", ["workers.where=local", "workers.idle_timeout_min=2"])
+    folder = create_run(settings, tmp_path / "results")
+    yield folder, load_settings(folder.settings)
+    local_workers.end(folder)
+    assert local_workers.running(folder) == []
+
+
+def started(folder, count):
+    return lambda: sum("joins run" in text for text in task_logs(folder).values()) == count
+
+
+def test_workers_start_live_in_a_session_of_their_own_and_leave_when_told(run):
+    folder, settings = run
+    jobs = launch.request_workers(folder, settings, 2)
+    assert len(jobs) == len(set(jobs)) == 2
+    assert sorted(local_workers.running(folder)) == sorted(jobs)
+    wait_until(started(folder, 2), "both workers have started")
+    for job in jobs:
+        for process in (int(job), *descendants(int(job))):
+            assert os.getsid(process) != os.getsid(0), "Ctrl-C would reach it"
+    assert len(list(folder.logs.glob("worker-*.log"))) == 2
+    launch.cancel_workers(folder, settings)
+    assert local_workers.running(folder) == []
+    assert all("leaves: signal SIGTERM" in text for text in task_logs(folder).values())
+
+
+def test_workers_on_their_way_are_not_asked_for_again(run):
+    folder, settings = run
+    first = launch.request_workers(folder, settings, 1)
+    assert launch.request_workers(folder, settings, 1) == []
+    more = launch.request_workers(folder, settings, 2)
+    assert len(more) == 1
+    assert sorted(local_workers.running(folder)) == sorted(first + more)
+
+
+def test_each_local_worker_sees_one_gpu_and_a_replacement_the_one_that_is_free(run, monkeypatch):
+    folder, settings = run
+    settings = settings.model_copy(
+        update={
+            "slurm": settings.slurm.model_copy(update={"gpus_per_worker": 1}),
+            "training": settings.training.model_copy(update={"device": "auto"}),
+        }
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8f2a")
+    jobs = launch.request_workers(folder, settings, 2)
+    wait_until(started(folder, 2), "both workers have started")
+    seen = {job: local_workers.device_of(int(job)) for job in jobs}
+    assert sorted(seen.values()) == ["5", "GPU-8f2a"]
+    os.kill(int(jobs[0]), signal.SIGKILL)
+    for process in descendants_of_dead(folder, jobs[0]):
+        os.kill(process, signal.SIGKILL)
+    wait_until(lambda: local_workers.running(folder) == [jobs[1]], "one worker is gone")
+    (replacement,) = launch.request_workers(folder, settings, 2)
+    assert local_workers.device_of(int(replacement)) == seen[jobs[0]]
+
+
+def descendants_of_dead(folder, job):
+    """The worker of a controller that was killed: it is known by its environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"SUBMITIT_LOCAL_JOB_ID={job}".encode() in environment and os.fsencode(folder.jobs) in (
+            entry / "cmdline"
+        ).read_bytes().split(b"\0"):
+            found.append(int(entry.name))
+    return found
+
+
+def test_a_process_that_was_given_a_workers_old_id_is_not_taken_for_it(run):
+    folder, _ = run
+    folder.jobs.mkdir()
+    publish_text(folder.jobs / f"{os.getpid()}_submitted.pkl", "of a worker that has long gone")
+    assert local_workers.running(folder) == []
+
+
+def test_what_submitit_reads_belongs_to_the_user_alone(run):
+    folder, settings = run
+    launch.request_workers(folder, settings, 1)
+    assert folder.jobs.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_submission_that_fails_says_why(tmp_path):
+    settings = load_settings("digits", ["workers.where=local"])
+    folder = create_run(settings, tmp_path / "results")
+    publish_text(folder.jobs, "a file where a folder should be")
+    with pytest.raises(OSError, match="jobs"):
+        launch.request_workers(folder, settings, 1)
