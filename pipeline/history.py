@@ -35,8 +35,9 @@ JOURNAL_EVENTS = {
     "worker_joined": ("worker", "host", "slurm_job_id", "device"),
     "worker_left": ("worker", "reason"),
     "dispatched": ("config_id", "budget", "attempt", "worker"),
-    # outcome: finished, crashed, lost, handed_back or broken
-    "returned": ("config_id", "budget", "attempt", "worker", "outcome", "reason"),
+    # outcome: finished, crashed, lost, handed_back or broken; a crash that is not in results.json awaits a second node.
+    # progressed: whether a lost attempt left a checkpoint (null otherwise); lost_s: training seconds that it lost.
+    "returned": ("config_id", "budget", "attempt", "worker", "host", "outcome", "reason", "progressed", "lost_s"),
     "node_suspected": ("host", "reason"),
     "workers_requested": ("count",),
 }

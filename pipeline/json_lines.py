@@ -58,8 +58,11 @@ class JsonLinesWriter:
             self._file.truncate(whole)
             os.fsync(self._file.fileno())
 
-    def append(self, values: Iterable[Any]) -> None:
-        """Append a line per value and make them durable together.
+    def append(self, values: Iterable[Any], durable: bool = True) -> None:
+        """Append a line per value and make them, and what was appended before, durable together.
+
+        Args:
+            durable: False: they may wait for the next durable append.
 
         Raises:
             ValueError: a value is not JSON (NaN included: hpbandster's loader would make it the incumbent).
@@ -70,7 +73,8 @@ class JsonLinesWriter:
         try:
             self._file.write(lines.encode())
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if durable:
+                os.fsync(self._file.fileno())
         except OSError:
             self._recover(before)
             raise

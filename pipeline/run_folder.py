@@ -83,6 +83,11 @@ class RunFolder:
         return self.path / "stop.json"
 
     @property
+    def undelivered(self) -> Path:
+        """Results of workers that had to leave while there was no master: a JSON file per attempt."""
+        return self.path / "undelivered"
+
+    @property
     def tls(self) -> Path:
         """The run's certificate authority and certificates (0700)."""
         return self.path / "tls"

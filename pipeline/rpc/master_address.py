@@ -1,0 +1,71 @@
+"""Where the present master listens: a JSON file in the run folder, replaced by every master."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from pipeline.files import publish_json, read_json
+from pipeline.rpc.server import NAMESERVER
+from pipeline.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class MasterAddress:
+    """What a worker must know to join.
+
+    Attributes:
+        epoch: of the master's lease; a higher one replaces this master.
+        host: name of the master's machine, for people.
+        address, port: of the nameserver and the dispatcher, which share one port.
+    """
+
+    run_id: str
+    epoch: int
+    host: str
+    address: str
+    port: int
+
+    @property
+    def location(self) -> str:
+        """Where it listens, as host:port."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    @property
+    def dispatcher_uri(self) -> str:
+        """Pyro4's name of the dispatcher."""
+        return f"PYRO:{dispatcher_name(self.run_id)}@{self.location}"
+
+    @property
+    def nameserver_uri(self) -> str:
+        """Pyro4's name of the nameserver."""
+        return f"PYRO:{NAMESERVER}@{self.location}"
+
+
+def dispatcher_name(run_id: str) -> str:
+    """The name under which hpbandster's workers look for the dispatcher."""
+    return f"hpbandster.run_{run_id}.dispatcher"
+
+
+def worker_prefix(run_id: str) -> str:
+    """The beginning of the names under which hpbandster's workers register."""
+    return f"hpbandster.run_{run_id}.worker."
+
+
+def publish_master_address(folder: RunFolder, address: MasterAddress) -> None:
+    """Say where the master listens."""
+    publish_json(folder.master_address, asdict(address))
+
+
+def read_master_address(folder: RunFolder) -> MasterAddress | None:
+    """Where the last master listened, or None: none has said so yet, or the file is being replaced."""
+    try:
+        plain = read_json(folder.master_address, wait_s=0)
+        return MasterAddress(
+            run_id=str(plain["run_id"]),
+            epoch=int(plain["epoch"]),
+            host=str(plain["host"]),
+            address=str(plain["address"]),
+            port=int(plain["port"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

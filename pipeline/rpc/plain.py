@@ -1,0 +1,84 @@
+"""Values that can travel: numpy's scalars, tensors and paths become plain Python types, or an error says which cannot.
+
+Pyro4's serializers write `np.float64(1.0)`, the other side cannot read it, and a oneway call tells nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# A result belongs in a line of results.json; arrays and curves belong in the attempt's file.
+MAX_INFO_BYTES = 64 * 1024
+MAX_ELEMENTS = 1000
+
+
+def to_plain(value: Any, where: str = "value") -> Any:
+    """The value in plain types (dict, list, str, int, float, bool, None); NaN and infinities become None.
+
+    Raises:
+        ValueError: it cannot be made plain; the text says where and why.
+    """
+    if value is None or isinstance(value, bool | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    return _from_array_like(value, where)
+
+
+def plain_info(info: Any) -> dict[str, Any]:
+    """The info of a result in plain types, small enough for a line of results.json.
+
+    Raises:
+        ValueError: as `to_plain`; or it is no dict, or too large.
+    """
+    if not isinstance(info, Mapping):
+        raise ValueError(f"info is a {type(info).__name__}, not a dict")
+    plain = to_plain(info, "info")
+    size = len(json.dumps(plain))
+    if size > MAX_INFO_BYTES:
+        raise ValueError(f"info takes {size} bytes as JSON; at most {MAX_INFO_BYTES} fit into a result")
+    assert isinstance(plain, dict)
+    return plain
+
+
+def finite_loss(loss: Any) -> float:
+    """The loss as a float.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is NaN or infinite.
+    """
+    if hasattr(loss, "item") and not isinstance(loss, int | float):
+        try:
+            loss = loss.item()
+        except (ValueError, RuntimeError):
+            raise TypeError(f"the loss is a {type(loss).__name__} with more than one element") from None
+    if isinstance(loss, bool) or not isinstance(loss, int | float):
+        raise TypeError(f"the loss is a {type(loss).__name__}, not a number")
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss is {loss}")
+    return float(loss)
+
+
+def _from_array_like(value: Any, where: str) -> Any:
+    # numpy scalars and arrays and torch tensors alike, without importing either.
+    if hasattr(value, "tolist"):
+        elements = getattr(value, "size", None)
+        elements = value.numel() if hasattr(value, "numel") else elements
+        if isinstance(elements, int) and elements > MAX_ELEMENTS:
+            raise ValueError(f"{where} is an array of {elements} elements; at most {MAX_ELEMENTS} may travel")
+        return to_plain(value.tolist(), where)
+    if hasattr(value, "__fspath__"):
+        return str(value)
+    raise ValueError(f"{where} is a {type(value).__name__}, which cannot travel")

@@ -1,0 +1,203 @@
+"""A Pyro4 daemon that no client can hold up: TLS handshakes happen off the accept loop, with a deadline.
+
+Pyro4's own daemon shakes hands inside accept(), so that one client that connects and says nothing hangs it; and its
+pool refuses clients beyond 40. Here every connection has a thread of its own, and a connection that has not proved
+itself within `HANDSHAKE_S` is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import Pyro4
+import Pyro4.naming
+
+from pipeline.errors import SiteError
+
+log = logging.getLogger("tandem.rpc")
+
+HANDSHAKE_S = 8.0
+# Connections that may be shaking hands at once; beyond it the one that has been silent for longest gives way.
+MAX_UNPROVEN = 512
+LISTEN_BACKLOG = 1024
+NAMESERVER = "Pyro.NameServer"
+
+
+class RpcServer(Pyro4.Daemon):  # type: ignore[misc]
+    """A Pyro4 daemon with a thread per connection and a deadline for handshakes.
+
+    Args:
+        address: host name or IP address of the one interface to listen on.
+        port: 0: any free one.
+        on_disconnect: called with Pyro4's connection object when a client's connection has closed.
+    """
+
+    def __init__(self, address: str, port: int = 0, on_disconnect: Callable[[Any], None] | None = None) -> None:
+        self.host = address
+        self._connections = _ConnectionThreads()
+        self._on_disconnect = on_disconnect
+        super().__init__(host=address, port=port)
+        # The two seams: accept() without a handshake, and a pool that never refuses nor blocks.
+        self.sock.do_handshake_on_connect = False
+        self.sock.listen(LISTEN_BACKLOG)
+        self.transportServer.pool.close()
+        self.transportServer.pool = self._connections
+        self._loop = threading.Thread(target=self.requestLoop, name=f"rpc {self.locationStr}", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.locationStr.rsplit(":", 1)[1])
+
+    def start(self) -> None:
+        """Serve in the background."""
+        self._loop.start()
+
+    def _handshake(self, conn: Any, denied_reason: str | None = None) -> bool:
+        """TLS first, then Pyro4's own handshake; runs in the connection's thread."""
+        self._connections.begin_handshake(conn.sock)
+        try:
+            conn.sock.do_handshake()
+            return bool(super()._handshake(conn, denied_reason))
+        except OSError as error:
+            log.info("refused a connection from %s: %s", _peer(conn.sock), error)
+            return False
+        finally:
+            self._connections.end_handshake(conn.sock)
+
+    def clientDisconnect(self, conn: Any) -> None:  # noqa: N802 (Pyro4's name)
+        """Pyro4's hook."""
+        if self._on_disconnect is not None:
+            self._on_disconnect(conn)
+
+    def housekeeping(self) -> None:
+        """Pyro4's hook, every two seconds."""
+        self._connections.close_silent(HANDSHAKE_S)
+
+
+class _ConnectionThreads:
+    """Stands in for Pyro4's thread pool: starts a thread per connection and knows which are not proven yet."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._unproven: dict[socket.socket, float] = {}
+
+    def process(self, job: Any) -> None:
+        """Serve an accepted connection."""
+        _notice_dead_peers(job.csock.sock)
+        threading.Thread(target=self._serve, args=(job,), name="rpc connection", daemon=True).start()
+
+    def _serve(self, job: Any) -> None:
+        connection = job.csock.sock
+        with self._lock:
+            self._open.add(connection)
+        try:
+            job()
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+
+    def begin_handshake(self, connection: socket.socket) -> None:
+        with self._lock:
+            crowded = len(self._unproven) >= MAX_UNPROVEN
+            oldest = next(iter(self._unproven), None)
+            self._unproven[connection] = time.monotonic()
+        if crowded and oldest is not None:
+            _cut(oldest)
+
+    def end_handshake(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._unproven.pop(connection, None)
+
+    def close_silent(self, after_s: float) -> None:
+        """Close the connections that have been shaking hands for too long."""
+        now = time.monotonic()
+        with self._lock:
+            silent = [c for c, since in self._unproven.items() if now - since > after_s]
+        for connection in silent:
+            log.info("closed a connection from %s: no handshake within %.0f s", _peer(connection), after_s)
+            _cut(connection)
+
+    def num_workers(self) -> int:
+        """Open connections (Pyro4's name)."""
+        return len(self._open)
+
+    def close(self) -> None:
+        """Close every connection; their threads end."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            _cut(connection)
+
+
+class AnnouncingNameServer(Pyro4.naming.NameServer):  # type: ignore[misc]
+    """Pyro4's nameserver, which also tells at once who has registered (stock hpbandster polls for that)."""
+
+    def __init__(self, on_register: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self._on_register = on_register
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def register(self, name: str, uri: Any, safe: bool = False, metadata: Any = None) -> None:
+        """Pyro4's method."""
+        super().register(name, uri, safe=safe, metadata=metadata)
+        self._on_register(name, str(uri))
+
+
+def open_server(
+    address: str,
+    ports: tuple[int, int] | None,
+    on_disconnect: Callable[[Any], None] | None = None,
+    first_choice: int = 0,
+) -> RpcServer:
+    """A server on a free port of the range (None: any), not yet started.
+
+    Args:
+        first_choice: where in the range to look first; spreading it keeps workers that start together apart.
+
+    Raises:
+        SiteError: the address is not this machine's, or every port of the range is taken.
+    """
+    candidates: Iterable[int] = [0]
+    if ports is not None:
+        count = ports[1] - ports[0] + 1
+        candidates = [ports[0] + (first_choice + i) % count for i in range(count)]
+    error: OSError | None = None
+    for port in candidates:
+        try:
+            return RpcServer(address, port, on_disconnect)
+        except OSError as this:
+            error = this
+    which = "any port" if ports is None else f"a port in {ports[0]}..{ports[1]}"
+    raise SiteError(
+        f"Cannot listen on {which} of {address}: {error}. `network.address` chooses the interface, "
+        f"`network.ports` the range of ports."
+    )
+
+
+def _notice_dead_peers(connection: socket.socket) -> None:
+    """Let the kernel find within a minute that a peer's host is gone (its default is two hours)."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, seconds in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+
+
+def _cut(connection: socket.socket) -> None:
+    # Of the plain socket: SSLSocket.shutdown would take its state away from under the thread that reads.
+    with contextlib.suppress(OSError):  # it has closed itself
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def _peer(connection: socket.socket) -> str:
+    try:
+        return str(connection.getpeername()[0])
+    except OSError:
+        return "a client that has left"

@@ -1,0 +1,155 @@
+"""Which checkpoints are still of use: the others are deleted, so that disk use is bounded.
+
+A configuration that can still be promoted keeps the checkpoint of its accepted attempt on its highest budget; an
+attempt that runs keeps two, and one that is being written. Everything else goes, in a thread of its own. Each budget's
+incumbent keeps its weights in `incumbents/`. So at most
+
+    largest checkpoint x (configurations that can still be promoted + 3 x running attempts)
+
+is on disk, which `tandem status` shows. With promotions that restart, no finished attempt needs its checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.files import publish_json
+from pipeline.history import Result
+from pipeline.records import ConfigId, budget_name, config_name
+from pipeline.run_folder import RunFolder
+from pipeline.search.dispatcher import guarded
+from pipeline.search.messages import Attempt, Event
+from pipeline.search.search import Search
+from pipeline.settings import Settings
+
+MEASURE_S = 30.0
+# With what is appended to the name of a previous one, and put before that of one being written.
+CHECKPOINT_NAME = re.compile(r"\.?(?P<name>b(?P<budget>.+)-a\d+\.pt)")
+
+
+class CheckpointKeeper:
+    """Deletes checkpoints and keeps incumbents.
+
+    Attributes:
+        used_mb: disk that checkpoints use, measured every half minute.
+        bound_mb: the most that they may come to now.
+    """
+
+    def __init__(self, folder: RunFolder, settings: Settings, inbox: queue.SimpleQueue[Event]) -> None:
+        self._folder = folder
+        self._continues = settings.search.promotion == "continue"
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._cleared: set[ConfigId] = set()
+        self._largest = 0
+        self._slots = 0
+        self.used_mb = 0.0
+        self._thread = threading.Thread(
+            target=guarded(inbox, "checkpoints", self._run), name="checkpoints", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def bound_mb(self) -> float:
+        """See the class."""
+        return self._slots * self._largest / 1e6
+
+    def evaluation_ended(self, search: Search, result: Result, attempt: Attempt) -> None:
+        """An evaluation has its result, and the search knows it: keep what is of use, delete the rest, soon."""
+        config_id, budget = attempt.key
+        if search.incumbents.get(budget, (None,))[0] == config_id and result.loss is not None:
+            loss = result.loss
+            self._tasks.put(lambda: self._keep_incumbent(attempt, loss))
+        bracket = search.iterations[config_id[0]]
+        useless = [c for c, d in bracket.data.items() if d.status in ("TERMINATED", "CRASHED", "COMPLETED")]
+        for other in useless:
+            if other not in self._cleared:
+                self._cleared.add(other)
+                self._tasks.put(lambda other=other: self._clear(other))  # type: ignore[misc]
+        if config_id not in self._cleared:
+            self._tasks.put(lambda: self._clear_older(attempt))
+
+    def note_load(self, search: Search, running: int) -> None:
+        """How many checkpoints are of use now."""
+        alive = sum(len(b.data) - sum(c in self._cleared for c in b.data) for b in search.open_brackets())
+        self._slots = (alive if self._continues else 0) + 3 * running
+
+    def seconds_since_checkpoint(self, attempt: Attempt, started: float | None) -> float:
+        """About how long an attempt that was lost now has trained since its last checkpoint: an upper bound by the
+        clock on the wall, since its last minutes are in nobody's books.
+        """
+        if started is None:
+            return 0.0
+        try:
+            written = self._folder.checkpoint(*attempt.key, attempt.number).stat().st_mtime
+        except OSError:
+            written = started
+        return max(0.0, time.time() - max(written, started))
+
+    def close(self) -> None:
+        """Do what is left to do, and end."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    # The thread --------------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        measured = 0.0
+        while True:
+            try:
+                task = self._tasks.get(timeout=MEASURE_S)
+            except queue.Empty:
+                task = self._measure
+            if task is None:
+                return
+            task()
+            if time.monotonic() - measured > MEASURE_S:
+                measured = time.monotonic()
+                self._measure()
+
+    def _keep_incumbent(self, attempt: Attempt, loss: float) -> None:
+        source = self._folder.checkpoint(*attempt.key, attempt.number)
+        target = self._folder.incumbents / f"b{budget_name(attempt.budget)}.pt"
+        if not source.exists():
+            return
+        self._folder.incumbents.mkdir(exist_ok=True)
+        temporary = target.with_suffix(".tmp")
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)  # no second copy on disk, and done at once
+        except OSError:
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+        about = {"config_id": config_name(attempt.config_id), "budget": attempt.budget, "attempt": attempt.number}
+        publish_json(target.with_suffix(".json"), {**about, "loss": loss})
+
+    def _clear(self, config_id: ConfigId) -> None:
+        shutil.rmtree(self._checkpoints_of(config_id), ignore_errors=True)
+
+    def _clear_older(self, accepted: Attempt) -> None:
+        """Delete what other attempts on this budget, and all on lower ones, have left; the next rung may have begun."""
+        kept = self._folder.checkpoint(*accepted.key, accepted.number).name if self._continues else None
+        for path in self._checkpoints_of(accepted.config_id).glob("*"):
+            named = CHECKPOINT_NAME.match(path.name)
+            if named is None or float(named["budget"]) > accepted.budget:
+                continue
+            if kept is None or named["name"] != kept:
+                path.unlink(missing_ok=True)
+
+    def _checkpoints_of(self, config_id: ConfigId) -> Path:
+        return self._folder.checkpoint(config_id, 1.0, 1).parent
+
+    def _measure(self) -> None:
+        sizes = []
+        for path in self._folder.checkpoints.rglob("*"):
+            try:
+                sizes.append(path.stat().st_size)
+            except OSError:
+                continue  # deleted meanwhile
+        self.used_mb = sum(sizes) / 1e6
+        self._largest = max([self._largest, *sizes])

@@ -1,0 +1,157 @@
+"""The dispatcher's network side: where workers register and deliver. It decides nothing and keeps no state of the
+search; what arrives is posted to the master's loop, which answers through futures.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import traceback
+import uuid
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+import Pyro4
+from hpbandster.core.dispatcher import Dispatcher
+
+from pipeline.rpc.client import CALL_ERRORS, explain
+from pipeline.rpc.master_address import dispatcher_name, worker_prefix
+from pipeline.rpc.server import NAMESERVER, AnnouncingNameServer, open_server
+from pipeline.search.links import Link
+from pipeline.search.messages import Attempt, Delivered, Event, Hello, Joined, Left, Outcome, Reply, ThreadDied
+from pipeline.search.stock import StockLink
+
+log = logging.getLogger("tandem.dispatch")
+
+# The longest that a worker's call waits for the master's loop: a stalled file system is not an error. The worker's own
+# timeout is longer.
+ANSWER_S = 60.0
+
+
+class TandemDispatcher(Dispatcher):  # type: ignore[misc]
+    """hpbandster's dispatcher, whose calls are confirmed and never made under a lock.
+
+    Args:
+        run_id: the run's id.
+        address: host name or IP address to listen on.
+        ports: range of ports, or None.
+        inbox: where events go.
+    """
+
+    def __init__(
+        self, run_id: str, address: str, ports: tuple[int, int] | None, inbox: queue.SimpleQueue[Event]
+    ) -> None:
+        # Not hpbandster's own: its threads hold a lock while they call workers.
+        self.run_id = run_id
+        self.host = address
+        self.inbox = inbox
+        self.links: dict[str, Link] = {}
+        self._incarnation_of: dict[Any, str] = {}
+        self.pyro_id = dispatcher_name(run_id)
+        self.server = open_server(address, ports, self._connection_closed)
+        self.nameserver = AnnouncingNameServer(self._name_registered)
+        self.server.register(self.nameserver, NAMESERVER)
+        uri = self.server.register(self, self.pyro_id)
+        self.nameserver.storage[NAMESERVER] = (str(self.server.uriFor(NAMESERVER)), None)
+        self.nameserver.storage[self.pyro_id] = (str(uri), None)
+
+    def run(self) -> None:
+        """Serve in the background."""
+        self.server.start()
+
+    def shutdown(self, shutdown_workers: bool = False) -> None:
+        """Close every connection."""
+        for link in list(self.links.values()):
+            link.close()
+        self.server.shutdown()
+
+    # Called by workers -------------------------------------------------------------------------------------------
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def register_worker(self, hello: dict[str, Any]) -> dict[str, Any]:
+        """A worker joins; the master dials back at once, so that a way that is blocked is found now."""
+        try:
+            worker = Hello.from_plain(hello)
+        except (ValueError, TypeError, KeyError) as error:
+            return {"accepted": False, "reason": f"this is no introduction of a Tandem worker ({error!r})"}
+        link = Link(worker.name, worker.uri, self.inbox.put)
+        try:
+            link.connect()
+        except CALL_ERRORS as error:
+            reason = (
+                f"the master at {self.server.locationStr} cannot reach this worker at {worker.uri} ({explain(error)}): "
+                f"the network must let connections into the nodes, too; `network.ports` keeps to a range of ports"
+            )
+            log.warning("%s: %s", worker.name, reason)
+            return {"accepted": False, "reason": reason, "unreachable": True}
+        self._incarnation_of[Pyro4.current_context.client] = worker.incarnation
+        self.links[worker.incarnation] = link
+        return self._ask(lambda reply: Joined(worker, link, reply))
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def deliver(self, incarnation: str, attempt: list[Any], outcome: dict[str, Any]) -> dict[str, Any]:
+        """A worker delivers a result; answered once it is durable."""
+        self._note_life(incarnation)
+        parsed = Outcome.from_plain(outcome)
+        return self._ask(lambda reply: Delivered(incarnation, Attempt.from_plain(attempt), parsed, reply))
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def leave(self, incarnation: str, reason: str) -> dict[str, Any]:
+        """A worker leaves."""
+        return self._ask(lambda reply: Left(incarnation, str(reason), reply))
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def trigger_discover_worker(self) -> None:
+        """What stock workers call before they register; the nameserver tells when they have."""
+
+    def forget(self, incarnation: str) -> None:
+        """A worker is no more."""
+        self.links.pop(incarnation, None)
+
+    # Inside ------------------------------------------------------------------------------------------------------
+    def _ask(self, event: Any) -> dict[str, Any]:
+        reply: Reply = Future()
+        self.inbox.put(event(reply))
+        try:
+            return reply.result(ANSWER_S)
+        except FutureTimeoutError:
+            return {"accepted": False, "again": True, "reason": "the master is busy; deliver again"}
+
+    def _note_life(self, incarnation: str) -> None:
+        link = self.links.get(incarnation)
+        if link is not None:
+            link.note_life()
+            self._incarnation_of[Pyro4.current_context.client] = incarnation
+
+    def _connection_closed(self, connection: Any) -> None:
+        incarnation = self._incarnation_of.pop(connection, None)
+        link = self.links.get(incarnation) if incarnation else None
+        if link is not None:
+            link.check_now()
+
+    def _name_registered(self, name: str, uri: str) -> None:
+        """A stock hpbandster worker has registered with the nameserver."""
+        if not name.startswith(worker_prefix(self.run_id)):
+            return
+        link = StockLink(name, uri, self.inbox.put, self.server)
+        incarnation = link.incarnation = uuid.uuid4().hex
+        host = name.removeprefix(worker_prefix(self.run_id)).split(".")[0]
+        hello = Hello(name, incarnation, host=host, uri=uri, device="stock hpbandster worker", is_stock=True)
+
+        def join() -> None:
+            self.links[incarnation] = link
+            self.inbox.put(Joined(hello, link, Future()))
+
+        link.join_when_it_answers(join)
+
+
+def guarded(inbox: queue.SimpleQueue[Event], name: str, target: Any) -> Any:
+    """A thread's target whose exception ends the run, with its traceback, instead of the thread alone."""
+
+    def run() -> None:
+        try:
+            target()
+        except BaseException:
+            inbox.put(ThreadDied(name, traceback.format_exc()))
+
+    return run

@@ -1,0 +1,217 @@
+"""The master process: one loop that owns all state, and threads around it that only bring it events.
+
+Because a single thread absorbs results, draws and dispatches, there are no locks to order and none that a call to a
+worker could hold. Everything that arrived while the loop was writing is written together next time: one fsync covers
+many results.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import platform
+import queue
+import resource
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from pipeline.errors import RunError
+from pipeline.history import read_history, read_journal
+from pipeline.rpc.master_address import MasterAddress, publish_master_address
+from pipeline.rpc.tls import ensure_authority, issue_certificate, use_tls
+from pipeline.run_folder import RunFolder
+from pipeline.search.conductor import Conductor
+from pipeline.search.dispatcher import TandemDispatcher, guarded
+from pipeline.search.lease import BEAT_S, STOPPED_S, Lease, LeaseLostError, take_lease
+from pipeline.search.messages import Event, MasterOutcome, ThreadDied
+from pipeline.search.reporting import Reporter
+from pipeline.search.run_files import RunFiles
+from pipeline.search.search import rebuild
+from pipeline.settings import Settings
+
+log = logging.getLogger("tandem.master")
+
+TICK_S = 0.2
+STATUS_S = 1.0
+
+
+def run_master(
+    folder: RunFolder,
+    settings: Settings,
+    request_workers: Callable[[int], None] | None,
+    address: str,
+    *,
+    should_leave: Callable[[], str | None] = lambda: None,
+    stopped_s: float = STOPPED_S,
+) -> MasterOutcome:
+    """Be the master of a run until the search is done, stopped (`folder.stop_request` appears) or broken.
+
+    Args:
+        request_workers: called from a thread of its own with the number of workers that are missing: when the master
+            starts (once living workers have had time to return), and again, at most every `REQUEST_S` and less often
+            while nothing comes of it, when there is work for more workers than there are. What is still pending or
+            starting from earlier requests it must subtract itself. None: workers come by themselves.
+        address: host name or IP address of the interface to listen on, as workers reach it.
+        should_leave: asked every second; a reason makes the master end without its workers ("left").
+        stopped_s: see `take_lease`.
+
+    Raises:
+        RunError: a living master holds the run, or its files do not fit together. Nothing was written then.
+        SiteError: it cannot listen on the address.
+        Exception: a defect of the program; the run is left resumable, and its status says "broken".
+    """
+    _allow_many_connections()
+    # Read first: a run that cannot be rebuilt is refused before anything of it is touched.
+    rebuild(settings, read_history(folder))
+    lease = take_lease(folder, stopped_s)
+    try:
+        return _run(folder, settings, request_workers, address, should_leave, lease)
+    except LeaseLostError as error:
+        log.error("%s", error)
+        return MasterOutcome("left", str(error))
+
+
+def _run(
+    folder: RunFolder,
+    settings: Settings,
+    request_workers: Callable[[int], None] | None,
+    address: str,
+    should_leave: Callable[[], str | None],
+    lease: Lease,
+) -> MasterOutcome:
+    ensure_authority(folder.tls)
+    use_tls(issue_certificate(folder.tls, f"master-{lease.epoch}", sorted({address, "127.0.0.1", "localhost"})))
+    files = RunFiles(folder, lease)
+    search = rebuild(settings, read_history(folder))
+    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    dispatcher = TandemDispatcher(folder.run_id, address, settings.network.ports, inbox)
+    conductor = Conductor(folder, settings, search, files, dispatcher, request_workers)
+    conductor.restore(read_journal(folder))
+    location = MasterAddress(folder.run_id, lease.epoch, platform.node(), address, dispatcher.server.port)
+    reporter = Reporter(folder, settings, lease.epoch, location.location)
+    files.note("master_started", epoch=lease.epoch, host=location.host, pid=os.getpid(), address=location.location)
+    files.write_journal(durable=True)
+    dispatcher.run()
+    publish_master_address(folder, location)
+    log.info("master of %s, epoch %d, listens on %s", folder.run_id, lease.epoch, location.location)
+    heart = _Heart(lease, inbox)
+    heart.start()
+    outcome = MasterOutcome("broken", "the master was interrupted")
+    try:
+        outcome = _loop(folder, conductor, reporter, inbox, should_leave)
+    except OSError as error:
+        outcome = MasterOutcome("broken", _explain_disk(error, folder))
+    except (LeaseLostError, KeyboardInterrupt):
+        raise
+    except Exception:
+        outcome = MasterOutcome("broken", f"a defect of the program: {traceback.format_exc()}")
+        raise
+    finally:
+        heart.stop()
+        _end(conductor, reporter, lease, outcome)
+    return outcome
+
+
+def _loop(
+    folder: RunFolder,
+    conductor: Conductor,
+    reporter: Reporter,
+    inbox: queue.SimpleQueue[Event],
+    should_leave: Callable[[], str | None],
+) -> MasterOutcome:
+    next_tick = next_status = 0.0
+    while True:
+        for event in _take_all(inbox, max(0.0, next_tick - time.monotonic())):
+            if isinstance(event, ThreadDied):
+                raise RuntimeError(f"thread {event.name!r} died:\n{event.traceback}")
+            conductor.handle(event)
+        conductor.commit()
+        now = time.monotonic()
+        if now >= next_tick:
+            next_tick = now + TICK_S
+            conductor.tick()
+        if now >= next_status:
+            next_status = now + STATUS_S
+            if folder.stop_request.exists():
+                conductor.stop("asked to stop")
+            leave = should_leave()
+            if leave is not None:
+                return MasterOutcome("left", leave)
+            reporter.publish(conductor)
+        conductor.advance()
+        if conductor.outcome is not None:
+            return conductor.outcome
+
+
+def _take_all(inbox: queue.SimpleQueue[Event], wait_s: float) -> list[Event]:
+    """Every event that is there, after waiting for the first one."""
+    events: list[Event] = []
+    try:
+        events.append(inbox.get(timeout=wait_s))
+        while True:
+            events.append(inbox.get_nowait())
+    except queue.Empty:
+        return events
+
+
+def _end(conductor: Conductor, reporter: Reporter, lease: Lease, outcome: MasterOutcome) -> None:
+    """Say good-bye as far as the disk and the lease still allow."""
+    log.info("master ends: %s%s", outcome.state, f" ({outcome.message})" if outcome.message else "")
+    try:
+        conductor.files.note("master_ended", epoch=lease.epoch, reason=f"{outcome.state}: {outcome.message}")
+        conductor.files.write_journal(durable=True)
+        reporter.publish_last(conductor, outcome)
+        lease.end(outcome.state)
+    except (OSError, RunError) as error:
+        log.error("the last words could not be written: %s", error)
+    finally:
+        conductor.close()
+
+
+class _Heart:
+    """Renews the lease, in a thread of its own: a slow disk under the results is no reason to lose the run."""
+
+    def __init__(self, lease: Lease, inbox: queue.SimpleQueue[Event]) -> None:
+        self._lease = lease
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=guarded(inbox, "heartbeat", self._run), name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(BEAT_S):
+            try:
+                self._lease.check()
+                self._lease.beat()
+            except LeaseLostError:
+                return  # the loop finds out before it writes
+            except OSError as error:
+                log.warning("the heartbeat could not be written: %s", error)
+
+
+def _explain_disk(error: OSError, folder: RunFolder) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"No space is left for {folder.path} ({error.strerror}). Every acknowledged result is safe, and "
+            f"workers keep what they have. Free some space, then `tandem resume-search` goes on."
+        )
+    return f"{folder.path} cannot be written ({error}). When it can be again, `tandem resume-search` goes on."
+
+
+def _allow_many_connections() -> None:
+    """Two connections per worker: the usual limit of 1,024 open files is reached at 500 workers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 65536
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+__all__ = ["MasterOutcome", "run_master"]

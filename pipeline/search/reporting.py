@@ -1,0 +1,141 @@
+"""The run's status, published by a thread of its own: a slow file system must not slow the search."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pipeline.records import config_name
+from pipeline.run_folder import RunFolder
+from pipeline.search.brackets import Bracket, planned_evaluations
+from pipeline.search.messages import Attempt, MasterOutcome
+from pipeline.search.roster import Worker
+from pipeline.settings import Settings
+from pipeline.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
+
+if TYPE_CHECKING:
+    from pipeline.search.conductor import Conductor
+
+log = logging.getLogger("tandem.master")
+
+
+class Reporter:
+    """Turns the conductor's state into a `RunStatus` and publishes it."""
+
+    def __init__(self, folder: RunFolder, settings: Settings, epoch: int, location: str) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._epoch = epoch
+        self._location = location
+        self._started = time.time()
+        self._planned: tuple[int, int] = (0, 0)
+        self._to_publish: queue.Queue[RunStatus | None] = queue.Queue(maxsize=1)
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+        self._thread.start()
+
+    def publish(self, conductor: Conductor) -> None:
+        """Publish the state soon; left out while the last one is still being written."""
+        if not self._to_publish.full():
+            self._to_publish.put(self._status(conductor, conductor.state, conductor.message))
+
+    def publish_last(self, conductor: Conductor, outcome: MasterOutcome) -> None:
+        """Publish how the master ended, before this returns."""
+        self._to_publish.put(None)
+        self._thread.join()
+        state = "searching" if outcome.state == "left" else outcome.state
+        message = f"the master moves on: {outcome.message}" if outcome.state == "left" else outcome.message
+        publish_status(self._folder, self._status(conductor, state, message))
+
+    def _run(self) -> None:
+        while (status := self._to_publish.get()) is not None:
+            try:
+                publish_status(self._folder, status)
+            except OSError as error:  # the next one may get through; results have their own word on a full disk
+                log.warning("the status could not be written: %s", error)
+
+    def _status(self, conductor: Conductor, state: str, message: str) -> RunStatus:
+        search = conductor.search
+        crashed = sum(a.loss is None for a in search.accepted.values())
+        brackets = len(search.iterations)
+        if self._planned[0] != brackets:
+            planned = planned_evaluations(search.ladder, self._settings.search.eta, self._settings.search.iterations)
+            self._planned = brackets, planned
+        return RunStatus(
+            run_id=self._folder.run_id,
+            state=state,
+            message=message,
+            epoch=self._epoch,
+            host=platform.node(),
+            pid=os.getpid(),
+            address=self._location,
+            started=self._started,
+            updated=time.time(),
+            iterations=self._settings.search.iterations,
+            planned=self._planned[1],
+            finished=len(search.accepted) - crashed,
+            crashed=crashed,
+            queued=len(conductor.roster.waiting),
+            lost=conductor.lost,
+            retried=conductor.retried,
+            trained_s=search.trained_s,
+            lost_s=conductor.lost_s,
+            draws=len(search.draws),
+            model_based=search.model_based,
+            checkpoint_mb=conductor.checkpoints.used_mb,
+            checkpoint_bound_mb=conductor.checkpoints.bound_mb,
+            workers=tuple(_worker_status(w) for w in sorted(conductor.roster.workers.values(), key=lambda w: w.name)),
+            brackets=tuple(_bracket_status(b, conductor) for b in search.iterations),
+            incumbents=tuple(
+                IncumbentStatus(budget, config_name(config_id), loss)
+                for budget, (config_id, loss) in sorted(search.incumbents.items())
+            ),
+            suspected_nodes=dict(conductor.judge.excluded),
+        )
+
+
+def describe(attempt: Attempt | None) -> str:
+    """An attempt as people read it, or ""."""
+    if attempt is None:
+        return ""
+    return f"{config_name(attempt.config_id)} on {attempt.budget:g}, attempt {attempt.number}"
+
+
+def _worker_status(worker: Worker) -> WorkerStatus:
+    states = {"starting": "training", "unsettled": "idle"}
+    state = "suspect" if worker.is_suspect or worker.is_lost else states.get(worker.state, worker.state)
+    return WorkerStatus(
+        name=worker.name,
+        host=worker.host,
+        slurm_job_id=worker.hello.slurm_job_id,
+        device=worker.hello.device,
+        state=state,
+        evaluation=describe(worker.attempt),
+        since=worker.since,
+        allocation_end=worker.hello.allocation_end,
+    )
+
+
+def _bracket_status(bracket: Bracket, conductor: Conductor) -> BracketStatus:
+    rungs = []
+    for stage, budget in enumerate(bracket.budgets):
+        results = [conductor.search.accepted.get((config_id, budget)) for config_id in bracket.data]
+        crashed = sum(r is not None and r.loss is None for r in results)
+        finished = sum(r is not None for r in results) - crashed
+        here = [c for c, _, _ in bracket.outstanding()] if stage == bracket.stage and not bracket.is_finished else []
+        waiting = sum((c, budget) in {j.key for j in conductor.roster.waiting} for c in here)
+        rungs.append(
+            RungStatus(
+                budget=budget,
+                planned=bracket.num_configs[stage],
+                finished=finished,
+                crashed=crashed,
+                running=len(here) - waiting,
+                queued=waiting,
+            )
+        )
+    return BracketStatus(bracket.HPB_iter, bool(bracket.is_finished), tuple(rungs))

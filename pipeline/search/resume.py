@@ -1,0 +1,86 @@
+"""What the journal adds to configs.json and results.json: attempts so far, and evaluations that were under way."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.records import ConfigId
+from pipeline.search.judge import Judge
+from pipeline.search.messages import Attempt
+
+Key = tuple[ConfigId, float]
+
+
+@dataclass
+class Restored:
+    """Evaluations that were under way when the last master ended, until their workers return or time is up.
+
+    Attributes:
+        attempts: attempts dispatched so far, by evaluation.
+        in_flight: (attempt, worker's name), by evaluation.
+        until: when waiting for their workers ends (monotonic).
+        lost, retried, lost_s: as the conductor counts them.
+    """
+
+    attempts: dict[Key, int] = field(default_factory=lambda: defaultdict(int))
+    in_flight: dict[Key, tuple[Attempt, str]] = field(default_factory=dict)
+    until: float = 0.0
+    lost: int = 0
+    retried: int = 0
+    lost_s: float = 0.0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a worker may still return with what it has: nothing new is drawn before."""
+        return bool(self.in_flight) and time.monotonic() < self.until
+
+    def claim(self, attempt: Attempt) -> None:
+        """A worker has returned with an attempt."""
+        self.in_flight.pop(attempt.key, None)
+
+    def given_up_by(self, worker: str) -> list[Key]:
+        """Evaluations that a worker had, which has returned without them; they are in flight no more."""
+        keys = [key for key, (_, name) in self.in_flight.items() if name == worker]
+        for key in keys:
+            del self.in_flight[key]
+        return keys
+
+    def expire(self) -> list[Key]:
+        """Evaluations whose workers have not returned in time."""
+        if not self.in_flight or time.monotonic() < self.until:
+            return []
+        keys = list(self.in_flight)
+        self.in_flight.clear()
+        return keys
+
+
+def restore(journal: Sequence[Mapping[str, Any]], grace_s: float, judge: Judge) -> Restored:
+    """Read the journal.
+
+    Args:
+        grace_s: how long workers have to return.
+        judge: learns of the failures before.
+    """
+    restored = Restored(until=time.monotonic() + grace_s)
+    for entry in journal:
+        event = entry.get("event")
+        if event not in ("dispatched", "returned"):
+            continue
+        attempt = Attempt.from_plain([entry["config_id"], entry["budget"], entry["attempt"]])
+        if event == "dispatched":
+            restored.attempts[attempt.key] = max(restored.attempts[attempt.key], attempt.number)
+            restored.in_flight[attempt.key] = attempt, str(entry["worker"])
+            restored.retried += attempt.number > 1
+            continue
+        if restored.in_flight.get(attempt.key, (None, ""))[0] == attempt:
+            del restored.in_flight[attempt.key]
+        if entry["outcome"] == "lost":
+            restored.lost += 1
+            restored.lost_s += float(entry.get("lost_s") or 0.0)
+            if entry.get("progressed") is not None:
+                judge.remember_death(attempt.key, str(entry["host"]), bool(entry["progressed"]))
+    return restored

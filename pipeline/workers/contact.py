@@ -1,0 +1,223 @@
+"""A worker's side of the line to the master: finds it, registers, delivers until it is acknowledged, finds the next."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.files import publish_json
+from pipeline.rpc.client import CALL_ERRORS, address_towards, explain, proxy_for
+from pipeline.rpc.master_address import MasterAddress, read_master_address
+from pipeline.rpc.tls import issue_certificate, use_tls
+from pipeline.run_folder import RunFolder
+from pipeline.search.messages import Attempt, Outcome
+from pipeline.search.run_files import undelivered_path
+
+log = logging.getLogger("tandem.worker")
+
+# The master pings every worker that it has not heard for 1.5 s: silence for this long means that it may be gone.
+SILENCE_S = 4.0
+# Longer than the master lets a call wait for its disk.
+DELIVER_S = 75.0
+REGISTER_S = 15.0
+FAREWELL_S = 5.0
+# Pauses between tries, the first and the longest.
+RETRY_S, MAX_RETRY_S = 0.1, 2.0
+
+Introduce = Callable[[MasterAddress], dict[str, Any]]
+
+
+class Refused(Exception):  # noqa: N818 (it is an answer)
+    """The master will not have this worker; the text is the reason for leaving."""
+
+
+class Contact:
+    """Keeps a worker registered with whichever master there is.
+
+    Args:
+        introduce: makes the introduction for a master at an address (the worker's own address depends on it).
+        incarnation: of this process.
+
+    Attributes:
+        heard: when the master last gave a sign of life (monotonic).
+        is_registered: whether the present master knows this worker.
+    """
+
+    def __init__(self, folder: RunFolder, incarnation: str, introduce: Introduce) -> None:
+        self._folder = folder
+        self._incarnation = incarnation
+        self._introduce = introduce
+        self._lock = threading.Lock()
+        self._registered_with: MasterAddress | None = None
+        self._line: Any = None  # held open: that it closes tells the master that this process is gone
+        self._delivery: Any = None
+        self._closed = threading.Event()
+        self._wake = threading.Event()
+        self.heard = time.monotonic()
+        self.refusal: str | None = None
+        self.problem = "no master has said where it listens"
+
+    def note_life(self) -> None:
+        """The master has called."""
+        self.heard = time.monotonic()
+
+    def silent_s(self) -> float:
+        """How long the master has given no sign of life."""
+        return time.monotonic() - self.heard
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether a master knows this worker and has been heard lately."""
+        return self._registered_with is not None and self.silent_s() < SILENCE_S
+
+    def start(self) -> None:
+        """Register, and again whenever the master is lost, in the background."""
+        threading.Thread(target=self._keep, name="contact", daemon=True).start()
+
+    def connection_closed(self) -> None:
+        """A connection from the master has closed: it may be gone."""
+        self.heard = min(self.heard, time.monotonic() - SILENCE_S)
+        self._wake.set()
+
+    def _keep(self) -> None:
+        pause_s = RETRY_S
+        while not self._closed.is_set():
+            if not self.is_registered:
+                try:
+                    if self._register():
+                        pause_s = RETRY_S
+                        continue
+                except Refused as refusal:
+                    self.refusal = str(refusal)
+                    return
+                except Exception:
+                    log.exception("could not register")
+                pause_s = min(2 * pause_s, MAX_RETRY_S)
+            self._wake.wait(pause_s if not self.is_registered else 1.0)
+            self._wake.clear()
+
+    def _register(self) -> bool:
+        with self._lock:
+            address = read_master_address(self._folder)
+            if address is None:
+                return False
+            try:
+                hello = self._introduce(address)
+                line = proxy_for(address.dispatcher_uri, REGISTER_S)
+                answer = line.register_worker(hello)
+            except CALL_ERRORS as error:
+                self.problem = (
+                    f"the master at {address.location} (epoch {address.epoch}) cannot be reached: {explain(error)}"
+                )
+                log.debug("%s", self.problem)
+                return False
+            if answer.get("leave"):
+                raise Refused(str(answer.get("reason", "refused")))
+            if not answer.get("accepted"):
+                self.problem = str(answer.get("reason", "refused"))
+                log.error("%s", self.problem)
+                return False
+            if self._registered_with != address:
+                log.info("joined the master at %s (epoch %d)", address.location, address.epoch)
+            previous, self._line = self._line, line
+            self._registered_with = address
+            self.heard = time.monotonic()
+            if previous is not None:
+                previous._pyroRelease()
+            return True
+
+    # Delivering --------------------------------------------------------------------------------------------------
+    def deliver(self, attempt: Attempt, outcome: Outcome, may_wait: Callable[[], bool]) -> bool:
+        """Deliver a result until a master has acknowledged it as durable (or has one already).
+
+        Args:
+            may_wait: asked between tries; False: leave the result in the run folder for the next master instead.
+
+        Returns:
+            False: no master took it.
+        """
+        pause_s = RETRY_S
+        while True:
+            answer = self._try_to_deliver(attempt, outcome)
+            if answer is not None and not answer.get("again") and not answer.get("unknown"):
+                if not answer.get("accepted"):
+                    log.info("the result was not needed: %s", answer.get("reason", ""))
+                return True
+            if answer is not None and answer.get("unknown"):
+                self.connection_closed()  # a new master at the old address: introduce ourselves first
+            if not may_wait():
+                return False
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_RETRY_S)
+
+    def _try_to_deliver(self, attempt: Attempt, outcome: Outcome) -> dict[str, Any] | None:
+        address = self._registered_with
+        if address is None:
+            return None
+        try:
+            if self._delivery is None or self._delivery[0] != address:
+                self._delivery = address, proxy_for(address.dispatcher_uri, DELIVER_S)
+            answer: dict[str, Any] = self._delivery[1].deliver(
+                self._incarnation, attempt.to_plain(), outcome.to_plain()
+            )
+        except CALL_ERRORS as error:
+            log.info("could not deliver to %s: %s", address.location, explain(error))
+            self._delivery = None
+            self.connection_closed()
+            return None
+        self.note_life()
+        return answer
+
+    def leave_behind(self, attempt: Attempt, outcome: Outcome, worker: str, host: str) -> None:
+        """Leave a result in the run folder: the next master takes it from there."""
+        path = undelivered_path(self._folder, attempt)
+        publish_json(
+            path, {"attempt": attempt.to_plain(), "outcome": outcome.to_plain(), "worker": worker, "host": host}
+        )
+        log.warning("no master took the result; it is in %s for the next one", path)
+
+    def say_goodbye(self, reason: str) -> None:
+        """Tell the master that this worker leaves; not being heard does no harm."""
+        self._closed.set()
+        self._wake.set()
+        address = self._registered_with
+        if address is None:
+            return
+        try:
+            with proxy_for(address.dispatcher_uri, FAREWELL_S) as line:
+                line.leave(self._incarnation, reason)
+        except CALL_ERRORS as error:
+            log.info("good-bye was not heard: %s", explain(error))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._closed.set()
+        self._wake.set()
+        for line in (self._line, self._delivery[1] if self._delivery else None):
+            if line is not None:
+                line._pyroRelease()
+
+
+_credentials_lock = threading.Lock()
+_credentials_of: dict[tuple[str, str], None] = {}
+
+
+def trust(folder: RunFolder, name: str, own_address: str) -> None:
+    """Take up the run's TLS with a certificate for this process's own address (once per address).
+
+    Raises:
+        RunError: as `issue_certificate`.
+    """
+    with _credentials_lock:
+        if (str(folder.path), own_address) not in _credentials_of:
+            use_tls(issue_certificate(folder.tls, f"worker-{name}", [own_address]))
+            _credentials_of.clear()
+            _credentials_of[str(folder.path), own_address] = None
+
+
+def own_address_for(master: MasterAddress) -> str:
+    """The address of this machine as the master sees it; raises OSError when there is no route."""
+    return address_towards(master.address)

@@ -1,0 +1,156 @@
+"""A search with real processes on this machine: master, workers, TLS; only the training is a surrogate."""
+
+from __future__ import annotations
+
+import json
+import signal
+import stat
+import time
+
+import pytest
+from surrogate import make_run, read_settings, start_master, start_worker
+
+from pipeline.history import read_history, read_journal
+from pipeline.run_folder import RunFolder
+from pipeline.search.verify import verify
+from pipeline.status import read_status
+
+
+def wait_until(condition, wait_s=30.0):
+    deadline = time.monotonic() + wait_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+def results_count(folder: RunFolder) -> int:
+    return folder.results.read_bytes().count(b"\n") if folder.results.exists() else 0
+
+
+@pytest.fixture
+def processes():
+    started = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        process.wait()
+
+
+def finish(folder, processes, wait_s=60.0):
+    master = processes[0]
+    assert master.wait(wait_s) == 0, (folder.logs / "master-.log").read_text()[-2000:]
+    for worker in processes[1:]:
+        assert worker.wait(20) == 0
+
+
+def test_a_search_runs_to_its_end_and_hpbandsters_own_loader_reads_it(tmp_path, processes):
+    folder = make_run(tmp_path / "run", "search.iterations=6")
+    processes += [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(3))]
+    finish(folder, processes)
+
+    from hpbandster.core.result import logged_results_to_HBS_result
+
+    loaded = logged_results_to_HBS_result(str(folder.path))
+    assert len(loaded.get_all_runs()) == 40 == len(read_history(folder).results)
+    assert loaded.get_incumbent_id() is not None
+    assert verify(folder) == []
+    status = read_status(folder)
+    assert (status.state, status.finished, status.planned, status.lost) == ("finished", 40, 40, 0)
+
+
+def test_keys_are_for_their_owner_only(tmp_path, processes):
+    folder = make_run(tmp_path / "run", "search.iterations=1")
+    processes += [start_master(folder), start_worker(folder, "w0")]
+    finish(folder, processes)
+    assert stat.S_IMODE(folder.tls.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(p.stat().st_mode) for p in folder.tls.iterdir()} == {0o600}
+
+
+def test_a_search_whose_master_is_killed_again_and_again_goes_on_where_it_was(tmp_path, processes):
+    folder = make_run(tmp_path / "run", "search.iterations=6")
+    workers = [start_worker(folder, f"w{i}", seconds=0.1) for i in range(2)]
+    for target in (5, 14, 25):
+        master = start_master(folder)
+        processes.append(master)
+        wait_until(lambda target=target: results_count(folder) >= target)
+        master.kill()
+        master.wait()
+    processes[:0] = [start_master(folder)]
+    processes += workers
+    assert processes[0].wait(60) == 0
+    for worker in workers:
+        assert worker.wait(20) == 0
+
+    results = read_history(folder).results
+    assert len(results) == 40
+    assert len({(r.config_id, r.budget) for r in results}) == 40
+    assert verify(folder) == []
+    # Workers kept what they had: nothing had to be trained twice.
+    assert [e for e in read_journal(folder) if e["event"] == "returned" and e["outcome"] == "lost"] == []
+
+
+def test_a_finished_run_can_be_extended(tmp_path, processes):
+    folder = make_run(tmp_path / "run", "search.iterations=1")
+    first = [start_master(folder), start_worker(folder, "w0")]
+    finish(folder, first)
+    before = folder.results.read_text()
+    folder.settings.write_text(folder.settings.read_text().replace("iterations: 1", "iterations: 3"))
+    assert read_settings(folder).search.iterations == 3
+    second = [start_master(folder), start_worker(folder, "w0")]
+    processes += second
+    finish(folder, second)
+    assert folder.results.read_text().startswith(before)
+    assert len(read_history(folder).results) == 20
+    assert verify(folder) == []
+
+
+def test_a_killed_workers_evaluation_is_given_to_another_and_counts_as_lost(tmp_path, processes):
+    folder = make_run(tmp_path / "run", "search.iterations=1")
+    processes += [
+        start_master(folder),
+        start_worker(folder, "w0", seconds=30),
+        start_worker(folder, "w1", seconds=0.05),
+    ]
+    wait_until(lambda: results_count(folder) >= 2)
+    processes[1].kill()
+    killed = time.time()
+    assert processes[0].wait(60) == 0
+    lost = [e for e in read_journal(folder) if e["event"] == "returned" and e["outcome"] == "lost"]
+    assert len(lost) == 1
+    assert lost[0]["worker"] == "w0"
+    assert lost[0]["time"] - killed < 5
+    assert all(r.exception is None for r in read_history(folder).results)
+
+
+def test_a_second_master_is_refused_and_told_where_the_first_is(tmp_path, processes):
+    folder = make_run(tmp_path / "run", "search.iterations=1")
+    processes += [start_master(folder)]
+    wait_until(folder.master_address.exists)
+    second = start_master(folder)
+    processes.append(second)
+    assert second.wait(30) != 0
+    log = (folder.logs / "master-.log").read_text()
+    assert "A master is at work on" in log
+    assert f"process {processes[0].pid}" in log
+    processes.append(start_worker(folder, "w0"))
+    assert processes[0].wait(30) == 0
+
+
+def test_a_run_that_is_asked_to_stop_hands_back_and_can_be_resumed(tmp_path, processes):
+    folder = make_run(tmp_path / "run", "search.iterations=2")
+    first = [start_master(folder), start_worker(folder, "w0", seconds=0.1)]
+    processes += first
+    wait_until(lambda: results_count(folder) >= 3)
+    folder.stop_request.write_text(json.dumps({}))
+    finish(folder, first, wait_s=15)
+    assert read_status(folder).state == "stopped"
+    stopped_with = results_count(folder)
+    assert stopped_with < 17
+    folder.stop_request.unlink()
+    second = [start_master(folder), start_worker(folder, "w0", seconds=0.01)]
+    processes += second
+    finish(folder, second)
+    assert len(read_history(folder).results) == 17
+    assert verify(folder) == []
