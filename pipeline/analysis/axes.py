@@ -67,7 +67,7 @@ class Axis:
     def mass_below(self, thresholds: np.ndarray) -> np.ndarray:
         """Prior probability of a coordinate <= each threshold."""
         if not self.is_discrete:
-            return np.clip(thresholds, 0.0, 1.0)
+            return np.asarray(np.clip(thresholds, 0.0, 1.0))
         # Trees compare in single precision.
         places = np.searchsorted(np.asarray(self.coordinates, dtype=np.float32), thresholds, side="right")
         return np.asarray(np.concatenate([[0.0], np.cumsum(self.masses)])[places])
@@ -75,7 +75,7 @@ class Axis:
     def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
         """Coordinates drawn from the prior."""
         if not self.is_discrete:
-            return generator.random(count)
+            return np.asarray(generator.random(count))
         return np.asarray(generator.choice(np.array(self.coordinates), size=count, p=np.array(self.masses)))
 
     def grid(self, points: int) -> np.ndarray:

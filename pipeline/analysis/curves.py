@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from pipeline.analysis import style
+from pipeline.analysis import single_curves, style
 from pipeline.analysis.items import Item, Section
 from pipeline.storage.results import Results
 
@@ -19,7 +19,12 @@ MAX_CURVES = 1200
 def section(results: Results) -> Section:
     """Everything about learning curves."""
     about = "How validation error falls while a configuration trains. Every measurement of every evaluation is kept."
-    return Section("curves", "Learning curves", about, [all_curves(results), error_per_budget(results)])
+    return Section(
+        "curves",
+        "Learning curves",
+        about,
+        [all_curves(results), *single_curves.items(results), error_per_budget(results)],
+    )
 
 
 def segments(results: Results, evaluations: pd.DataFrame) -> list[np.ndarray]:

@@ -102,6 +102,11 @@ def plain_log_ticks(axis: Any) -> None:
     axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))))
 
 
+def two_lines(label: str) -> str:
+    """A hyperparameter's label for a narrow panel."""
+    return label.replace(", ", ",\n").replace(" (", "\n(") if len(label) > 16 else label
+
+
 def note(axis: Any, text: str) -> None:
     """Say in an empty panel why it is empty."""
     axis.set_axis_off()

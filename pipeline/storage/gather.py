@@ -28,6 +28,7 @@ class FoundAttempt:
         problem: why the file could not be read; "" when it could.
         outcome: the master's word (the journal's), else the file's own, else "running" or "unknown".
         dispatched, returned: s since 1970 (UTC); None: not in the journal.
+        journal_lost_s: training seconds that the master counts as lost; None: it does not say.
     """
 
     config_id: ConfigId
@@ -43,6 +44,7 @@ class FoundAttempt:
     worker: str = ""
     dispatched: float | None = None
     returned: float | None = None
+    journal_lost_s: float | None = None
     accepted: bool = False
 
     @property
@@ -110,6 +112,7 @@ def _note(found: dict[EvaluationKey, dict[int, FoundAttempt]], event: Mapping[st
     else:
         attempt.returned = float(event["time"])
         attempt.outcome, attempt.reason = str(event["outcome"]), str(event.get("reason") or "")
+        attempt.journal_lost_s = event.get("lost_s")
 
 
 def event_config_id(event: Mapping[str, Any]) -> ConfigId | None:
@@ -154,6 +157,8 @@ def lost_seconds(attempt: FoundAttempt, siblings: Sequence[FoundAttempt], has_re
     Returns:
         Seconds; NaN while nobody can know (no result yet, and no later attempt).
     """
+    if attempt.header is None and attempt.journal_lost_s is not None:  # its file is gone: the master's word counts
+        return float(attempt.journal_lost_s)
     if attempt.accepted or attempt.outcome in ("running", "handed_back", "finished"):
         resumed = [s.inherited_s for s in siblings if _continues(s, attempt)]
         if attempt.accepted or attempt.outcome == "running" or not resumed:

@@ -243,8 +243,19 @@ def _write_journal(
             what["worker"] = worker_name(attempt.worker)
             note(attempt.dispatched_s, "dispatched", **what)
             if attempt.outcome != "running":
-                note(attempt.returned_s, "returned", **what, outcome=attempt.outcome, reason=attempt.reason)
+                how = _how_it_ended(job, attempt)
+                note(attempt.returned_s, "returned", **what, host=host_name(attempt.worker), **how)
     if is_over:
         note(search.ended_s, "master_ended", epoch=1, reason="finished")
     with JsonLinesWriter(folder.journal) as journal:
         journal.append(event for _, _, event in sorted(events, key=lambda item: item[:2]))
+
+
+def _how_it_ended(job: Job, attempt: Try) -> dict[str, object]:
+    """What the journal says of a return besides who and what."""
+    progressed: bool | None = None
+    lost_s: float | None = None
+    if attempt.outcome == "lost":
+        kept = next((t.inherited_s for t in job.tries if t.attempt == attempt.attempt + 1), attempt.inherited_s)
+        progressed, lost_s = kept > attempt.inherited_s, max(attempt.trained_to_s - kept, 0.0)
+    return {"outcome": attempt.outcome, "reason": attempt.reason, "progressed": progressed, "lost_s": lost_s}

@@ -78,25 +78,38 @@ def test_the_page_says_the_incumbent_and_how_many_proposals_came_from_the_model(
     assert f"proposed by the model {proposed} of {len(results.configurations)} configurations" in text
 
 
-def test_a_run_that_goes_on_and_one_that_has_only_begun_are_reported(tmp_path: Path) -> None:
-    for evaluations in (0, 1, 12):
-        folder = write_synthetic_run(tmp_path / f"run{evaluations}", SETTINGS, max_rows=3, evaluations=evaluations)
-        page = make_report(collect(folder), folder).read_text()
-        assert ("No evaluation has finished yet." in page) == (evaluations == 0)
+@pytest.mark.parametrize("evaluations", [0, 5])
+def test_a_run_that_goes_on_is_reported_with_what_it_has(tmp_path: Path, evaluations: int) -> None:
+    folder = write_synthetic_run(tmp_path / "run", SETTINGS, max_rows=3, evaluations=evaluations)
+    page = make_report(collect(folder), folder).read_text()
+    assert ("No evaluation has finished yet." in page) == (evaluations == 0)
+    assert "No budget has 20 finished configurations with different errors yet." in page
 
 
-def test_a_report_is_made_from_the_collected_file_alone_without_torch(folder: RunFolder, tmp_path: Path) -> None:
+ON_A_LAPTOP = """
+import sys
+from pathlib import Path
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "hpbandster", "Pyro4", "submitit", "ConfigSpace"):
+            raise ImportError(f"{name} is not installed here")
+
+sys.meta_path.insert(0, Absent())
+from pipeline.analysis.report import make_report
+from pipeline.run_folder import RunFolder
+
+make_report(Path(sys.argv[1]) / "results.h5", RunFolder(Path(sys.argv[1])))
+"""
+
+
+def test_a_report_is_made_from_the_collected_file_alone_without_torch(tmp_path: Path) -> None:
+    folder = write_synthetic_run(tmp_path / "run", SETTINGS, max_rows=3, evaluations=8)
+    collect(folder)
     alone = tmp_path / "laptop"
     alone.mkdir()
     shutil.copy(folder.collected, alone / "results.h5")
-    program = (
-        "import sys; sys.modules.update(torch=None, hpbandster=None, Pyro4=None, submitit=None, ConfigSpace=None)\n"
-        "from pathlib import Path\n"
-        "from pipeline.analysis.report import make_report\n"
-        "from pipeline.run_folder import RunFolder\n"
-        f"make_report(Path({str(alone / 'results.h5')!r}), RunFolder(Path({str(alone)!r})))\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
-    ours = pd.read_csv(alone / "tables" / "evaluations.csv")
-    pd.testing.assert_frame_equal(ours, pd.read_csv(folder.tables / "evaluations.csv"))
+    subprocess.run([sys.executable, "-c", ON_A_LAPTOP, str(alone)], check=True, timeout=120)
+    evaluations = pd.read_csv(alone / "tables" / "evaluations.csv")
+    assert (evaluations["status"] != "running").sum() == 8
     assert (alone / "report.html").stat().st_size > 100_000

@@ -1,0 +1,88 @@
+"""The poster's table: test errors of the baselines and of the search's incumbent, the published ones beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipeline.analysis import style
+from pipeline.analysis.items import Item, Section
+from pipeline.storage.results import Results
+from pipeline.storage.retrained import INCUMBENT
+from pipeline.storage.tables import incumbents
+
+# Zela et al. 2018: CIFAR-10 test error in percent (mean, standard deviation) after 3 h on one GPU, and parameters (M).
+POSTER: dict[str, tuple[str, float | None, str]] = {
+    "resnet18": ("ResNet-18", 11.2, "3.34 ± 0.11"),
+    "shake_shake_26_2x32d": ("Shake-Shake 26 2x32d", 2.9, "3.91 ± 0.09"),
+    "shake_shake_26_2x64d": ("Shake-Shake 26 2x64d", 11.7, "3.38 ± 0.07"),
+    "shake_shake_26_2x96d": ("Shake-Shake 26 2x96d", 26.2, "4.42 ± 0.06"),
+    INCUMBENT: ("incumbent of the search", 27.6, "3.18 ± 0.16"),
+}
+
+
+def section(results: Results) -> Section:
+    """The table of results."""
+    about = (
+        "Models trained on training plus validation data for the largest budget, with several seeds, by "
+        "`make baselines` and `make retrain-incumbent`, measured on the test set."
+    )
+    return Section("results", "Test errors", about, [results_table(results)])
+
+
+def summarise(results: Results) -> pd.DataFrame:
+    """A row per model of the table: its finished trainings.
+
+    Only trainings on this run's data set and largest budget count, and only those of the present incumbent.
+
+    Returns:
+        Columns: model, parameters, seeds (finished), running, mean, std (of the test error, fractions; std is the
+        sample standard deviation, NaN for one seed).
+    """
+    found = results.retrained
+    budget = max(results.budgets)
+    found = found[np.isclose(found["budget"], budget) & (found["dataset"] == results.dataset)]
+    best = incumbents(results)
+    present = str(best["config_id"].iloc[-1]) if len(best) else ""
+    found = found[(found["model"] != INCUMBENT) | (found["config_id"] == present)]
+    rows = []
+    for model in [*POSTER, *sorted(set(found["model"]) - set(POSTER))]:
+        here = found[found["model"] == model]
+        done = here[(here["status"] == "finished") & here["test_error"].notna()]
+        parameters = here["parameters"].iloc[0] if len(here) else np.nan
+        if model == INCUMBENT and len(best) and np.isnan(parameters):
+            parameters = best["parameters"].iloc[-1]
+        spread = done["test_error"].std(ddof=1) if len(done) > 1 else np.nan
+        running = int((here["status"] == "running").sum())
+        rows.append((model, parameters, len(done), running, done["test_error"].mean(), spread))
+    return pd.DataFrame(rows, columns=["model", "parameters", "seeds", "running", "mean", "std"])
+
+
+def results_table(results: Results) -> Item:
+    """The table, with what is missing said in its place."""
+    summary = summarise(results)
+    rows = []
+    for model, parameters, seeds, running, mean, std in summary.itertuples(index=False, name=None):
+        name, published_parameters, published = POSTER.get(model, (model, None, "–"))
+        counted = "–" if np.isnan(parameters) else f"{parameters / 1e6:.1f}"
+        done = f"{seeds}" + (f" (+ {running} running)" if running else "")
+        beside = "–" if published_parameters is None else f"{published_parameters:g}"
+        rows.append((name, counted, _error(mean, std), done, beside, published))
+    columns = ["model", "parameters (M)", "test error (%)", "seeds", "poster: parameters (M)", "poster: test error (%)"]
+    table = pd.DataFrame(rows, columns=columns)
+    missing = summary[summary["seeds"] == 0]["model"]
+    commands = ["make baselines"] if (missing != INCUMBENT).any() else []
+    commands += ["make retrain-incumbent"] if (missing == INCUMBENT).any() else []
+    lack = f" Missing: {', '.join(POSTER[m][0] for m in missing)} ({' and '.join(commands)})." if len(missing) else ""
+    budget = style.budget_label(max(results.budgets), results.budget_unit)
+    caption = (
+        f"Test error on {results.dataset}, mean ± standard deviation over seeds, after training for {budget} on "
+        f"training plus validation data. The poster's are CIFAR-10 after 3 h on one GTX 1080 Ti.{lack}"
+    )
+    return Item("test_errors", "Test error of the incumbent and of the baselines", caption, table=table)
+
+
+def _error(mean: float, std: float) -> str:
+    if np.isnan(mean):
+        return "missing"
+    return f"{100 * mean:.2f} (one seed)" if np.isnan(std) else f"{100 * mean:.2f} ± {100 * std:.2f}"
