@@ -1,0 +1,270 @@
+"""How fast evaluations of a no-op objective are dispatched and collected: Tandem beside stock hpbandster.
+
+Tandem runs as it always does: mutual TLS, every result fsynced before it is acknowledged, every draw before it is
+dispatched. Stock hpbandster runs without TLS and without fsync, with two mends without which it does not get that far:
+budgets and configurations as plain Python values (numpy 2), and thread pools of Pyro4 that fit the number of workers.
+
+    python benchmarks/dispatch.py --workers 256 --evaluations 10000
+    python benchmarks/dispatch.py --workers 1000 --evaluations 10000 --only tandem
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PRESET = "digits"
+# Brackets of 81, 34, 15, 8 and 5 configurations and their promotions: 206 evaluations per five brackets.
+SEARCH = {"method": "hyperband", "min_budget": 1.0, "max_budget": 81.0, "eta": 3.0}
+JOIN_TIMEOUT_S = 120.0
+
+
+# Tandem ----------------------------------------------------------------------------------------------------------
+def make_tandem_run(path: Path, evaluations: int) -> None:
+    from pipeline.files import publish_text
+    from pipeline.run_folder import RunFolder
+    from pipeline.search.brackets import planned_evaluations
+    from pipeline.settings import budget_ladder, dump_settings, load_settings
+
+    overrides = [f"search.{k}={v}" for k, v in SEARCH.items()]
+    overrides += ["workers.count=0", "workers.patience_s=300", "workers.idle_timeout_min=10"]
+    settings = load_settings(PRESET, overrides)
+    iterations = 1
+    while planned_evaluations(budget_ladder(settings.search), settings.search.eta, iterations) < evaluations:
+        iterations += 1
+    settings = load_settings(PRESET, [*overrides, f"search.iterations={iterations}"])
+    path.mkdir(parents=True)
+    publish_text(RunFolder(path).settings, dump_settings(settings))
+
+
+def tandem_master(path: Path) -> None:
+    from pipeline.run_folder import RunFolder
+    from pipeline.search.master import run_master
+    from pipeline.settings import load_settings
+
+    folder = RunFolder(path)
+    outcome = run_master(folder, load_settings(folder.settings), None, "127.0.0.1")
+    print(json.dumps({"state": outcome.state, **usage()}), flush=True)
+
+
+def tandem_workers(path: Path, first: int, count: int) -> None:
+    from pipeline.records import Evaluation, TrainResult, WorkerIdentity
+    from pipeline.run_folder import RunFolder
+    from pipeline.settings import load_settings
+    from pipeline.worker import run_worker
+
+    folder = RunFolder(path)
+    settings = load_settings(folder.settings)
+
+    def no_op(evaluation: Evaluation, should_stop: Any) -> TrainResult:
+        return TrainResult("finished", 1.0 / (1.0 + evaluation.config_id[2]), {})
+
+    def work(number: int) -> None:
+        identity = WorkerIdentity(f"w{number}", f"host{number % 4}")
+        run_worker(folder, identity, settings, evaluate=no_op, device="none")
+
+    run_threads(work, range(first, first + count))
+
+
+# Stock hpbandster ------------------------------------------------------------------------------------------------
+def plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def stock_master(path: Path, workers: int, evaluations: int) -> None:
+    import Pyro4
+    from hpbandster.core.nameserver import NameServer
+    from hpbandster.core.result import json_result_logger
+    from hpbandster.optimizers import HyperBand
+
+    from pipeline.search.brackets import planned_evaluations
+    from pipeline.settings import budget_ladder, load_settings
+    from pipeline.space import build_space, plain_configuration
+
+    Pyro4.config.THREADPOOL_SIZE = 4 * workers + 64
+
+    class Stock(HyperBand):  # type: ignore[misc]
+        def _submit_job(self, config_id: Any, config: Any, budget: Any) -> None:
+            self.iterations[config_id[0]].data[config_id].config = config = dict(plain_configuration(config))
+            super()._submit_job(config_id, config, plain(budget))
+
+    nameserver = NameServer(run_id="stock", host="127.0.0.1", port=0, working_directory=str(path))
+    host, port = nameserver.start()
+    search = load_settings(PRESET, [f"search.{k}={v}" for k, v in SEARCH.items()]).search
+    iterations = 1
+    while planned_evaluations(budget_ladder(search), search.eta, iterations) < evaluations:
+        iterations += 1
+    master = Stock(
+        configspace=build_space({}),
+        run_id="stock",
+        eta=search.eta,
+        min_budget=search.min_budget,
+        max_budget=search.max_budget,
+        nameserver=host,
+        nameserver_port=port,
+        ping_interval=5,
+        result_logger=json_result_logger(directory=str(path / "log"), overwrite=True),
+        logger=logging.getLogger("stock"),
+    )
+    began = time.time()
+    while master.dispatcher.number_of_workers() < workers and time.time() - began < JOIN_TIMEOUT_S:
+        master.dispatcher.trigger_discover_worker()
+        time.sleep(0.2)
+    joined = master.dispatcher.number_of_workers()
+    (path / "joined.json").write_text(json.dumps({"joined": joined, "time": time.time()}))
+    began = time.time()
+    result = master.run(n_iterations=iterations)
+    count = len(result.get_all_runs())
+    print(json.dumps({"joined": joined, "evaluations": count, "seconds": time.time() - began, **usage()}), flush=True)
+    os._exit(0)  # its shutdown calls every worker in turn
+
+
+def stock_workers(path: Path, first: int, count: int) -> None:
+    import Pyro4
+    from hpbandster.core.worker import Worker
+
+    Pyro4.config.THREADPOOL_SIZE = 64
+
+    class NoOp(Worker):  # type: ignore[misc]
+        def compute(self, config_id: Any, config: Any, budget: Any, working_directory: str) -> dict[str, Any]:
+            return {"loss": 1.0 / (1.0 + config_id[2]), "info": {}}
+
+    def work(number: int) -> None:
+        worker = NoOp(run_id="stock", host="127.0.0.1", id=number, logger=logging.getLogger("stock"))
+        worker.load_nameserver_credentials(str(path))
+        for _ in range(20):  # a nameserver without a free thread refuses, and stock workers do not try again
+            try:
+                worker._run()
+            except Exception:
+                time.sleep(0.5)
+
+    run_threads(work, range(first, first + count))
+
+
+# Both ------------------------------------------------------------------------------------------------------------
+def run_threads(work: Any, numbers: Sequence[int]) -> None:
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in numbers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def usage() -> dict[str, float]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu_s": used.ru_utime + used.ru_stime, "memory_mb": used.ru_maxrss / 1024}
+
+
+def start(role: str, *arguments: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, "--role", role, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def start_workers(role: str, path: Path, workers: int, processes: int) -> list[subprocess.Popen[str]]:
+    shares = [workers // processes + (i < workers % processes) for i in range(processes)]
+    return [start(role, path, sum(shares[:i]), share) for i, share in enumerate(shares)]
+
+
+def last_json(text: str) -> dict[str, Any]:
+    value = json.loads(text.strip().splitlines()[-1])
+    assert isinstance(value, dict)
+    return value
+
+
+def measure_tandem(path: Path, workers: int, evaluations: int, processes: int) -> dict[str, Any]:
+    from pipeline.history import read_history, read_journal
+    from pipeline.run_folder import RunFolder
+    from pipeline.search.verify import verify
+
+    make_tandem_run(path, evaluations)
+    master = start("tandem-master", path)
+    others = start_workers("tandem-workers", path, workers, processes)
+    output, _ = master.communicate()
+    for other in others:
+        other.terminate()
+    folder = RunFolder(path)
+    results = read_history(folder).results
+    joins = [e["time"] for e in read_journal(folder) if e["event"] == "worker_joined"]
+    first = min(r.submitted for r in results)
+    busy = sorted(r.finished - r.submitted for r in results)
+    return {
+        **last_json(output),
+        "joined": len(joins),
+        "join_s": max(joins) - min(joins),
+        "evaluations": len(results),
+        "seconds": max(r.finished for r in results) - max(first, max(joins)),
+        "seconds_in_all": max(r.finished for r in results) - first,
+        "after_joins": sum(r.finished > max(joins) for r in results),
+        "median_ms": 1000 * busy[len(busy) // 2],
+        "differences": len(verify(folder)),
+    }
+
+
+def measure_stock(path: Path, workers: int, evaluations: int, processes: int) -> dict[str, Any]:
+    path.mkdir(parents=True)
+    began = time.time()
+    master = start("stock-master", path, workers, evaluations)
+    others = start_workers("stock-workers", path, workers, processes)
+    output, _ = master.communicate()
+    for other in others:
+        other.terminate()
+    joined = json.loads((path / "joined.json").read_text())
+    return {**last_json(output), "join_s": joined["time"] - began}
+
+
+def report(name: str, figures: dict[str, Any]) -> None:
+    count = figures.get("after_joins", figures["evaluations"])
+    rate = count / figures["seconds"]
+    print(
+        f"{name:<22} {figures['joined']:>5} joined in {figures['join_s']:6.1f} s   {figures['evaluations']:>6} evaluations"
+        f"   {rate:7.0f} /s   master: {figures['cpu_s']:6.1f} s CPU, {figures['memory_mb']:5.0f} MB"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=256)
+    parser.add_argument("--evaluations", type=int, default=10_000)
+    parser.add_argument("--processes", type=int, default=4, help="processes that hold the workers")
+    parser.add_argument("--only", choices=["tandem", "stock"])
+    parser.add_argument("--keep", type=Path, help="folder for the run folders; default: a temporary one")
+    parser.add_argument("--role", help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role:
+        path, *numbers = options.arguments
+        roles = {
+            "tandem-master": tandem_master,
+            "tandem-workers": tandem_workers,
+            "stock-master": stock_master,
+            "stock-workers": stock_workers,
+        }
+        roles[options.role](Path(path), *map(int, numbers))
+        return
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="dispatch-"))
+    try:
+        for name, measure in (("tandem", measure_tandem), ("stock", measure_stock)):
+            if options.only in (None, name):
+                figures = measure(folder / name, options.workers, options.evaluations, options.processes)
+                report("Tandem, TLS and fsync" if name == "tandem" else "stock, neither", figures)
+                print(f"    {json.dumps(figures)}", flush=True)
+    finally:
+        if options.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
