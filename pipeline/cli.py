@@ -62,6 +62,7 @@ def demo(preset: Preset = "digits", overrides: Overrides = None, results: Result
         _watch(folder)
     except KeyboardInterrupt:
         operations.stop(folder, say)
+    operations.require_unbroken(folder)
     _collect(folder)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import platform
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,9 @@ Say = Callable[[str], None]
 # A master imports PyTorch's neighbours, makes certificates and reads the run: seconds, a minute on a cold file system.
 MASTER_START_S = 120.0
 POLL_S = 0.25
+
+# A master needs seconds to end in order: this is for a slow disk.
+MASTER_MARGIN_S = 60.0
 
 
 def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
@@ -92,14 +94,30 @@ def watch(folder: RunFolder) -> Iterator[RunStatus | None]:
         time.sleep(1.0)
 
 
-def wait_for(folder: RunFolder, condition: Callable[[RunStatus], bool], wait_s: float) -> RunStatus | None:
-    """The first status that meets the condition, or the last one once `wait_s` has passed."""
+def wait_for(
+    folder: RunFolder,
+    condition: Callable[[RunStatus], bool],
+    wait_s: float,
+    is_hopeless: Callable[[], bool] = lambda: False,
+) -> RunStatus | None:
+    """The first status that meets the condition, or the last one once `wait_s` has passed or waiting is hopeless."""
     deadline = time.monotonic() + wait_s
     while True:
         status = read_status(folder)
-        if (status is not None and condition(status)) or time.monotonic() > deadline:
+        if (status is not None and condition(status)) or time.monotonic() > deadline or is_hopeless():
             return status
         time.sleep(POLL_S)
+
+
+def require_unbroken(folder: RunFolder) -> None:
+    """Raise RunError, with the cause, if the run broke or its master was lost."""
+    status = read_status(folder)
+    if status is None or status.is_stale():
+        raise RunError(
+            f"The master is gone. `tandem resume-search {folder.path}` goes on; its log: {folder.master_log}"
+        )
+    if status.state == "broken":
+        raise RunError(f"Run {folder.run_id} is broken: {status.message} Its log: {folder.master_log}")
 
 
 def collect(folder: RunFolder, say: Say) -> Path:
@@ -116,23 +134,27 @@ def collect(folder: RunFolder, say: Say) -> Path:
 def run_master(folder: RunFolder) -> None:
     """Be the run's master until it ends, or until this process is told to end (TERM: the run stays resumable).
 
+    In a Slurm job whose time is up, the job is requeued and goes on, perhaps on another node.
+
     Raises:
         RunError: the run broke; the text has the cause.
     """
     from pipeline.addresses import master_address
+    from pipeline.allocation import Allocation, allocation_end
     from pipeline.search import master
 
     settings = read_settings(folder)
-    told: list[str] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda received, _: told.append(signal.Signals(received).name))
+    allocation = Allocation(allocation_end(), MASTER_MARGIN_S)
+    allocation.listen()
 
     def request_workers(count: int) -> None:
         launch.request_workers(folder, settings, count)
 
     outcome = master.run_master(
-        folder, settings, request_workers, master_address(settings), should_leave=lambda: told[0] if told else None
+        folder, settings, request_workers, master_address(settings), should_leave=allocation.should_stop
     )
+    if outcome.state == "left" and allocation.asks_for_requeue(outcome.message):
+        launch.requeue_this_job()
     if outcome.state in ENDED:
         launch.cancel_workers(folder, settings)
     if outcome.state == "broken":
@@ -142,13 +164,15 @@ def run_master(folder: RunFolder) -> None:
 def _start(folder: RunFolder, settings: Settings, say: Say) -> None:
     before = read_status(folder)
     epoch_before = -1 if before is None else before.epoch
-    say(launch.start_master(folder, settings))
-    if settings.slurm.master == "slurm":
+    started = launch.start_master(folder, settings)
+    say(started.where)
+    if started.process is None:
         return  # it starts when Slurm lets it
-    status = wait_for(folder, lambda s: s.epoch > epoch_before, MASTER_START_S)
+    status = wait_for(folder, lambda s: s.epoch > epoch_before, MASTER_START_S, started.has_died)
     if status is None or status.epoch <= epoch_before:
+        what = "ended at once" if started.has_died() else f"did not start within {MASTER_START_S:.0f} s"
         log = folder.master_log
-        raise RunError(f"The master did not start within {MASTER_START_S:.0f} s. The end of {log}:\n{_tail(log)}")
+        raise RunError(f"The master {what}. The end of {log}:\n{_tail(log)}")
     say(f"The master listens on {status.address} (epoch {status.epoch}).")
 
 

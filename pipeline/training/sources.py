@@ -138,7 +138,9 @@ class _Cifar:
     def _read(self, path: Path) -> tuple[Images, Labels]:
         try:
             with path.open("rb") as file:
-                batch = _ArrayUnpickler(file, encoding="latin1").load()
+                content = _ArrayUnpickler(file, encoding="latin1").load()
+            # The published keys are Python 2 strings; sets written since in their format have text or bytes.
+            batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
             pixels = np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32)
             labels = np.asarray(batch[self.labels_key], np.int64)
             if len(pixels) != len(labels):
@@ -213,7 +215,7 @@ def _download(fetch: Callable[[], object], files: str, folder: Path, hint: str =
     except Exception as error:  # urllib's, torchvision's and the file system's errors have no common base
         raise DataError(
             f"Missing in {folder}: {files}. Downloading failed ({' '.join(str(error).split())}). "
-            f"Where there is no internet, copy them there. {hint}".rstrip()
+            f"Where there is no internet, copy them there; `make data PRESET=...` then prepares them. {hint}".rstrip()
         ) from None
 
 
