@@ -312,8 +312,25 @@ def master_command(folder: RunFolder) -> list[str]:
     return [sys.executable, "-m", "pipeline.cli", "run-master", str(folder.path)]
 
 
-def start_master(folder: RunFolder, settings: Settings) -> str:
-    """Start the master, as a session of its own that outlives the terminal, or as a Slurm job; says where.
+@dataclass(frozen=True)
+class StartedMaster:
+    """A master that was started.
+
+    Attributes:
+        where: for a person.
+        process: it, on this host; None: a Slurm job.
+    """
+
+    where: str
+    process: subprocess.Popen[bytes] | None = None
+
+    def has_died(self) -> bool:
+        """Whether it was a process of this host and has ended."""
+        return self.process is not None and self.process.poll() is not None
+
+
+def start_master(folder: RunFolder, settings: Settings) -> StartedMaster:
+    """Start the master, as a session of its own that outlives the terminal, or as a Slurm job.
 
     Raises:
         SiteError: Slurm refuses the job.
@@ -321,7 +338,8 @@ def start_master(folder: RunFolder, settings: Settings) -> str:
     if settings.slurm.master == "slurm" and slurm.uses_slurm(settings):
         name = slurm.master_name(folder.run_id)
         jobs = _submit(folder, "slurm", "master", 1, name, master_options(settings), settings)
-        return f"The master is Slurm job {jobs[0]}; it starts when Slurm lets it. Its log: {folder.master_log}"
+        where = f"The master is Slurm job {jobs[0]}; it starts when Slurm lets it. Its log: {folder.master_log}"
+        return StartedMaster(where)
     folder.logs.mkdir(parents=True, exist_ok=True)
     with folder.master_log.open("ab") as output:
         process = subprocess.Popen(
@@ -331,7 +349,8 @@ def start_master(folder: RunFolder, settings: Settings) -> str:
             stderr=output,
             start_new_session=True,
         )
-    return f"The master is process {process.pid} on {os.uname().nodename}. Its log: {folder.master_log}"
+    where = f"The master is process {process.pid} on {os.uname().nodename}. Its log: {folder.master_log}"
+    return StartedMaster(where, process)
 
 
 _queue_states: dict[Path, tuple[float, dict[str, int]]] = {}

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline import slurm
+from pipeline.addresses import master_address
 from pipeline.errors import SiteError
 from pipeline.local_workers import visible_gpus
 from pipeline.sbatch_options import as_text, command_line, master_options, worker_options
@@ -31,12 +32,15 @@ def check_site(settings: Settings, folder: Path) -> list[str]:
         SiteError: it cannot; one line that says what was asked for and what is allowed.
     """
     if not slurm.uses_slurm(settings):
+        master_address(settings)  # raises what the master would
         return []
     partition = _check_partition(settings)
     _check_time(settings, partition)
     _check_account(settings, partition)
     _check_gpus(settings, partition)
     _check_whole(settings)
+    if settings.slurm.master == "login":
+        master_address(settings)  # raises what the master would
     warnings = [_shared_storage_warning(folder), _shared_storage_warning(settings.data.root)]
     if settings.slurm.master == "login":
         warnings.append(logout_warning())

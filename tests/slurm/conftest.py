@@ -6,24 +6,47 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.settings import load_settings
+from pipeline.training.data import prepare_data
+
 from .cluster import Cluster, why_not
+from .runs import Shell
+
+# Arrays of four tasks at most: a run with more workers than that takes several.
+MAX_ARRAY_SIZE = 4
 
 
 @pytest.fixture(scope="session")
 def running_cluster():
     reason = why_not()
     if reason is not None:
-        # Where these tests must run (.ci/run), a machine that cannot run them is a failure.
+        # Where these tests must run, a machine that cannot run them is a failure.
         (pytest.fail if os.environ.get("TANDEM_TEST_SLURM") == "always" else pytest.skip)(reason)
-    # A short path: a Unix socket's may have 107 characters.
+    # Not in pytest's own folder: a Unix socket's path may have 107 characters.
     with (
         tempfile.TemporaryDirectory(prefix="tandem-slurm-", ignore_cleanup_errors=True) as state,
-        Cluster(Path(state)) as it,
+        Cluster(Path(state), MAX_ARRAY_SIZE) as started,
     ):
-        yield it
+        yield started
 
 
 @pytest.fixture
 def cluster(running_cluster):
     yield running_cluster
     running_cluster.mend()
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Digits, prepared once."""
+    root = tmp_path_factory.mktemp("data")
+    prepare_data(load_settings("digits", [f"data.root={root}"]).data)
+    return root
+
+
+@pytest.fixture
+def shell(cluster, tmp_path, data):
+    """A shell on the login node. Its runs' masters end with the test."""
+    shell = Shell(cluster, tmp_path, data)
+    yield shell
+    shell.end_masters()

@@ -26,6 +26,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(slurm, "configuration", lambda: {"AccountingStorageEnforce": "associations,limits"})
     monkeypatch.setattr(slurm, "run_command", lambda *command: "ml\nbio\n")
     monkeypatch.setattr(site, "_check_whole", lambda settings: None)
+    monkeypatch.setattr(site, "master_address", lambda settings: "10.0.0.1")
     monkeypatch.setattr(site, "logout_warning", lambda: None)
 
 

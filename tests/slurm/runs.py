@@ -1,0 +1,158 @@
+"""A run on the test cluster, used as a person uses it: through the command line, from a host's shell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.history import Result, read_history, read_journal
+from pipeline.run_folder import RunFolder
+from pipeline.status import RunStatus, read_status
+
+from .cluster import Cluster
+from .hosts import wait_until
+
+CHECKOUT = Path(__file__).parents[2]
+
+# Digits and the smallest networks of the space: a batch takes milliseconds, so that a run is a matter of seconds.
+SMALL = {
+    "data.root": None,  # set by the fixture
+    "space.nr_residual_blocks_1": [1, 2],
+    "space.nr_residual_blocks_2": [1, 2],
+    "space.nr_residual_blocks_3": [1, 2],
+    "space.initial_filters": [8, 9],
+    "space.widen_factor_1": [0.5, 1.0],
+    "space.widen_factor_2": [0.5, 1.0],
+    "space.widen_factor_3": [0.5, 1.0],
+    "space.res_branches_1": [1, 2],
+    "space.res_branches_2": [1, 2],
+    "space.res_branches_3": [1, 2],
+    "search.budget_unit": "batches",
+    "search.min_budget": 1,
+    "search.max_budget": 9,
+    "search.iterations": 1,
+    "training.device": "cpu",
+    "training.threads": 1,
+    "training.checkpoint_interval_s": 1,
+    "workers.count": 2,
+    "workers.patience_s": 15,
+    "slurm.gpus_per_worker": 1,
+    "slurm.cpus_per_worker": 1,
+    "slurm.mem_gb": 0.5,
+    "slurm.walltime_min": 10,
+}
+
+
+class Shell:
+    """A person's shell on the login node, or on another host that may submit."""
+
+    def __init__(self, cluster: Cluster, home: Path, data: Path) -> None:
+        self.cluster = cluster
+        self.home = home
+        self._data = data
+
+    def tandem(self, *arguments: str, host: str = "login", check: bool = True) -> str:
+        """What `tandem ...` prints; standard error follows standard output."""
+        done = self.cluster.run(
+            host, sys.executable, "-m", "pipeline.cli", *arguments, check=check,
+            env={"TANDEM_RESULTS": str(self.home / "results"), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def settings(self, **changed: Any) -> list[str]:
+        """`--set` options of a small run; in names of settings, a double underscore stands for the dot."""
+        changes = {name.replace("__", "."): value for name, value in changed.items()}
+        values = {**SMALL, "data.root": self._data, **changes}
+        return [word for name, value in values.items() for word in ("--set", f"{name}={_yaml(value)}")]
+
+    def submit(self, **changed: Any) -> Run:
+        """Submit a small run."""
+        before = set(self.home.glob("results/*/settings.yaml"))
+        self.tandem("submit-search", *self.settings(**changed))
+        (made,) = {path for path in self.home.glob("results/*/settings.yaml") if not path.parent.is_symlink()} - before
+        return Run(self, RunFolder(made.parent))
+
+    def end_masters(self) -> None:
+        """Kill the masters on the login node of runs that have not ended; by the process ids they wrote down there."""
+        for settings in self.home.glob("results/*/settings.yaml"):
+            status = read_status(RunFolder(settings.parent))
+            if status is not None and status.host == "login" and not status.has_ended:
+                self.cluster.run("login", "kill", "-9", str(status.pid), check=False)
+
+    def sbatch(self, *arguments: str) -> str:
+        """Submit a script of the checkout as a person does from there; returns the job's id."""
+        words = ("sbatch", "--parsable", f"--chdir={self.home}", *arguments)
+        environment = {"TANDEM_HOME": str(CHECKOUT), "TANDEM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+        return self.cluster.output("login", *words, env=environment).strip()
+
+
+def _yaml(value: Any) -> str:
+    return "true" if value is True else "false" if value is False else str(value)
+
+
+class Run:
+    """A run that was submitted."""
+
+    def __init__(self, shell: Shell, folder: RunFolder) -> None:
+        self.shell = shell
+        self.folder = folder
+        self.name = f"tandem-{folder.run_id}"
+
+    def tandem(self, command: str, *arguments: str, host: str = "login") -> str:
+        """What `tandem COMMAND` prints of this run."""
+        return self.shell.tandem(command, str(self.folder.path), *arguments, host=host)
+
+    @property
+    def status(self) -> RunStatus | None:
+        """What the master last said."""
+        return read_status(self.folder)
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """Every result so far."""
+        return read_history(self.folder).results
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """The journal's events of a kind, oldest first."""
+        return [event for event in read_journal(self.folder) if event["event"] == kind]
+
+    def wait(self, condition: Callable[[], object], what: str, limit_s: float = 90) -> None:
+        """Wait for something to become true of this run, or say what the master and the workers logged."""
+        try:
+            wait_until(condition, limit_s, what, 0.2)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
+
+    def wait_for_workers(self, count: int, limit_s: float = 90) -> None:
+        """Wait until so many workers train."""
+        self.wait(lambda: len(self.training()) >= count, f"{count} workers training", limit_s)
+
+    def training(self) -> dict[str, str]:
+        """Host by name of the workers that train now."""
+        return {w.name: w.host for w in (self.status.workers if self.status else ()) if w.state == "training"}
+
+    def wait_for_end(self, state: str = "finished", limit_s: float = 120) -> None:
+        """Wait until the run has ended, and check how."""
+        self.wait(lambda: self.status is not None and self.status.has_ended, "the run to end", limit_s)
+        assert self.status is not None
+        assert self.status.state == state, self.logs()
+        self.wait(lambda: not self.queue(), "its tasks to leave the queue", 60)
+
+    def queue(self) -> dict[str, str]:
+        """Slurm's state by task of this run's workers."""
+        lines = self.shell.cluster.output("login", "squeue", "-hr", "-n", self.name, "-o", "%i %T").splitlines()
+        return dict(line.split() for line in lines)
+
+    def logs(self) -> str:
+        """The ends of every log of this run."""
+        paths = [*sorted(self.folder.logs.glob("*.log")), *sorted(self.folder.jobs.glob("*.out"))]
+        return "\n".join(f"--- {path}\n" + "\n".join(path.read_text().splitlines()[-25:]) for path in paths)
+
+    def assert_each_evaluation_has_one_result(self) -> None:
+        """No evaluation was lost, none counted twice."""
+        keys = [(result.config_id, result.budget) for result in self.results]
+        assert len(keys) == len(set(keys))
+        assert self.status is not None
+        assert len(keys) == self.status.planned

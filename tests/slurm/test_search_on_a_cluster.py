@@ -1,0 +1,97 @@
+"""What a person does on a cluster: submit, add workers, watch, stop and resume from any host, collect."""
+
+import csv
+
+import pytest
+
+from .conftest import MAX_ARRAY_SIZE
+from .hosts import wait_until
+
+
+def test_a_search_on_three_nodes_finishes_and_collects(shell):
+    run = shell.submit(workers__count=6, search__iterations=2)  # two GPUs on each of three nodes
+    assert "listens on 10.78.0.1:" in run.folder.master_log.read_text()
+    run.wait_for_end()
+    run.assert_each_evaluation_has_one_result()
+
+    joined = run.events("worker_joined")
+    assert {event["host"] for event in joined} == {"node1", "node2", "node3"}
+    assert {event["device"] for event in joined} == {"cuda 0", "cuda 1"}, "each worker sees the one GPU it was given"
+    arrays = [event["slurm_job_id"].partition("_") for event in joined]
+    sizes = sorted(sum(array == job for array, _, _ in arrays) for job in {array for array, _, _ in arrays})
+    assert sizes == [6 - MAX_ARRAY_SIZE, MAX_ARRAY_SIZE], "an array takes no more tasks than Slurm allows"
+
+    text = run.tandem("status", "--once")
+    assert ": finished" in text
+    assert "Slurm: 0 pending, 0 running" in text
+    run.tandem("collect-results")
+    assert run.folder.report.is_file()
+    with (run.folder.tables / "evaluations.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(run.results)
+
+
+def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell, tmp_path):
+    run = shell.submit(workers__count=0)
+    out = tmp_path / "worker-%a.out"
+    options = ("--array=0-1", "--cpus-per-task=1", "--mem=500M", "--time=5", f"--output={out}")
+    array = shell.sbatch(*options, "slurm/worker.sh", str(run.folder.path))
+    wait_until(lambda: len(run.queue()) == 2, 60, "the tasks to take the name of the run's workers")
+    run.wait_for_end()
+    run.assert_each_evaluation_has_one_result()
+    assert {event["slurm_job_id"] for event in run.events("worker_joined")} == {f"{array}_0", f"{array}_1"}
+    for task in (0, 1):
+        assert f"joins run {run.folder.run_id}" in (tmp_path / f"worker-{task}.out").read_text()
+
+
+def test_two_runs_share_a_login_node(shell):
+    runs = [shell.submit(name=name, seed=seed) for seed, name in enumerate(("first", "second"))]
+    for run in runs:
+        run.wait_for_end()
+        run.assert_each_evaluation_has_one_result()
+    addresses = [run.status.address for run in runs]
+    assert len(set(addresses)) == 2
+    assert runs[0].events("worker_joined")[0]["worker"] != runs[1].events("worker_joined")[0]["worker"]
+
+
+def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell):
+    run = shell.submit(search__min_budget=200, search__max_budget=1800)
+    run.wait_for_workers(2)
+    before = len(run.results)
+    assert "Stopped" in run.tandem("stop-search", host="node3")
+    assert run.status.state == "stopped"
+    wait_until(lambda: not run.queue(), 30, "the array to be gone")
+    stopped = {(r.config_id, r.budget) for r in run.results}
+    assert len(stopped) >= before
+
+    run.tandem("resume-search", host="node3")
+    assert run.status.host == "node3"
+    run.wait_for_workers(2)
+    assert {(r.config_id, r.budget) for r in run.results} >= stopped
+    run.tandem("stop-search")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"slurm__partition": "gpus"}, "slurm.partition: there is no partition 'gpus'. Partitions: gpu, cpu."),
+        ({"slurm__walltime_min": 90}, "slurm.walltime_min: 90 min is more than partition gpu allows (60 min)"),
+        ({"slurm__account": "nobody"}, "slurm.account: 'nobody' is not one you may charge. Accounts: root."),
+        ({"slurm__gpu_type": "a100"}, "no node of partition gpu has a GPU of type 'a100' (it has gpu:2)"),
+        ({"slurm__constraint": "fast"}, "Slurm would refuse the workers: "),
+        ({"network__address": "ib7"}, "network.address: 'ib7' is no interface of this machine"),
+    ],
+)
+def test_what_the_site_cannot_do_is_refused_before_anything_is_submitted(shell, asked, said):
+    text = shell.tandem("submit-search", *shell.settings(**asked), check=False)
+    assert said in text
+    assert not list(shell.home.glob("results/*/settings.yaml"))
+    assert not shell.cluster.output("login", "squeue", "-h")
+
+
+def test_the_request_and_what_comes_next_are_printed(shell):
+    text = shell.tandem("submit-search", *shell.settings(workers__count=2))
+    assert (
+        "sbatch --array=0-1 --time=10 --nodes=1 --ntasks=1 --cpus-per-task=1 --requeue --mem=512M --gres=gpu:1" in text
+    )
+    for command in ("status", "collect-results", "stop-search"):
+        assert f"tandem {command} {shell.home}/results/digits-" in text
