@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.network import conv3x3, initialise
+from models.network import Classifier, Convolution
 
 RESNET18_WIDTHS = (64, 128, 256, 512)
 RESNET18_BLOCKS = 2
@@ -34,7 +34,7 @@ class ResNet18(nn.Module):
 
     def __init__(self, in_channels: int, classes: int) -> None:
         super().__init__()
-        self.stem = conv3x3(in_channels, RESNET18_WIDTHS[0])
+        self.stem = Convolution(in_channels, RESNET18_WIDTHS[0], 3)
         self.stem_norm = nn.BatchNorm2d(RESNET18_WIDTHS[0])
         blocks = []
         before = RESNET18_WIDTHS[0]
@@ -43,8 +43,7 @@ class ResNet18(nn.Module):
                 blocks.append(BasicBlock(before, width, stride=2 if i > 0 and j == 0 else 1))
                 before = width
         self.blocks = nn.Sequential(*blocks)
-        self.classifier = nn.Linear(before, classes)
-        initialise(self)
+        self.classifier = Classifier(before, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, channels, h, w) images of any size to (n, classes) logits."""
@@ -58,15 +57,13 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, channels, stride)
+        self.conv1 = Convolution(in_channels, channels, 3, stride)
         self.norm1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv3x3(channels, channels)
+        self.conv2 = Convolution(channels, channels, 3)
         self.norm2 = nn.BatchNorm2d(channels)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
+            self.shortcut = nn.Sequential(Convolution(in_channels, channels, 1, stride), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, in_channels, h, w) to (n, channels, h / stride, w / stride), rounded up."""

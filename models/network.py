@@ -22,11 +22,10 @@ class SearchedNetwork(nn.Module):
     def __init__(self, architecture: Architecture, in_channels: int, classes: int) -> None:
         """Build with initial weights drawn from torch's default generator."""
         super().__init__()
-        self.stem = conv3x3(in_channels, architecture.initial_filters)
+        self.stem = Convolution(in_channels, architecture.initial_filters, 3)
         self.stem_norm = nn.BatchNorm2d(architecture.initial_filters)
         self.groups = nn.Sequential(*(build_group(g, architecture.death_rate) for g in architecture.groups))
-        self.classifier = nn.Linear(architecture.out_channels, classes)
-        initialise(self)
+        self.classifier = Classifier(architecture.out_channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, channels, h, w) images of any size to (n, classes) logits."""
@@ -69,9 +68,9 @@ class Branch(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, channels, stride)
+        self.conv1 = Convolution(in_channels, channels, 3, stride)
         self.norm1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv3x3(channels, channels)
+        self.conv2 = Convolution(channels, channels, 3)
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, activated: Tensor) -> Tensor:
@@ -92,8 +91,8 @@ class Shortcut(nn.Module):
         super().__init__()
         self.stride = stride
         half = channels // 2
-        self.path1 = nn.Conv2d(in_channels, half, 1, bias=False) if half else None
-        self.path2 = nn.Conv2d(in_channels, channels - half, 1, bias=False)
+        self.path1 = Convolution(in_channels, half, 1) if half else None
+        self.path2 = Convolution(in_channels, channels - half, 1)
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, activated: Tensor) -> Tensor:
@@ -112,16 +111,25 @@ class Shortcut(nn.Module):
         return normed
 
 
-def conv3x3(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size (over the stride), without bias: batch normalisation follows."""
-    return nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+class Convolution(nn.Conv2d):
+    """A convolution that keeps the size (over the stride), without bias: batch normalisation follows.
+
+    Initial weights as in the authors' code: He et al. 2015, by fan-out.
+    """
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw initial weights; called when the convolution is made."""
+        fan_out = self.out_channels * self.kernel_size[0] * self.kernel_size[1]
+        nn.init.normal_(self.weight, 0.0, math.sqrt(2 / fan_out))
 
 
-def initialise(model: nn.Module) -> None:
-    """Initial weights as in the authors' code: He et al. 2015 by fan-out for convolutions, no bias in linear layers."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / fan_out))
-        elif isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
+class Classifier(nn.Linear):
+    """The last layer; its bias begins at zero."""
+
+    def reset_parameters(self) -> None:
+        """Draw initial weights; called when the layer is made."""
+        super().reset_parameters()
+        nn.init.zeros_(self.bias)
