@@ -229,7 +229,7 @@ def report(name: str, figures: dict[str, Any]) -> None:
     count = figures.get("after_joins", figures["evaluations"])
     rate = count / figures["seconds"]
     print(
-        f"{name:<22} {figures['joined']:>5} joined in {figures['join_s']:6.1f} s   {figures['evaluations']:>6} evaluations"
+        f"{name:<22} {figures['joined']:>5} joined in {figures['join_s']:6.1f} s  {figures['evaluations']:>6} evaluations"
         f"   {rate:7.0f} /s   master: {figures['cpu_s']:6.1f} s CPU, {figures['memory_mb']:5.0f} MB"
     )
 

@@ -58,6 +58,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file is there, asked of its folder: NFS remembers for a minute that a name was absent."""
+    try:
+        with os.scandir(path.parent) as entries:
+            return any(entry.name == path.name for entry in entries)
+    except OSError:
+        return False
+
+
 def read_fresh(path: Path, read: Callable[[Path], T], wait_s: float = 5.0) -> T:
     """`read(path)`, tried again for a bounded time while the file is missing, replaced or half visible.
 

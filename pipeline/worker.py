@@ -27,7 +27,7 @@ from pipeline.workers.evaluate import Evaluate, ShouldStop, Trainer, is_device_l
 
 log = logging.getLogger("tandem.worker")
 
-WAIT_S = 0.25
+WAIT_S = 0.5
 # Why a worker leaves, besides what `should_stop` and the master say ("done", "stopped", "broken", "not_needed",
 # "excluded"):
 IDLE = "idle"

@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable
 
 from pipeline.errors import RunError
+from pipeline.files import is_there
 from pipeline.history import read_history, read_journal
 from pipeline.rpc.master_address import MasterAddress, publish_master_address
 from pipeline.rpc.tls import ensure_authority, issue_certificate, use_tls
@@ -135,8 +136,8 @@ def _loop(
             conductor.tick()
         if now >= next_status:
             next_status = now + STATUS_S
-            if folder.stop_request.exists():
-                conductor.stop("asked to stop")
+            if is_there(folder.stop_request):
+                conductor.end("stopped", "asked to stop")
             leave = should_leave()
             if leave is not None:
                 return MasterOutcome("left", leave)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.records import config_name
 from pipeline.run_folder import RunFolder
+from pipeline.search.attempts import describe
 from pipeline.search.brackets import Bracket, planned_evaluations
-from pipeline.search.messages import Attempt, MasterOutcome
+from pipeline.search.messages import MasterOutcome
 from pipeline.search.roster import Worker
 from pipeline.settings import Settings
 from pipeline.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
@@ -80,10 +81,10 @@ class Reporter:
             finished=len(search.accepted) - crashed,
             crashed=crashed,
             queued=len(conductor.roster.waiting),
-            lost=conductor.lost,
+            lost=conductor.attempts.lost,
             retried=conductor.retried,
             trained_s=search.trained_s,
-            lost_s=conductor.lost_s,
+            lost_s=conductor.attempts.lost_s,
             draws=len(search.draws),
             model_based=search.model_based,
             checkpoint_mb=conductor.checkpoints.used_mb,
@@ -96,13 +97,6 @@ class Reporter:
             ),
             suspected_nodes=dict(conductor.judge.excluded),
         )
-
-
-def describe(attempt: Attempt | None) -> str:
-    """An attempt as people read it, or ""."""
-    if attempt is None:
-        return ""
-    return f"{config_name(attempt.config_id)} on {attempt.budget:g}, attempt {attempt.number}"
 
 
 def _worker_status(worker: Worker) -> WorkerStatus:

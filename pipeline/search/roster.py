@@ -237,6 +237,11 @@ class Roster:
             worker.is_lost = worker.is_suspect = False
         return back
 
+    def long_lost(self, after_s: float) -> list[Worker]:
+        """Workers that were given up and have been silent for very long."""
+        now = time.monotonic()
+        return [w for w in self.workers.values() if w.is_lost and now - w.link.heard > after_s]
+
     def contradicting(self) -> list[Worker]:
         """Workers that say they are at something else than what they were given, and do so since they were given it."""
         return [

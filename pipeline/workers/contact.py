@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.files import publish_json
+from pipeline.files import is_there, publish_json
 from pipeline.rpc.client import CALL_ERRORS, address_towards, explain, proxy_for
 from pipeline.rpc.master_address import MasterAddress, read_master_address
 from pipeline.rpc.tls import issue_certificate, use_tls
@@ -101,7 +101,7 @@ class Contact:
 
     def _register(self) -> bool:
         with self._lock:
-            address = read_master_address(self._folder)
+            address = read_master_address(self._folder) if is_there(self._folder.master_address) else None
             if address is None:
                 return False
             try:

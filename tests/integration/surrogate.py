@@ -87,6 +87,11 @@ def start_worker(folder: RunFolder, name: str, seconds: float = 0.02, host: str 
     return _start(folder, "worker", name, str(seconds), host)
 
 
+def start_trainer(folder: RunFolder, name: str, host: str = "here") -> subprocess.Popen:
+    """A worker that really trains."""
+    return _start(folder, "trainer", name, "0", host)
+
+
 def start_master(folder: RunFolder) -> subprocess.Popen:
     return _start(folder, "master")
 
@@ -120,7 +125,7 @@ def main(path: str, role: str, *arguments: str) -> int:
         WorkerIdentity(name, host),
         settings,
         should_stop=lambda: "terminated" if stop.is_set() else None,
-        evaluate=Surrogate(folder, float(seconds), host),
+        evaluate=None if role == "trainer" else Surrogate(folder, float(seconds), host),
     )
     print("left:", reason, flush=True)
     return 0

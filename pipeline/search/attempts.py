@@ -1,0 +1,236 @@
+"""What becomes of attempts: a result on disk, another attempt, or the end of the run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.history import Result
+from pipeline.records import config_name
+from pipeline.run_folder import RunFolder
+from pipeline.search.checkpoints import CheckpointKeeper
+from pipeline.search.judge import Judge, Verdict
+from pipeline.search.messages import Attempt, Outcome, Reply
+from pipeline.search.roster import EvaluationJob, Key, Roster, Worker
+from pipeline.search.run_files import RunFiles, read_undelivered, undelivered_path
+from pipeline.search.search import Search
+
+log = logging.getLogger("tandem.master")
+
+ACCEPTED: dict[str, Any] = {"accepted": True}
+NOT_NEEDED: dict[str, Any] = {"accepted": False, "reason": "this evaluation has its result already"}
+
+
+class AttemptBook:
+    """Takes outcomes and losses in, asks the judge, and keeps the files.
+
+    Args:
+        break_run: called with the cause when the judge stops the run.
+
+    Attributes:
+        lost: attempts that were the machine's fault.
+        lost_s: training seconds that will not count.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        search: Search,
+        roster: Roster,
+        judge: Judge,
+        files: RunFiles,
+        checkpoints: CheckpointKeeper,
+        break_run: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._search = search
+        self._roster = roster
+        self._judge = judge
+        self._files = files
+        self._checkpoints = checkpoints
+        self._break_run = break_run
+        # Evaluations whose result has come and is not on disk yet.
+        self._ended: set[Key] = set()
+        self._to_write: list[tuple[Result, Attempt, Reply | None]] = []
+        self.lost = 0
+        self.lost_s = 0.0
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether results wait for `commit`."""
+        return bool(self._to_write)
+
+    # Outcomes ----------------------------------------------------------------------------------------------------
+    def take(self, attempt: Attempt, outcome: Outcome, worker: str, host: str, reply: Reply | None) -> None:
+        """An attempt has ended; the reply is given once what follows from it is durable."""
+        job = self._waited_for(attempt.key)
+        if job is None:
+            answer(reply, NOT_NEEDED)
+            return
+        reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
+        log.info("%s by %s: %s%s", describe(attempt), worker, outcome.status, f" ({reason})" if reason else "")
+        self._note(attempt, worker, host, outcome.status, reason)
+        hosts = self._roster.usable_hosts()
+        match outcome.status:
+            case "finished":
+                self._end(job, attempt, outcome, worker, host, reply)
+                self._end_held(self._judge.finished(attempt.key, host))
+                return
+            case "crashed":
+                verdict = self._judge.crashed(attempt.key, host, outcome.kind, outcome.reason, hosts)
+            case "broken":
+                verdict = self._judge.broken(attempt.key, host, outcome.reason, hosts)
+            case _:
+                verdict = Verdict("retry", avoid=job.avoid)
+        self._apply(verdict, job, attempt, worker, host, reply)
+
+    def lose(self, key: Key, worker: Worker | None, reason: str, counts: bool) -> None:
+        """An attempt is lost.
+
+        Args:
+            worker: who had it; None: nobody that this master has met.
+            counts: whether it may be the configuration that killed its worker.
+        """
+        job = self._waited_for(key)
+        if job is None or job in self._roster.waiting or self._runs_elsewhere(key, worker):
+            return
+        had = worker.attempt if worker is not None else None
+        attempt = had if had is not None else Attempt(*key, job.attempts)
+        name, host = (worker.name, worker.host) if worker is not None else ("", "")
+        progressed = self._folder.checkpoint(*key, attempt.number).exists()
+        lost_s = self._checkpoints.seconds_since_checkpoint(attempt, job.timestamps.get("started"))
+        self.lost += 1
+        self.lost_s += lost_s
+        log.warning("%s on %s is lost: %s", describe(attempt), name or "a worker", reason)
+        self._note(attempt, name, host, "lost", reason, progressed if counts else None, lost_s)
+        verdict = Verdict("retry", avoid=job.avoid)
+        if counts:
+            verdict = self._judge.died(key, host, reason, progressed, self._roster.usable_hosts())
+        self._apply(verdict, job, attempt, name, host, None)
+
+    def requeue_unstarted(self, key: Key, worker: str, host: str, reason: str) -> None:
+        """An attempt was given out and never begun: nothing is lost but its number."""
+        job = self._waited_for(key)
+        if job is None or job in self._roster.waiting:
+            return
+        self._note(Attempt(*key, job.attempts), worker, host, "handed_back", reason)
+        self._requeue(job, job.avoid)
+
+    def end_held(self) -> None:
+        """Crashes that were put aside are believed: nothing else is left to be learnt."""
+        self._end_held(self._judge.release_held())
+
+    def take_undelivered(self, claim: Callable[[Attempt], None]) -> None:
+        """Take results that workers left in the run folder because no master took them."""
+        for attempt, worker, host, outcome in read_undelivered(self._folder):
+            claim(attempt)
+            self.take(attempt, outcome, worker, host, None)
+            if attempt.key not in self._ended:
+                undelivered_path(self._folder, attempt).unlink(missing_ok=True)
+
+    # Writing -----------------------------------------------------------------------------------------------------
+    def commit(self) -> None:
+        """Make results durable, let the search know, and acknowledge them."""
+        if not self._to_write:
+            return
+        entries, self._to_write = self._to_write, []
+        self._files.write_results([result for result, _, _ in entries])
+        for result, attempt, reply in entries:
+            self._search.absorb(result)
+            self._roster.forget(attempt.key)
+            self._ended.discard(attempt.key)
+            answer(reply, ACCEPTED)
+            for other in self._roster.running(attempt.key):
+                other.link.stop_attempt(other.attempt, "superseded")
+            self._checkpoints.evaluation_ended(self._search, result, attempt)
+            if reply is None:
+                undelivered_path(self._folder, attempt).unlink(missing_ok=True)
+
+    # Inside ------------------------------------------------------------------------------------------------------
+    def _waited_for(self, key: Key) -> EvaluationJob | None:
+        return None if key in self._ended else self._roster.jobs.get(key)
+
+    def _runs_elsewhere(self, key: Key, worker: Worker | None) -> bool:
+        return any(w is not worker and not w.is_lost for w in self._roster.running(key))
+
+    def _requeue(self, job: EvaluationJob, avoid: frozenset[str]) -> None:
+        if not self._runs_elsewhere(job.key, None):
+            self._roster.requeue(job, avoid)
+
+    def _apply(
+        self, verdict: Verdict, job: EvaluationJob, attempt: Attempt, worker: str, host: str, reply: Reply | None
+    ) -> None:
+        match verdict.action:
+            case "crash":
+                crash = Outcome("crashed", kind=verdict.kind, reason=verdict.reason)
+                self._end(job, attempt, crash, worker, host, reply)
+                return
+            case "retry":
+                self._requeue(job, verdict.avoid)
+            case "stop":
+                self._requeue(job, job.avoid)
+                self._break_run(verdict.reason)
+        answer(reply, ACCEPTED)
+
+    def _end(
+        self, job: EvaluationJob, attempt: Attempt, outcome: Outcome, worker: str, host: str, reply: Reply | None
+    ) -> None:
+        crashed = outcome.status == "crashed"
+        submitted = job.timestamps["submitted"]
+        result = Result(
+            config_id=attempt.config_id,
+            budget=attempt.budget,
+            submitted=submitted,
+            started=job.timestamps.get("started", submitted),
+            finished=time.time(),
+            loss=None if crashed else outcome.loss,
+            info={} if crashed else {"attempt": attempt.number, "worker": worker, "host": host, **outcome.info},
+            exception=f"{outcome.kind}: {outcome.reason}" if crashed else None,
+        )
+        self._ended.add(attempt.key)
+        self._to_write.append((result, attempt, reply))
+
+    def _end_held(self, held: list[tuple[Key, str, str]]) -> None:
+        for key, kind, reason in held:
+            job = self._waited_for(key)
+            if job is not None:
+                crash = Outcome("crashed", kind=kind, reason=reason)
+                self._end(job, Attempt(*key, job.attempts), crash, "", "", None)
+
+    def _note(
+        self,
+        attempt: Attempt,
+        worker: str,
+        host: str,
+        outcome: str,
+        reason: str,
+        progressed: bool | None = None,
+        lost_s: float = 0.0,
+    ) -> None:
+        self._files.note(
+            "returned",
+            config_id=list(attempt.config_id),
+            budget=attempt.budget,
+            attempt=attempt.number,
+            worker=worker,
+            host=host,
+            outcome=outcome,
+            reason=reason,
+            progressed=progressed,
+            lost_s=lost_s,
+        )
+
+
+def answer(reply: Reply | None, text: dict[str, Any]) -> None:
+    """Answer a waiting call, if anybody waits."""
+    if reply is not None and not reply.done():
+        reply.set_result(text)
+
+
+def describe(attempt: Attempt | None) -> str:
+    """An attempt as people read it, or ""."""
+    if attempt is None:
+        return ""
+    return f"{config_name(attempt.config_id)} on {attempt.budget:g}, attempt {attempt.number}"
