@@ -99,7 +99,7 @@ class BudgetClock:
         self._phases = phases
         self._fence = fence
         self._last_read = self.training_s
-        self._longest_step_s = 0.0
+        self._longest_step_s: float | None = None
 
     @property
     def trained_here_s(self) -> float:
@@ -114,11 +114,13 @@ class BudgetClock:
     def step_done(self, budget_s: float) -> bool:
         """Call after each step was given to the device; True when the budget is spent."""
         self._fence.step()
+        if self._longest_step_s is None:
+            self._fence.drain()  # nothing is known of this configuration's steps yet
         now = self.training_s
         # The longest of recent steps: one slow first step shall not make the rest careful for ever.
-        self._longest_step_s = max(now - self._last_read, 0.9 * self._longest_step_s)
-        self._last_read = now
+        self._longest_step_s = max(now - self._last_read, 0.9 * (self._longest_step_s or 0.0))
         if now + self.CAREFUL_STEPS * self._longest_step_s >= budget_s:
             self._fence.drain()
-            now = self._last_read = self.training_s
+            now = self.training_s
+        self._last_read = now
         return now >= budget_s

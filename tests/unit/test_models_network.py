@@ -30,8 +30,12 @@ def one_of(h):
 configurations = st.fixed_dictionaries({h.name: one_of(h) for h in HYPERPARAMETERS})
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 33), st.integers(1, 33))
 # Names with which a small network is drawn from every corner of the space.
-SMALL = {"initial_filters": (8, 8), "widen_factor_1": (0.5, 1), "widen_factor_2": (0.5, 1), "widen_factor_3": (0.5, 1.5),
-         "nr_residual_blocks_1": (1, 2), "nr_residual_blocks_2": (1, 2), "nr_residual_blocks_3": (1, 2)}  # fmt: skip
+SMALL = {
+    **dict.fromkeys(("nr_residual_blocks_1", "nr_residual_blocks_2", "nr_residual_blocks_3"), (1, 2)),
+    **dict.fromkeys(("widen_factor_1", "widen_factor_2"), (0.5, 1)),
+    "widen_factor_3": (0.5, 1.5),
+    "initial_filters": (8, 8),
+}
 small_configurations = st.fixed_dictionaries({
     h.name: one_of(type(h)(h.name, *map(float, SMALL.get(h.name, (h.lower, h.upper))), 0, h.log, h.integer, "", ""))
     for h in HYPERPARAMETERS
@@ -100,9 +104,9 @@ def test_the_largest_configuration_is_counted_at_25_billion_parameters_without_b
     assert model_cost(largest, (3, 32, 32), 10).parameters / 1e9 == pytest.approx(25, abs=1)
 
 
-# Shake-Shake 26, read off Gastaldi's paper and code, to compare with ---------------------------------------------------
+# Shake-Shake 26, read off Gastaldi's paper and code, to compare with
 class PlainShakeShake26(nn.Module):
-    """Shake-Shake 26 2xWd for evaluation, written as the paper describes it and independently of `models/network.py`."""
+    """Shake-Shake 26 2xWd for evaluation, written from the paper, independently of `models/network.py`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

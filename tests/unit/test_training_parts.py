@@ -1,0 +1,136 @@
+"""The small parts of training: the optimiser, measuring, noticing NaN, the device."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.errors import BrokenError
+from pipeline.settings import DataSettings, load_settings
+from pipeline.training import device as device_module
+from pipeline.training.augment import Batch, normalise
+from pipeline.training.data import load_data, prepare_data
+from pipeline.training.device import device_for, device_name, memory_limit_bytes, set_up_device
+from pipeline.training.finite import FiniteCheck
+from pipeline.training.measure import measure
+from pipeline.training.optimiser import NesterovSGD
+from pipeline.training.trainer import mixed_loss
+
+CPU = torch.device("cpu")
+
+
+def test_the_optimiser_takes_the_steps_of_torch_optim_sgd():
+    torch.manual_seed(0)
+    ours, theirs = ([nn.Parameter(torch.ones(5, 3)), nn.Parameter(torch.ones(4))] for _ in range(2))
+    optimiser = NesterovSGD(ours, momentum=0.9, weight_decay=0.01)
+    reference = torch.optim.SGD(theirs, lr=1.0, momentum=0.9, weight_decay=0.01, nesterov=True)
+    for step in range(5):
+        rate = 0.1 / (step + 1)
+        for group in reference.param_groups:
+            group["lr"] = rate
+        for parameters in (ours, theirs):
+            (parameters[0].square().sum() + parameters[1].exp().sum()).backward()
+        optimiser.step(rate)
+        reference.step()
+        reference.zero_grad()
+        if step == 2:  # a new optimiser goes on from the state of the old one
+            state = optimiser.state_dict()
+            optimiser = NesterovSGD(ours, momentum=0.9, weight_decay=0.01)
+            optimiser.load_state_dict(state)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-7)
+        assert one.grad is None
+
+
+def test_an_optimisers_state_for_other_parameters_is_refused():
+    optimiser = NesterovSGD([nn.Parameter(torch.ones(2))], 0.9, 0.0)
+    with pytest.raises(ValueError, match="3 velocities for 1 parameters"):
+        optimiser.load_state_dict({"velocities": [None, None, None]})
+
+
+def test_the_mixed_loss_weighs_both_labels_by_their_shares():
+    torch.manual_seed(0)
+    logits = torch.randn(6, 4, requires_grad=True)
+    one, other = torch.randint(0, 4, (2, 6))
+    loss, error = mixed_loss(logits, Batch(torch.empty(0), one, other, 0.3))
+    expected = 0.3 * F.cross_entropy(logits, one) + 0.7 * F.cross_entropy(logits, other)
+    assert torch.allclose(loss, expected)
+    predicted = logits.argmax(1)
+    wrong = 0.3 * (predicted != one).double().mean() + 0.7 * (predicted != other).double().mean()
+    assert torch.allclose(error, wrong)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    settings = DataSettings(dataset="digits", root=tmp_path_factory.mktemp("data"))
+    prepare_data(settings)
+    return load_data(settings, CPU)
+
+
+def measured(model, data, batch_size, interrupted=lambda: False):
+    return measure(model, data.validation, data, batch_size, device_module.contextlib.nullcontext, interrupted)
+
+
+def test_measuring_in_batches_is_measuring_image_by_image(digits):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    result = measured(model, digits, 37)
+    losses, wrong = 0.0, 0
+    for image, label in zip(digits.validation.images, digits.validation.labels, strict=True):
+        logits = model(normalise(image[None], digits.mean, digits.deviation))
+        losses += F.cross_entropy(logits, label[None]).item()
+        wrong += int(logits.argmax() != label)
+    assert result.loss == pytest.approx(losses / 150, rel=1e-5)
+    assert result.error == wrong / 150
+    assert model.training
+
+
+def test_measuring_stops_when_interrupted(digits):
+    answers = iter([False, True])
+    assert measured(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, 50, lambda: next(answers)) is None
+
+
+def test_a_sum_that_is_not_finite_is_noticed_at_once_on_a_cpu():
+    check = FiniteCheck(CPU)
+    assert check.check(torch.tensor(3.0, dtype=torch.float64))
+    assert not check.check(torch.tensor(math.inf, dtype=torch.float64))
+    assert not check.check(torch.tensor(math.nan, dtype=torch.float64))
+
+
+def test_cuda_that_is_asked_for_and_not_there_is_the_installations_fault(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BrokenError, match=r"training\.device is cuda.*slurm\.gpus_per_worker=1"):
+        device_for(load_settings("digits", ["training.device=cuda"]))
+    assert device_for(load_settings("digits", ["training.device=auto"])) == CPU
+
+
+def test_threads_are_shared_among_the_workers_of_a_machine_unless_set(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda pid: set(range(8)))
+        monkeypatch.setenv(device_module.LOCAL_WORKERS, "4")
+        set_up_device(load_settings("digits"), CPU)
+        assert torch.get_num_threads() == 2
+        assert device_name(CPU).endswith("2 threads")
+        set_up_device(load_settings("digits", ["training.threads=1"]), CPU)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_memory_is_the_setting_or_the_jobs_or_the_machines_share(monkeypatch, tmp_path):
+    settings = load_settings("digits")
+    assert memory_limit_bytes(load_settings("digits", ["training.memory_gb=3"]), CPU) == 3e9
+    monkeypatch.setattr(device_module, "CGROUP_LIMITS", (tmp_path / "memory.max",))
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    machine = memory_limit_bytes(settings, CPU)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_limit_bytes(settings, CPU) == machine
+    (tmp_path / "memory.max").write_text("2000000000\n")
+    assert memory_limit_bytes(settings, CPU) == 2_000_000_000
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1000")
+    assert memory_limit_bytes(settings, CPU) == 1000 * 2**20
+    monkeypatch.setenv(device_module.LOCAL_WORKERS, "2")
+    assert memory_limit_bytes(settings, CPU) == 500 * 2**20
