@@ -17,7 +17,7 @@ from pipeline.space import BY_NAME
 from pipeline.storage.results import Results
 
 # More observations change the shares by less than their spread over trees, and cost seconds.
-MOST = 2000
+MOST = 1000
 SHOWN_PAIRS, SURFACES, CURVES_PER_FIGURE = 12, 4, 6
 Fits = dict[float, Fanova]
 

@@ -51,7 +51,8 @@ def _incumbent(results: Results) -> Card:
 
 def _time_label(results: Results) -> str:
     devices = results.attempts["device"]
-    on_gpu = bool(len(devices)) and not devices[devices != ""].str.lower().str.contains("cpu").any()
+    # A processor's name ends with the number of its threads (`pipeline.training.device.device_name`).
+    on_gpu = bool((devices != "").any()) and not devices.str.contains(r"\bthreads?$").any()
     return "GPU time spent" if on_gpu else "worker time spent"
 
 

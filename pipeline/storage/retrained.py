@@ -14,6 +14,8 @@ from pipeline.records import config_name
 from pipeline.storage.curves import read_attempt_table
 
 INCUMBENT = "incumbent"
+# The poster's, by their names in models.registry, which imports torch.
+BASELINES = ("resnet18", "shake_shake_26_2x32d", "shake_shake_26_2x64d", "shake_shake_26_2x96d")
 
 
 def baseline_path(results: Path, dataset: str, model: str, seed: int) -> Path:

@@ -1,0 +1,181 @@
+"""Train what `pipeline.baselines` plans: as a Slurm array through submitit, or one after the other on this machine."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline import slurm
+from pipeline.allocation import Allocation, allocation_end, worker_identity
+from pipeline.baselines import Retraining, missing, previous_attempt
+from pipeline.errors import CrashedError, SiteError
+from pipeline.records import Evaluation, TrainResult
+from pipeline.sbatch_options import array_sizes, worker_options
+from pipeline.settings import DataSettings, Settings
+from pipeline.storage.curves import AttemptFile
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+# As for workers: submitit would count preemptions of short jobs as time-outs.
+UNLIMITED_TIMEOUTS = 1_000_000
+
+
+def retrain(task: Retraining, settings: Settings, should_stop: Callable[[], str | None]) -> TrainResult:
+    """Train one model on training plus validation data, going on from its last checkpoint.
+
+    Raises:
+        CrashedError, BrokenError: as `pipeline.training.train.train`.
+    """
+    from pipeline.training.train import train
+
+    number, state = previous_attempt(task)
+    if number == 0:
+        shutil.rmtree(task.work.path, ignore_errors=True)  # of another incumbent or budget
+    log.info("%s: attempt %d (before: %s)", task.name, number + 1, state)
+    evaluation = Evaluation(
+        config_id=task.config_id,
+        configuration=task.configuration,
+        budget=task.budget,
+        attempt=number + 1,
+        seed=task.seed,
+        is_largest=True,
+    )
+    # The test set is what this training is for.
+    training = settings.training.model_copy(update={"test": "largest"})
+    settings = settings.model_copy(update={"training": training})
+    curve, identity = AttemptFile(task.path), worker_identity()
+    result = train(evaluation, settings, task.work, _all_data(settings.data, settings), curve, identity, should_stop)
+    if result.status == "finished":
+        shutil.rmtree(task.work.path, ignore_errors=True)
+    return result
+
+
+@cache
+def _joined(data: str, device: str) -> Any:
+    """Training plus validation data, loaded once per process."""
+    import torch
+
+    from pipeline.training.data import join_validation, load_data
+
+    return join_validation(load_data(DataSettings.model_validate_json(data), torch.device(device)))
+
+
+def _all_data(data: DataSettings, settings: Settings) -> Any:
+    from pipeline.training.device import device_for
+
+    return _joined(data.model_dump_json(), str(device_for(settings)))
+
+
+def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> None:
+    """Train what is missing of a plan: on Slurm as an array, else here and now, one after the other.
+
+    Raises:
+        BrokenError, DataError: nothing can be trained.
+        SiteError: Slurm refused the array.
+    """
+    todo = missing(plan)
+    say(f"{len(plan) - len(todo)} of {len(plan)} trainings are there or going on; {len(todo)} to do.")
+    if not todo:
+        return
+    root = settings.data.root.expanduser().resolve()
+    data = settings.data.model_copy(update={"root": root})
+    settings = settings.model_copy(update={"data": data})
+    if slurm.uses_slurm(settings):
+        jobs = submit(todo, settings)
+        say(f"Submitted as {', '.join(jobs)}. `squeue --me` shows them; run this again for what is missing by then.")
+    else:
+        _train_here(todo, settings, say)
+
+
+def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> None:
+    allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
+    allocation.listen()
+    for number, task in enumerate(todo, start=1):
+        say(f"[{number}/{len(todo)}] {task.name}: training for {task.budget:g} {settings.search.budget_unit} ...")
+        try:
+            result = retrain(task, settings, allocation.should_stop)
+        except CrashedError as error:
+            say(f"    crashed: {error}")
+            continue
+        if result.status == "handed_back":
+            say(f"    stopped ({result.reason}); the same command goes on from its checkpoint.")
+            return
+        say(f"    test error {100 * float(result.info['test_error'] or 0):.2f}%")
+
+
+def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:
+    """Submit an array task per training; returns the ids of the arrays.
+
+    Raises:
+        SiteError: Slurm refused; the text has its reason.
+    """
+    import submitit
+
+    folder = todo[0].path.parent / "jobs"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # pickles lie in there
+    jobs: list[str] = []
+    start = 0
+    for size in array_sizes(len(todo), slurm.max_array_size()):
+        options = dict(worker_options(settings, size, of=len(todo)))
+        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=UNLIMITED_TIMEOUTS)
+        executor.update_parameters(
+            job_name=f"tandem-{todo[0].model if len({t.model for t in todo}) == 1 else 'baselines'}",
+            time=options.pop("time"),
+            array_parallelism=options.pop("array-parallelism", size),
+            signal_delay_s=options.pop("signal-delay-s"),
+            setup=list(settings.slurm.setup) or None,
+            srun_args=[f"--cpus-per-task={options['cpus-per-task']}"],
+            additional_parameters=options,
+            stderr_to_stdout=True,
+            wckey=None,
+        )
+        tasks = [RetrainTask(each, settings) for each in todo[start : start + size]]
+        try:
+            submitted = executor.submit_array(tasks)
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            said = " ".join(str(error).split())[-300:]
+            raise SiteError(f"Slurm refused {size} trainings: {said}") from None
+        jobs.append(str(submitted[0].job_id).partition("_")[0])
+        start += size
+    return jobs
+
+
+@dataclass(frozen=True)
+class RetrainTask:
+    """What an array task runs; a requeued one goes on from the checkpoint."""
+
+    task: Retraining
+    settings: Settings
+
+    def __call__(self) -> str:
+        """Train until finished, or until the allocation ends; returns how it ended."""
+        import signal
+
+        from submitit.core.job_environment import JobEnvironment
+
+        warning = JobEnvironment._usr_sig()
+        requeue = signal.getsignal(warning)
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)-7s %(message)s")
+        allocation = Allocation(allocation_end(), self.settings.workers.handback_margin_s)
+        allocation.listen()
+        result = retrain(self.task, self.settings, allocation.should_stop)
+        if result.status == "handed_back" and allocation.asks_for_requeue(result.reason) and callable(requeue):
+            requeue(warning, None)  # submitit's handler pickles `checkpoint` and asks Slurm to run this task again
+        return result.status
+
+    def checkpoint(self) -> Any:
+        """What the requeued task runs: the same."""
+        import submitit
+        from submitit.core.job_environment import JobEnvironment
+
+        # submitit refuses to write beside what a killed task left half written.
+        pickled: Path = JobEnvironment().paths.submitted_pickle
+        pickled.with_suffix(pickled.suffix + ".save_tmp").unlink(missing_ok=True)
+        return submitit.helpers.DelayedSubmission(self)

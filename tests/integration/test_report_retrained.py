@@ -1,0 +1,82 @@
+"""Baselines and the incumbent, really trained (tiny budgets), reach the table of results."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.analysis.poster import POSTER, results_table, summarise
+from pipeline.baselines import missing, plan_baselines, plan_incumbent, previous_attempt
+from pipeline.errors import RunError
+from pipeline.retraining import retrain, retrain_all
+from pipeline.run_folder import RunFolder
+from pipeline.settings import Settings, load_settings
+from pipeline.storage.collect import collect
+from pipeline.storage.results import load_results
+from pipeline.storage.retrained import INCUMBENT
+from pipeline.storage.synthetic import write_synthetic_run
+from pipeline.training.data import prepare_data
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    overrides = ["search.budget_unit=batches", "search.min_budget=1", "search.max_budget=3", "search.iterations=2"]
+    root = tmp_path_factory.mktemp("data")
+    settings = load_settings("digits", [*overrides, f"data.root={root}", "training.threads=1", "workers.count=2"])
+    prepare_data(settings.data)
+    return settings
+
+
+@pytest.fixture
+def folder(tmp_path: Path, settings: Settings) -> RunFolder:
+    return write_synthetic_run(tmp_path / "results" / "run", settings, max_rows=2)
+
+
+def test_the_table_names_the_models_of_the_registry() -> None:
+    from models.registry import MODEL_NAMES
+
+    assert list(POSTER) == [*MODEL_NAMES, INCUMBENT]
+
+
+def test_a_trained_baseline_and_incumbent_stand_in_the_table_and_the_rest_is_missing(
+    folder: RunFolder, settings: Settings
+) -> None:
+    results = folder.path.parent
+    narrow = plan_baselines(settings, results, seeds=(0, 1))
+    chosen = [task for task in narrow if task.model == "resnet18"]
+    said: list[str] = []
+    retrain_all([*chosen, *plan_incumbent(folder, settings, seeds=(0,))], settings, said.append)
+    assert said[0] == "0 of 3 trainings are there or going on; 3 to do."
+    collected = load_results(collect(folder))
+    summary = summarise(collected).set_index("model")
+    assert summary["seeds"].to_dict() == {**dict.fromkeys(POSTER, 0), "resnet18": 2, INCUMBENT: 1}
+    assert 10e6 < summary.loc["resnet18", "parameters"] < 12e6
+    assert 0 < summary.loc["resnet18", "mean"] < 1
+    table = results_table(collected)
+    assert table.table is not None
+    shown = table.table.set_index("model")["test error (%)"]
+    assert "±" in shown["ResNet-18"]
+    assert "one seed" in shown["incumbent of the search"]
+    assert shown["Shake-Shake 26 2x96d"] == "missing"
+    assert "make baselines" in table.caption
+    assert missing(narrow) == [task for task in narrow if task.model != "resnet18"]
+
+
+def test_a_retraining_that_was_stopped_goes_on_from_its_checkpoint(folder: RunFolder, settings: Settings) -> None:
+    task = plan_incumbent(folder, settings, seeds=(7,))[0]
+    asked = iter([None, None, "signal SIGTERM"])
+    stopped = retrain(task, settings, lambda: next(asked, "signal SIGTERM"))
+    assert stopped.status == "handed_back"
+    assert previous_attempt(task) == (1, "handed_back")
+    assert task.work.path.is_dir()
+    finished = retrain(task, settings, lambda: None)
+    assert (finished.status, finished.info["continued_from"]) == ("finished", "attempt 1")
+    assert finished.info["batches"] == 3
+    assert finished.info["test_error"] is not None
+    assert not task.work.path.exists()
+    assert missing([task]) == []
+
+
+def test_a_run_without_a_result_on_the_largest_budget_has_no_incumbent(tmp_path: Path, settings: Settings) -> None:
+    folder = write_synthetic_run(tmp_path / "run", settings, max_rows=2, evaluations=1)
+    with pytest.raises(RunError, match="no incumbent on budget 3 yet"):
+        plan_incumbent(folder, settings)
