@@ -76,6 +76,7 @@ class Conductor:
         self.restored = restore(journal, self.settings.workers.patience_s, self.judge)
         self.attempts.lost, self.attempts.lost_s = self.restored.lost, self.restored.lost_s
         self.retried = self.restored.retried
+        self._announced.update(self.judge.excluded)
         wanted = {(config_id, budget) for config_id, _, budget in self.search.outstanding()}
         for key in list(self.restored.in_flight):
             if key not in wanted:

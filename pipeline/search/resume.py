@@ -14,6 +14,9 @@ from pipeline.search.messages import Attempt
 
 Key = tuple[ConfigId, float]
 
+# A node stays left out across masters for a day: somebody may have mended it.
+EXCLUDED_S = 24 * 3600.0
+
 
 @dataclass
 class Restored:
@@ -68,6 +71,8 @@ def restore(journal: Sequence[Mapping[str, Any]], grace_s: float, judge: Judge) 
     restored = Restored(until=time.monotonic() + grace_s)
     for entry in journal:
         event = entry.get("event")
+        if event == "node_suspected" and entry["time"] > time.time() - EXCLUDED_S:
+            judge.exclude(str(entry["host"]), str(entry["reason"]))
         if event not in ("dispatched", "returned"):
             continue
         attempt = Attempt.from_plain([entry["config_id"], entry["budget"], entry["attempt"]])

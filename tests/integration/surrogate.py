@@ -33,7 +33,9 @@ def surrogate_loss(evaluation: Evaluation) -> float:
 
 
 class Surrogate:
-    """Sleeps, then returns `surrogate_loss`; misbehaves as `trouble` says, {config name: kind}."""
+    """Waits while there is a file `gate`, sleeps, then returns `surrogate_loss`; misbehaves as `trouble.json` says,
+    {config name, "*" or "@host": kind}.
+    """
 
     def __init__(self, folder: RunFolder, seconds: float, host: str) -> None:
         self.folder = folder
@@ -45,6 +47,8 @@ class Surrogate:
     def __call__(self, evaluation: Evaluation, should_stop) -> TrainResult:
         name = "-".join(map(str, evaluation.config_id))
         kind = self.trouble.get(name) or self.trouble.get("*") or self.trouble.get(f"@{self.host}")
+        while (self.folder.path / "gate").exists():
+            time.sleep(0.01)
         if kind:
             self._misbehave(kind)
         began = time.monotonic()
