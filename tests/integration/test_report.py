@@ -18,7 +18,9 @@ from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
 from pipeline.storage.synthetic import write_synthetic_run
 
-SETTINGS = load_settings("digits", ["workers.count=4", "search.iterations=12"])
+SETTINGS = load_settings(
+    "digits", ["search.min_budget=1", "search.max_budget=27", "workers.count=4", "search.iterations=12"]
+)
 
 
 @pytest.fixture(scope="module")

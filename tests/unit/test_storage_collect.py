@@ -23,7 +23,9 @@ from pipeline.storage.tables import write_tables
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return load_settings("digits", ["workers.count=4", "search.iterations=8"])
+    return load_settings(
+        "digits", ["search.min_budget=1", "search.max_budget=27", "workers.count=4", "search.iterations=8"]
+    )
 
 
 @pytest.fixture(scope="module")
