@@ -18,7 +18,6 @@ from pipeline.storage.collect import collect
 from pipeline.storage.results import Results, load_results
 from pipeline.storage.synthetic import EPOCH_S, write_synthetic_run
 
-
 LADDER = ["search.min_budget=1", "search.max_budget=27", "search.eta=3"]
 
 
