@@ -29,6 +29,7 @@ Overrides = Annotated[
 ]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the run folders.", envvar="TANDEM_RESULTS")]
 Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id or folder; the latest if not given.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each, with seeds 0, 1, ...")]
 RESULTS = Path("results")
 
 
@@ -154,6 +155,58 @@ def verify(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     if differences:
         raise typer.Exit(1)
     say(f"Run {folder.run_id}: every proposal and promotion follows from the files.")
+
+
+@app.command()
+def baselines(
+    preset: Preset = "cifar10",
+    overrides: Overrides = None,
+    results: ResultsFolder = RESULTS,
+    seeds: Seeds = 3,
+) -> None:
+    """Train the paper's baselines for the full budget, on training plus validation data: what is missing of them."""
+    from pipeline import operations
+    from pipeline.baselines import plan_baselines
+    from pipeline.retraining import retrain_all
+    from pipeline.settings import load_settings
+
+    settings = load_settings(preset, overrides or ())
+    operations.prepare_data(settings, say)
+    retrain_all(plan_baselines(settings, results.resolve(), range(seeds)), settings, say)
+
+
+@app.command("retrain-incumbent")
+def retrain_incumbent(run: Run = None, results: ResultsFolder = RESULTS, seeds: Seeds = 3) -> None:
+    """Train a run's incumbent for the full budget, on training plus validation data: what is missing of it."""
+    from pipeline.baselines import plan_incumbent
+    from pipeline.new_run import read_settings
+    from pipeline.retraining import retrain_all
+
+    folder = find_run(results, run)
+    settings = read_settings(folder)
+    retrain_all(plan_incumbent(folder, settings, range(seeds)), settings, say)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or folders of runs.")],
+    results: ResultsFolder = RESULTS,
+    output: Annotated[Path | None, typer.Option(help="Folder to write to; default: RESULTS/comparison.")] = None,
+) -> None:
+    """Show several runs (methods, seeds) on the same axes, with mean and standard error over seeds."""
+    from pipeline import operations
+
+    folders = [find_run(results, run) for run in runs]
+    say(f"Comparison: {operations.compare(folders, output or results / 'comparison', say)}")
+
+
+@app.command("stock-worker")
+def stock_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
+    """Print what a worker written for hpbandster itself needs to join a run from this host."""
+    from pipeline import operations
+
+    for line in operations.stock_worker_lines(find_run(results, run)):
+        say(line)
 
 
 @app.command("run-master", hidden=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,6 +130,48 @@ def collect(folder: RunFolder, say: Say) -> Path:
     results = collect(folder)
     say("Drawing figures and writing the report ...")
     return make_report(results, folder)
+
+
+def compare(folders: list[RunFolder], output: Path, say: Say) -> Path:
+    """Collect the runs anew and show them on the same axes; returns comparison.html's path.
+
+    Raises:
+        RunError: the runs have different data sets or largest budgets.
+    """
+    from pipeline.analysis.comparison import compare_runs
+    from pipeline.storage.collect import collect
+
+    for folder in folders:
+        say(f"Collecting {folder.path} ...")
+        collect(folder)
+    return compare_runs([folder.collected for folder in folders], output)
+
+
+def stock_worker_lines(folder: RunFolder) -> list[str]:
+    """The environment and the arguments with which a worker written for hpbandster itself joins from this host.
+
+    Issues a certificate for this host, as Tandem's own workers have one.
+
+    Raises:
+        RunError: no master is at work, or the run's authority cannot be read.
+    """
+    from pipeline.rpc.client import address_towards
+    from pipeline.rpc.master_address import read_master_address
+    from pipeline.rpc.tls import issue_certificate, stock_worker_environment
+
+    master = read_master_address(folder)
+    if master is None:
+        raise RunError(f"Run {folder.run_id} has no master. `tandem resume-search {folder.path}` starts it.")
+    here = address_towards(master.address)
+    names = sorted({here, platform.node(), "127.0.0.1", "localhost"})
+    certificate = issue_certificate(folder.tls, f"stock-{platform.node()}", names)
+    environment = stock_worker_environment(certificate)
+    return [
+        *(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
+        f"# worker = MyWorker(run_id={folder.run_id!r}, nameserver={master.address!r}, nameserver_port={master.port}, "
+        f"host={here!r})",
+        "# Leave as soon as the job is done: whoever holds this certificate's key can join the run.",
+    ]
 
 
 def run_master(folder: RunFolder) -> None:

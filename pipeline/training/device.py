@@ -43,7 +43,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"CPU: {_processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _processor() -> str:
