@@ -86,6 +86,22 @@ def test_a_warning_asks_for_a_requeue(own_handlers, number):
     assert not allocation.asks_for_requeue("done")
 
 
+def test_the_warning_of_a_time_limit_that_is_known_ends_nothing_before_the_margin(own_handlers):
+    allocation = Allocation(time.time() + 100, 20)
+    allocation.listen()
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert allocation.should_stop() is None
+    allocation.end = time.time() + 19
+    assert allocation.should_stop() == "allocation_end"
+
+
+def test_a_warning_is_all_there_is_where_the_end_is_not_known(own_handlers):
+    allocation = Allocation(None, 20)
+    allocation.listen()
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert allocation.should_stop() == "signal SIGUSR2"
+
+
 def test_after_term_nothing_asks_for_a_requeue(own_handlers):
     allocation = Allocation(time.time() + 3600, 60)
     allocation.listen()

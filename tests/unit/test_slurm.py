@@ -40,13 +40,13 @@ def answers(monkeypatch, output):
 def test_tasks_are_read_by_state_with_one_call(monkeypatch):
     asked = answers(
         monkeypatch,
-        "12_0|RUNNING|None\n12_1|PENDING|Resources\n12_2|PENDING|BeginTime\n12_3|COMPLETING|None\n"
-        "13|PENDING|launch failed requeued held\n",
+        "12_0|RUNNING|1:02|None\n12_1|PENDING|0:00|Resources\n12_2|PENDING|0:00|BeginTime\n"
+        "12_3|COMPLETING|59:58|None\n12_4|COMPLETING|0:00|None\n13|PENDING|0:00|launch failed requeued held\n",
     )
     tasks = slurm.tasks(["tandem-a"])
     assert len(asked) == 1
     assert [t.job_id for t in tasks if t.is_running] == ["12_0"]
-    assert [t.job_id for t in tasks if t.is_pending] == ["12_1", "12_2"]
+    assert [t.job_id for t in tasks if t.is_pending] == ["12_1", "12_2", "12_4"]
     assert [t.job_id for t in tasks if t.waits_after_requeue] == ["12_2"]
     assert [t.job_id for t in tasks if t.is_held] == ["13"]
 

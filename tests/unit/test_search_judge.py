@@ -1,0 +1,145 @@
+"""Whose fault a failure is."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.search import judge as judge_module
+from pipeline.search.judge import Judge
+
+ONE, TWO = {"a"}, {"a", "b"}
+
+
+def key(index: int):
+    return (0, 0, index), 1.0
+
+
+@pytest.fixture
+def judge():
+    made = Judge(max_attempts=3, max_broken=3)
+    made.finished(key(99), "a")  # the installation works
+    return made
+
+
+def test_on_a_single_node_a_crash_is_the_configurations(judge):
+    verdict = judge.crashed(key(1), "a", "not_finite", "nan", ONE)
+    assert (verdict.action, verdict.kind, verdict.reason) == ("crash", "not_finite", "nan")
+
+
+def test_where_there_are_two_nodes_a_crash_is_tried_on_the_other(judge):
+    verdict = judge.crashed(key(1), "a", "error", "boom", TWO)
+    assert (verdict.action, verdict.avoid) == ("retry", {"a"})
+    assert judge.crashed(key(1), "b", "error", "boom", TWO).action == "crash"
+
+
+def test_what_arithmetic_found_needs_no_second_node(judge):
+    assert judge.crashed(key(1), "a", "too_large", "2 G parameters", TWO).action == "crash"
+
+
+def test_a_node_whose_crashes_finish_elsewhere_is_left_out(judge):
+    for index in range(judge_module.MAX_CONTRADICTED):
+        judge.crashed(key(index), "a", "error", "CUDA error", TWO)
+        assert "a" not in judge.excluded
+        judge.finished(key(index), "b")
+    assert "evaluations crashed there (error) that finished on b" in judge.excluded["a"]
+
+
+def test_that_another_node_has_more_memory_is_no_fault(judge):
+    for index in range(5):
+        judge.crashed(key(index), "a", "out_of_memory", "12 GB", TWO)
+        judge.finished(key(index), "b")
+    assert judge.excluded == {}
+
+
+def test_a_node_with_unresolved_crashes_is_given_nothing_new_until_they_are_resolved(judge):
+    for index in range(judge_module.PAUSE_AFTER):
+        judge.crashed(key(index), "a", "error", "boom", TWO)
+    assert judge.is_paused("a")
+    assert not judge.is_paused("b")
+    judge.crashed(key(0), "b", "error", "boom", TWO)  # the configuration's fault after all
+    assert not judge.is_paused("a")
+
+
+def test_a_configuration_whose_attempts_die_without_progress_kills_its_workers(judge):
+    actions = [judge.died(key(1), "a", "gone", False, ONE).action for _ in range(3)]
+    assert actions == ["retry", "retry", "crash"]
+
+
+def test_progress_clears_the_record_of_deaths(judge):
+    for _ in range(10):
+        assert judge.died(key(1), "a", "gone", False, ONE).action == "retry"
+        assert judge.died(key(1), "a", "gone", True, ONE).action == "retry"
+
+
+def test_where_there_are_two_nodes_deaths_on_one_alone_do_not_count(judge):
+    for _ in range(2):
+        judge.died(key(1), "a", "gone", False, TWO)
+    third = judge.died(key(1), "a", "gone", False, TWO)
+    assert (third.action, third.avoid) == ("retry", {"a"})
+    assert judge.died(key(1), "b", "gone", False, TWO).kind == "killed_its_worker"
+
+
+def test_a_node_that_loses_power_once_is_not_left_out(judge, monkeypatch):
+    for index in range(8):  # all its workers at once
+        judge.died(key(index), "a", "gone", False, TWO)
+    for index in range(8):
+        judge.finished(key(index), "b")
+    assert judge.excluded == {}
+
+
+def test_a_node_whose_workers_die_at_one_time_after_the_other_is_left_out(judge, monkeypatch):
+    now = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(judge_module.time, "monotonic", lambda: next(now))
+    for index in range(3):
+        judge.died(key(index), "a", "gone", False, TWO)
+        judge.finished(key(index), "b")
+    assert "workers died there" in judge.excluded["a"]
+
+
+def test_a_broken_installation_stops_the_run_after_a_few_alike():
+    judge = Judge(max_attempts=3, max_broken=3)
+    actions = [judge.broken(key(i), "a", "no data in /data", ONE).action for i in range(3)]
+    assert actions == ["retry", "retry", "stop"]
+
+
+def test_what_is_broken_on_two_nodes_alike_stops_the_run_at_once():
+    judge = Judge(max_attempts=3, max_broken=3)
+    assert judge.broken(key(0), "a", "no data", TWO).action == "retry"
+    assert judge.broken(key(1), "b", "no data", TWO).action == "retry"
+    verdict = judge.broken(key(0), "b", "no data", TWO)
+    assert (verdict.action, verdict.reason) == ("stop", "no data")
+
+
+def test_what_is_broken_on_one_node_alone_leaves_that_node_out(judge):
+    for index in range(3):
+        verdict = judge.broken(key(index), "a", "no data", TWO)
+        assert (verdict.action, verdict.avoid) == ("retry", {"a"})
+        judge.finished(key(index), "b")
+    assert "broken there alone: no data" in judge.excluded["a"]
+
+
+def test_a_success_in_between_starts_the_count_of_broken_ones_again(judge):
+    for index in range(10):
+        assert judge.broken(key(index), "a", "disk hiccup", ONE).action == "retry"
+        judge.finished(key(index), "a")
+
+
+def test_the_first_evaluations_that_fail_alike_with_an_error_stop_the_run_and_are_not_recorded():
+    judge = Judge(max_attempts=3, max_broken=3)
+    actions = [judge.crashed(key(i), "a", "error", f"KeyError: layer {i}", ONE).action for i in range(3)]
+    assert actions == ["hold", "hold", "stop"]
+
+
+def test_held_crashes_are_believed_once_something_finishes():
+    judge = Judge(max_attempts=3, max_broken=3)
+    assert judge.crashed(key(1), "a", "error", "boom", ONE).action == "hold"
+    assert judge.finished(key(2), "a") == [(key(1), "error", "boom")]
+    assert judge.release_held() == []
+
+
+def test_the_last_node_is_never_left_out_for_being_broken():
+    judge = Judge(max_attempts=3, max_broken=3)
+    judge.exclude("b", "bad")
+    actions = [judge.broken(key(i), "a", "no data", TWO).action for i in range(3)]
+    assert actions[-1] == "stop"
+    assert list(judge.excluded) == ["b"]
