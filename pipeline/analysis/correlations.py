@@ -177,7 +177,8 @@ def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
             for side in (axis.xaxis, axis.yaxis):
                 style.plain_log_ticks(side)
                 side.set_tick_params(labelsize=7)
-            axis.set_title(f"{correlations[lower, upper]:.2f}, n = {len(both)}", size=8.5)
+            value = float(correlations[lower, upper])
+            axis.set_title(f"{'n too small' if np.isnan(value) else f'{value:.2f}'}, n = {len(both)}", size=8.5)
             axis.set_xlabel(f"error on {style.budget_label(lower, results.budget_unit)} (%)", size=8)
             axis.set_ylabel(f"on {style.budget_label(upper, results.budget_unit)} (%)", size=8)
     caption = (

@@ -62,6 +62,9 @@ def all_curves(results: Results) -> Item:
         here = shown[shown["budget"] == budget]
         lines = segments(results, here)
         axis.add_collection(LineCollection(lines, colors=[colour], linewidths=0.7, alpha=0.55, rasterized=True))
+        # An evaluation that was measured once only has no line.
+        ends = np.array([line[-1] for line in lines if len(line)]).reshape(-1, 2)
+        axis.scatter(*ends.T, s=5, color=[colour], lw=0, alpha=0.8, rasterized=True)
         crashes = [
             line[-1] for line, status in zip(lines, here["status"], strict=True) if status == "crashed" and len(line)
         ]

@@ -95,7 +95,7 @@ def _overview(results: Results, fits: Fits, reasons: dict[float, str]) -> Item:
         f"{style.budget_label(b, results.budget_unit)}: {text}." for b, fit in fits.items() for text in fit.warnings
     ] + [f"{style.budget_label(b, results.budget_unit)}: no decomposition: {text}." for b, text in reasons.items()]
     caption = (
-        "What the decompositions stand on. R² near 1: the forest explains errors it has not seen; low: do not trust "
+        "Out-of-bag R² near 1: the forest explains errors it has not seen; low: do not trust "
         f"the shares. N is the number of configurations (at most {MOST} are used)."
     )
     lacking = "" if fits else f"No budget has {FEWEST} finished configurations with different errors yet."

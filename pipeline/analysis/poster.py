@@ -25,7 +25,7 @@ def section(results: Results) -> Section:
     """The table of results."""
     about = (
         "Models trained on training plus validation data for the largest budget, with several seeds, by "
-        "`make baselines` and `make retrain-incumbent`, measured on the test set."
+        "make baselines and make retrain-incumbent, measured on the test set."
     )
     return Section("results", "Test errors", about, [results_table(results)])
 
@@ -73,7 +73,7 @@ def results_table(results: Results) -> Item:
     missing = summary[summary["seeds"] == 0]["model"]
     commands = ["make baselines"] if (missing != INCUMBENT).any() else []
     commands += ["make retrain-incumbent"] if (missing == INCUMBENT).any() else []
-    lack = f" Missing: {', '.join(POSTER[m][0] for m in missing)} ({' and '.join(commands)})." if len(missing) else ""
+    lack = f" Missing: {', '.join(POSTER[m][0] for m in missing)} (run: {', '.join(commands)})." if len(missing) else ""
     budget = style.budget_label(max(results.budgets), results.budget_unit)
     caption = (
         f"Test error on {results.dataset}, mean ± standard deviation over seeds, after training for {budget} on "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.analysis import style
 from pipeline.analysis.correlations import losses_by_budget
@@ -136,7 +137,7 @@ def rank_crossings(results: Results) -> Item:
     axis = axes[0, 0]
     places = range(len(ladder))
     final = shown[ladder[-1]].to_numpy()
-    best = max(3, len(table) // 10)
+    best = max(1, len(table) // 5)
     for row, rank in zip(shown.to_numpy(), final, strict=True):
         colour = style.BLUE if rank <= best else style.GREY
         axis.plot(places, row, color=colour, lw=2.0 if rank <= best else 0.9, alpha=1.0 if rank <= best else 0.6)
@@ -145,6 +146,7 @@ def rank_crossings(results: Results) -> Item:
     axis.set_xticks(list(places), [style.budget_label(b, results.budget_unit) for b in ladder])
     axis.set_xlabel("budget")
     axis.set_ylabel("rank (1: lowest validation error)")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(handles=_legend(best), loc="outside upper center", ncols=2)
     parts = [
         f"{style.budget_label(a, results.budget_unit)} to {style.budget_label(b, results.budget_unit)} "
@@ -163,7 +165,13 @@ def rank_crossings(results: Results) -> Item:
 
 def _legend(best: int) -> list[Any]:
     return [
-        Line2D([], [], color=style.BLUE, lw=2, label=f"the best {best} on the largest budget"),
+        Line2D(
+            [],
+            [],
+            color=style.BLUE,
+            lw=2,
+            label=f"the best {best} on the largest budget" if best > 1 else "the best on the largest budget",
+        ),
         Line2D([], [], color=style.GREY, lw=1, label="others"),
     ]
 

@@ -142,9 +142,10 @@ def _evaluations(
         if curve is not None and len(curve.rows):
             curves.append(curve.rows)
         offset += row["curve_length"]
-        attempt_rows += [
-            _attempt_row(folder, a, len(evaluations), lost_seconds(a, tried, result is not None)) for a in tried
-        ]
+        info = result.info if result is not None else {}
+        for attempt in tried:
+            lost_s = lost_seconds(attempt, tried, result is not None)
+            attempt_rows.append(_attempt_row(folder, attempt, len(evaluations), lost_s, info))
         evaluations.append(row)
     return evaluations, curves, attempt_rows
 
@@ -182,7 +183,9 @@ def _measured(curve: FoundAttempt | None) -> dict[str, Any]:
     return row
 
 
-def _attempt_row(folder: RunFolder, a: FoundAttempt, evaluation: int, lost_s: float) -> dict[str, Any]:
+def _attempt_row(
+    folder: RunFolder, a: FoundAttempt, evaluation: int, lost_s: float, info: Mapping[str, Any]
+) -> dict[str, Any]:
     row: dict[str, Any] = {**_id(a.config_id), "evaluation": evaluation, "lost_s": lost_s, "rows": len(a.rows)}
     row |= {name: getattr(a, name) for name in ("budget", "attempt", "accepted", "outcome", "reason", "problem")}
     row |= {"worker": a.worker, "dispatched": a.dispatched, "started": a.dispatched, "ended": a.returned}
@@ -190,15 +193,21 @@ def _attempt_row(folder: RunFolder, a: FoundAttempt, evaluation: int, lost_s: fl
         row["file"] = str(a.path.relative_to(folder.path))
     if a.header is None:
         return row
-    names = ("worker", "host", "device", "slurm_job_id", "continued_from", "seed", "parameters", "started")
+    names = ("worker", "host", "device", "slurm_job_id", "continued_from", "seed", "parameters")
     row |= {name: getattr(a.header, name) for name in names}
     row |= {"inherited_training_s": a.inherited_s, "training_s": a.training_s}
     last = a.own_last_row()
     ends = [a.header.started, a.end.ended if a.end else None, last["wall_time"] if last is not None else None]
     row["ended"] = max(float(t) for t in ends if t is not None)
-    row["wall_s"] = row["ended"] - a.header.started
-    if last is not None:
-        row |= {name: last[name].item() for name in ("startup_s", "compile_s", "validation_s", "checkpoint_s")}
+    # A process's first attempt imports torch and loads the data before its header is written.
+    row["started"] = min(a.header.started, a.dispatched or a.header.started)
+    row["wall_s"] = row["ended"] - row["started"]
+    row["startup_s"] = a.header.started - row["started"]
+    # The result of an accepted attempt knows of the last checkpoint and of the test, which came after the last row.
+    phases = info if a.accepted and "startup_s" in info else last
+    if phases is not None:
+        row |= {name: float(phases[name]) for name in ("compile_s", "validation_s", "checkpoint_s")}
+        row["startup_s"] += float(phases["startup_s"])
     return row
 
 

@@ -85,13 +85,15 @@ ATTEMPTS = (
     Column("seed", "float", "seed of weights, data order and augmentation"),
     Column("parameters", "float", "trainable parameters of the model"),
     Column("dispatched", "float", "when the master handed it out", _TIME),
-    Column("started", "float", "when the worker began it", _TIME),
+    Column(
+        "started", "float", "when it began to occupy its worker: dispatched, or begun where that is not known", _TIME
+    ),
     Column("ended", "float", "its end, or its last sign of life", _TIME),
     Column("inherited_training_s", "float", "budget clock when it began", "s"),
     Column("training_s", "float", "budget clock at its last row", "s"),
     Column("lost_s", "float", "training of it that no later attempt went on from, and that was not accepted", "s"),
-    Column("wall_s", "float", "wall-clock time from start to last sign of life", "s"),
-    Column("startup_s", "float", "of wall_s: imports, data, model, checkpoints read", "s"),
+    Column("wall_s", "float", "wall-clock time from `started` to `ended`", "s"),
+    Column("startup_s", "float", "of wall_s: imports, data, model, checkpoints read, from `started` on", "s"),
     Column("compile_s", "float", "of wall_s: torch.compile and warming up", "s"),
     Column("validation_s", "float", "of wall_s: measuring on validation and test set", "s"),
     Column("checkpoint_s", "float", "of wall_s: writing checkpoints and curves", "s"),
