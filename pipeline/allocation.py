@@ -2,8 +2,9 @@
 
 A worker asks `should_stop` between batches. What to do afterwards depends on why:
 
-    the margin before the allocation's end, USR1, USR2   the time is up: requeue the task, if the search goes on
-    TERM, INT, HUP                                        scancel, preemption, a person: leave, Slurm decides the rest
+    the margin before the allocation's end   the time is up: requeue the task, if the search goes on
+    USR1, USR2                                the same, or a warning of preemption
+    TERM, INT, HUP                            scancel, preemption, a person: leave, Slurm decides the rest
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Why a worker leaves in time for the end of its allocation (`pipeline.worker` says the same).
 ALLOCATION_END = "allocation_end"
+
+# Slurm sends its warning before the time limit up to a minute early. One that comes this close to an end that is known
+# says nothing new, and work goes on to the margin; an earlier one is of preemption.
+LIMIT_WARNING_S = 150.0
 
 # A margin longer than this share of the allocation would leave no time to train.
 MAX_MARGIN_SHARE = 0.25
@@ -112,6 +117,8 @@ class Allocation:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal is not None:
             raise KeyboardInterrupt  # a person who presses Ctrl-C twice wants to leave at once
+        if number in WARNINGS and self.end is not None and self.end - time.time() < LIMIT_WARNING_S:
+            return
         # TERM is final: a warning that comes after it changes nothing.
         if self._signal not in ENDINGS:
             self._signal = signal.Signals(number)

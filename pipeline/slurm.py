@@ -104,11 +104,13 @@ class Task:
     Attributes:
         job_id: "123" or "123_4".
         state: as squeue writes it (PENDING, RUNNING, COMPLETING, ...).
+        time_used: since it started ("1-02:03:04").
         reason: why it is pending.
     """
 
     job_id: str
     state: str
+    time_used: str
     reason: str
 
     @property
@@ -118,8 +120,12 @@ class Task:
 
     @property
     def is_pending(self) -> bool:
-        """It waits to start."""
-        return self.state in ("PENDING", "REQUEUED", "REQUEUE_FED") and not self.is_held
+        """It waits to start.
+
+        So does a requeued task whose processes still end: COMPLETING, as one that ends for good, but not started.
+        """
+        is_requeued = self.state == "COMPLETING" and self.time_used == "0:00"
+        return is_requeued or (self.state in ("PENDING", "REQUEUED", "REQUEUE_FED") and not self.is_held)
 
     @property
     def is_running(self) -> bool:
@@ -138,8 +144,8 @@ def tasks(names: Sequence[str]) -> list[Task]:
     Raises:
         SiteError: squeue fails.
     """
-    output = run_command("squeue", "-h", "-r", "-u", getpass.getuser(), "-n", ",".join(names), "-o", "%i|%T|%r")
-    return [Task(*line.split("|", 2)) for line in output.splitlines() if line.count("|") >= 2]
+    output = run_command("squeue", "-h", "-r", "-u", getpass.getuser(), "-n", ",".join(names), "-o", "%i|%T|%M|%r")
+    return [Task(*line.split("|", 3)) for line in output.splitlines() if line.count("|") >= 3]
 
 
 def cancel(names: Sequence[str], state: str | None = None) -> None:

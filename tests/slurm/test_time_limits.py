@@ -1,0 +1,89 @@
+"""Budgets longer than a time limit: work is handed on, and its seconds add up."""
+
+from collections import defaultdict
+
+import pytest
+
+from pipeline.run_folder import RunFolder
+from pipeline.storage.curves import read_attempt
+
+# A minute is Slurm's shortest limit, and a quarter of it the workers' margin: this budget takes two allocations.
+BUDGET_S = 50.0
+
+
+def trained_here_s(folder: RunFolder) -> dict[tuple, list[float]]:
+    """Seconds that each attempt trained itself, by evaluation, in the order of the attempts."""
+    trained = defaultdict(list)
+    for path in sorted(folder.attempts.rglob("*.h5"), key=folder.parse_attempt):
+        config_id, budget, number = folder.parse_attempt(path)
+        curve = read_attempt(path)
+        rows = [row.training_s for row in curve.rows if row.attempt == number]
+        if rows:
+            trained[config_id, budget].append(max(rows) - curve.header.inherited_training_s)
+    return trained
+
+
+def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_and_hand_run_workers(shell, tmp_path):
+    run = shell.submit(
+        search__method="random",
+        search__budget_unit="seconds",
+        search__min_budget=BUDGET_S,
+        search__max_budget=BUDGET_S,
+        search__iterations=2,
+        workers__count=1,
+        workers__handback_margin_s=20,
+        slurm__walltime_min=1,
+    )
+    run.wait_for_workers(1)
+    out = tmp_path / "worker.out"
+    options = ("--cpus-per-task=1", "--mem=500M", "--time=1", f"--output={out}")
+    by_hand = shell.sbatch(*options, "slurm/worker.sh", str(run.folder.path))
+    run.wait_for_workers(2)
+    run.wait_for_end(limit_s=240)
+
+    run.assert_each_evaluation_has_one_result()
+    tasks = {event["slurm_job_id"] for event in run.events("worker_joined")}
+    assert len(tasks) == 2
+    assert by_hand in tasks
+    for task in tasks:
+        assert "Restarts=1" in shell.cluster.output("login", "scontrol", "-o", "show", "job", task)
+    handed_back = {(*e["config_id"],): e["worker"] for e in run.events("returned") if e["outcome"] == "handed_back"}
+    finished = {(*e["config_id"],): e["worker"] for e in run.events("returned") if e["outcome"] == "finished"}
+    assert len(handed_back) == len(finished) == 2
+    assert all(finished[config_id] != worker for config_id, worker in handed_back.items())
+    parts = trained_here_s(run.folder)
+    for result in run.results:
+        assert result.info["attempt"] >= 2
+        assert result.info["training_s"] == pytest.approx(BUDGET_S, abs=2)
+        assert sum(parts[result.config_id, result.budget]) == pytest.approx(BUDGET_S, abs=3)
+    assert run.status.lost_s == pytest.approx(0, abs=1), "what was handed back was checkpointed first"
+
+
+def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell):
+    run = shell.submit(
+        search__method="random",
+        search__budget_unit="seconds",
+        search__min_budget=15,
+        search__max_budget=15,
+        search__iterations=6,
+        slurm__master="slurm",
+        slurm__master_partition="cpu",
+        slurm__master_walltime_min=1,
+        slurm__master_mem_gb=0.5,
+    )
+    run.wait_for_workers(2)
+    assert run.status.host.startswith("node")
+    run.wait(lambda: run.events("master_ended"), "the first master to leave", 90)
+    before = {(r.config_id, r.budget) for r in run.results}
+    assert run.events("master_ended")[0]["epoch"] == 1
+
+    def has_ended():
+        shell.hasten_requeued(f"tandem-master-{run.folder.run_id}")
+        return run.status.has_ended
+
+    run.wait(has_ended, "the search to end", 150)
+    run.wait_for_end()
+    run.assert_each_evaluation_has_one_result()
+    assert run.status.epoch >= 2
+    assert {(r.config_id, r.budget) for r in run.results} >= before
+    assert run.status.lost == 0, "workers trained on while there was no master"
