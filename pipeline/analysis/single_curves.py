@@ -74,6 +74,8 @@ def across_budgets(results: Results) -> Item:
     configuration = int(last.idxmin())
     evaluations = results.evaluations
     here = evaluations[(evaluations["configuration"] == configuration) & (evaluations["curve_length"] > 0)]
+    if here.empty:
+        return Item(name, title, "", lacking="The learning curves of the configurations on two budgets are missing.")
     figure, axes = style.new_figure(3.6)
     axis = axes[0, 0]
     colours = style.budget_colours(results.budgets)
