@@ -3,7 +3,8 @@
 A killed writer costs no finished row: the file on disk is always the last whole one. Schema of an attempt's file:
 
     /                       attributes: the fields of `records.AttemptHeader` (configuration and versions as JSON), once
-                            ended `ended` and the other fields of `records.AttemptEnd` with the prefix `end_`
+                            ended those of `records.AttemptEnd` with the prefix `end_`; and `record`, all of them as one
+                            JSON text, because reading so many attributes takes longer than reading a curve
     /learning_curve         a row per epoch, one compound element each, fields as in `records.EpochRow`; attributes
                             `columns`, `units` and `descriptions`, a text per field, in the order of the fields
 """
@@ -11,7 +12,7 @@ A killed writer costs no finished row: the file on disk is always the last whole
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
@@ -29,8 +30,6 @@ COLUMNS = tuple(name for name, _, _ in row_columns(EpochRow))
 # Counters are exact as 64-bit integers; everything else is a double. Field types are texts: see `annotations`.
 ROW_DTYPE: np.dtype[Any] = np.dtype([(f.name, np.int64 if f.type == "int" else np.float64) for f in fields(EpochRow)])
 _JSON_FIELDS = ("configuration", "versions")
-_HEADER_FIELDS = tuple(f.name for f in fields(AttemptHeader))
-_END_FIELDS = tuple(f.name for f in fields(AttemptEnd))
 
 Rows = dict[str, np.ndarray]
 
@@ -38,8 +37,8 @@ Rows = dict[str, np.ndarray]
 class AttemptFile:
     """The curve of one attempt (a `records.CurveSink`); each row is durable when `add` returns.
 
-    The whole file is written anew for each row (2 to 3 ms for an epoch that takes seconds): only so is it never seen
-    half written, by a reader now or after a power cut.
+    The whole file is written anew for each row (a few milliseconds for an epoch that takes seconds): only so is it
+    never seen half written, by a reader now or after a power cut.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,6 +112,7 @@ def _write_file(path: Path, header: AttemptHeader, table: np.ndarray, end: Attem
         file.attrs["schema"] = SCHEMA
         for name, value in {**header_attributes(header), **end_attributes(end)}.items():
             file.attrs[name] = value
+        file.attrs["record"] = json.dumps({"header": asdict(header), "end": None if end is None else asdict(end)})
         dataset = file.create_dataset("learning_curve", data=table)
         _describe(dataset)
 
@@ -151,11 +151,15 @@ def read_attempt(path: Path) -> tuple[AttemptHeader, Rows, AttemptEnd | None]:
 def read_attempt_table(path: Path) -> tuple[AttemptHeader, np.ndarray, AttemptEnd | None]:
     """As `read_attempt`, with the rows as one array of `ROW_DTYPE`."""
     with _opened(path) as file:
-        attributes = dict(file.attrs.items())
+        record = json.loads(file.attrs["record"])
         table = file["learning_curve"][()]
         if set(table.dtype.names) - set(COLUMNS) or set(COLUMNS) - set(table.dtype.names):
             raise ValueError("its columns are not those of a learning curve")
-        return _header(attributes), table.astype(ROW_DTYPE, copy=False), _end(attributes)
+        header, end = record["header"], record["end"]
+        iteration, stage, index = header["config_id"]
+        header["config_id"] = (iteration, stage, index)
+        end = None if end is None else AttemptEnd(**end)
+        return AttemptHeader(**header), table.astype(ROW_DTYPE, copy=False), end
 
 
 @contextmanager
@@ -168,22 +172,3 @@ def _opened(path: Path) -> Iterator[Any]:
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         detail = " ".join(str(error).split())
         raise RunError(f"{path} is damaged or is not the file of an attempt ({detail[:160]})") from None
-
-
-def _header(attributes: Mapping[str, Any]) -> AttemptHeader:
-    values = {name: _plain(attributes[name]) for name in _HEADER_FIELDS}
-    iteration, stage, index = values["config_id"]
-    values["config_id"] = (int(iteration), int(stage), int(index))
-    for name in _JSON_FIELDS:
-        values[name] = json.loads(values[name])
-    return AttemptHeader(**values)
-
-
-def _end(attributes: Mapping[str, Any]) -> AttemptEnd | None:
-    if "end_status" not in attributes:
-        return None
-    return AttemptEnd(**{name: _plain(attributes[f"end_{name}"]) for name in _END_FIELDS})
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,17 @@ def test_every_column_has_its_unit_and_description_in_the_file(tmp_path: Path) -
         notes = list(zip(*(curve.attrs[key] for key in ("columns", "units", "descriptions")), strict=True))
     assert notes == row_columns(EpochRow)
     assert all(description for _, _, description in notes)
+
+
+def test_what_was_trained_and_how_it_ended_stand_in_the_attributes_too(tmp_path: Path) -> None:
+    file = AttemptFile(tmp_path / "x.h5")
+    file.begin(HEADER, [])
+    file.end(END)
+    with h5py.File(file.path, locking=False) as opened:
+        attributes = dict(opened.attrs)
+    assert attributes["config_id"].tolist() == [3, 0, 7]
+    assert json.loads(attributes["configuration"]) == HEADER.configuration
+    assert (attributes["seed"], attributes["device"], attributes["end_status"]) == (HEADER.seed, "cpu", "finished")
 
 
 def test_nothing_is_added_to_a_curve_that_has_ended_or_not_begun(tmp_path: Path) -> None:
