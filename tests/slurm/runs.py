@@ -81,7 +81,11 @@ class Shell:
             "login", "squeue", "-h", "-n", name, "-t", "PENDING", "-o", "%i|%r|%S"
         ).splitlines()
         for job, reason, start in (line.split("|") for line in waiting):
-            if reason == "BeginTime" and datetime.fromisoformat(start) > datetime.now() + timedelta(seconds=10):
+            if (
+                reason == "BeginTime"
+                and start != "N/A"
+                and datetime.fromisoformat(start) > datetime.now() + timedelta(seconds=10)
+            ):
                 self.cluster.run("login", "scontrol", "update", f"JobId={job}", "StartTime=now+3", check=False)
 
     def end_masters(self) -> None:

@@ -16,10 +16,10 @@ def trained_here_s(folder: RunFolder) -> dict[tuple, list[float]]:
     trained = defaultdict(list)
     for path in sorted(folder.attempts.rglob("*.h5"), key=folder.parse_attempt):
         config_id, budget, number = folder.parse_attempt(path)
-        curve = read_attempt(path)
-        rows = [row.training_s for row in curve.rows if row.attempt == number]
-        if rows:
-            trained[config_id, budget].append(max(rows) - curve.header.inherited_training_s)
+        header, rows, _ = read_attempt(path)
+        own = rows["training_s"][rows["attempt"] == number]
+        if own.size:
+            trained[config_id, budget].append(float(own.max()) - header.inherited_training_s)
     return trained
 
 
