@@ -18,7 +18,7 @@ from pipeline.search.dispatcher import TandemDispatcher
 from pipeline.search.judge import Judge
 from pipeline.search.messages import Attempt, Delivered, DispatchEnded, Event, Gone, Joined, Left, MasterOutcome
 from pipeline.search.recruiter import Recruiter
-from pipeline.search.resume import Restored, restore
+from pipeline.search.resume import Restored, attempts_on_disk, restore
 from pipeline.search.roster import EvaluationJob, Roster, Worker
 from pipeline.search.run_files import RunFiles
 from pipeline.search.search import Search
@@ -83,6 +83,7 @@ class Conductor:
                 del self.restored.in_flight[key]
         while (due := self.search.next_evaluation(may_draw=False)) is not None:
             job = self._job(*due)
+            job.attempts = max(job.attempts, attempts_on_disk(self.folder, job.key))
             if job.key in self.restored.in_flight:
                 self.roster.jobs[job.key] = job
             else:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pipeline.errors import RunError
 from pipeline.files import is_there
 from pipeline.history import read_history, read_journal
-from pipeline.rpc.master_address import MasterAddress, publish_master_address
+from pipeline.rpc.master_address import MasterAddress, publish_master_address, read_master_address
 from pipeline.rpc.tls import ensure_authority, issue_certificate, use_tls
 from pipeline.run_folder import RunFolder
 from pipeline.search.conductor import Conductor
@@ -102,7 +102,7 @@ def _run(
     heart.start()
     outcome = MasterOutcome("broken", "the master was interrupted")
     try:
-        outcome = _loop(folder, conductor, reporter, inbox, should_leave)
+        outcome = _loop(folder, conductor, reporter, inbox, should_leave, location)
     except OSError as error:
         outcome = MasterOutcome("broken", _explain_disk(error, folder))
     except (LeaseLostError, KeyboardInterrupt):
@@ -122,6 +122,7 @@ def _loop(
     reporter: Reporter,
     inbox: queue.SimpleQueue[Event],
     should_leave: Callable[[], str | None],
+    location: MasterAddress,
 ) -> MasterOutcome:
     next_tick = next_status = 0.0
     while True:
@@ -142,6 +143,8 @@ def _loop(
             if leave is not None:
                 return MasterOutcome("left", leave)
             reporter.publish(conductor)
+            if read_master_address(folder) != location:
+                publish_master_address(folder, location)  # somebody damaged it, and late workers need it
         conductor.advance()
         if conductor.outcome is not None:
             return conductor.outcome

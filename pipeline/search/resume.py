@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.records import ConfigId
+from pipeline.run_folder import RunFolder
 from pipeline.search.judge import Judge
 from pipeline.search.messages import Attempt
 
@@ -59,6 +60,13 @@ class Restored:
         keys = list(self.in_flight)
         self.in_flight.clear()
         return keys
+
+
+def attempts_on_disk(folder: RunFolder, key: Key) -> int:
+    """The highest number of an attempt that has left a curve: a journal that lost its tail does not know of it."""
+    pattern = folder.attempt(*key, 0).name.replace("-a0.", "-a*.")
+    paths = folder.attempt(*key, 0).parent.glob(pattern)
+    return max((folder.parse_attempt(path)[2] for path in paths), default=0)
 
 
 def restore(journal: Sequence[Mapping[str, Any]], grace_s: float, judge: Judge) -> Restored:

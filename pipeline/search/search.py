@@ -6,6 +6,7 @@ that a search that is resumed or checked goes through the same code as one that 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pipeline.search.brackets import Bracket, bracket_shape
 from pipeline.search.proposers import RandomProposer, make_proposer
 from pipeline.settings import Settings, budget_ladder
 from pipeline.space import build_space
+
+log = logging.getLogger("tandem.search")
 
 Key = tuple[ConfigId, float]
 
@@ -218,12 +221,20 @@ def replay_order(history: History) -> Sequence[Draw | Result]:
     return events
 
 
+def lost_results(history: History) -> int:
+    """Results that draws had seen and the file does not hold (any more)."""
+    seen = max((int(d.info.get("results_seen", 0)) for d in history.draws), default=0)
+    return max(0, seen - len(history.results))
+
+
 def rebuild(settings: Settings, history: History) -> Search:
     """The search as its files say it stood: every bracket, promotion and observation.
 
     Raises:
         RunError: the files do not fit together or not to the settings; the text says which line.
     """
+    if lost := lost_results(history):
+        log.warning("results.json has lost %d of its last lines; those evaluations are run again", lost)
     search = Search(settings)
     draws = results = 0
     for event in replay_order(history):

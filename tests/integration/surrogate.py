@@ -22,6 +22,8 @@ from pipeline.records import Evaluation, TrainResult, WorkerIdentity
 from pipeline.run_folder import RunFolder
 from pipeline.settings import Settings, dump_settings, load_settings
 
+# Short, so that a killed master is soon replaced; the heart beats every second.
+STOPPED_S = 3.0
 THIS = Path(__file__)
 
 
@@ -116,7 +118,7 @@ def main(path: str, role: str, *arguments: str) -> int:
     if role == "master":
         from pipeline.search.master import run_master
 
-        outcome = run_master(folder, settings, None, "127.0.0.1")
+        outcome = run_master(folder, settings, None, "127.0.0.1", stopped_s=STOPPED_S)
         print(outcome, flush=True)
         return 0 if outcome.state in ("finished", "stopped", "left") else 1
     from pipeline.worker import run_worker

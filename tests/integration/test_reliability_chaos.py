@@ -1,0 +1,15 @@
+"""Chaos at a size that fits: `python tests/integration/chaos.py` runs it at full size."""
+
+from __future__ import annotations
+
+import pytest
+from chaos import disturbed_and_undisturbed
+
+
+@pytest.mark.parametrize(("variant", "iterations"), [("random", 12), ("bohb-one", 14), ("bohb-many", 14)])
+def test_a_disturbed_search_is_the_same_search(tmp_path, variant, iterations):
+    undisturbed, disturbed = disturbed_and_undisturbed(
+        tmp_path, variant, iterations, faults=14, seed=1, pause_s=0.5, seconds=0.1 if variant == "bohb-one" else 0.25
+    )
+    assert sum(disturbed.faults.values()) >= 10
+    assert undisturbed.masters == 1
