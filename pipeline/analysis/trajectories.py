@@ -12,6 +12,7 @@ from pipeline.analysis.items import Item, Section
 from pipeline.storage.results import Results
 
 OVERALL = "overall"
+OVERALL_INK = "black"
 
 
 def start_time(results: Results) -> float:
@@ -114,6 +115,8 @@ def over_time(results: Results) -> Item:
         axis.scatter(hours, 100 * here["loss"], s=9, color=colour, alpha=0.45, lw=0, rasterized=True)
         _steps(axis, trajectory(results, budget), unit_s, float(done["finished"].max() - begin), colour, label)
     best = trajectory(results)
+    end = float(done["finished"].max() - begin)
+    _steps(axis, best, unit_s, end, OVERALL_INK, "overall", ls=(0, (4, 2)), lw=1.0)
     tested = best.dropna(subset=["test_error"])
     if not tested.empty:
         axis.plot(
@@ -126,7 +129,7 @@ def over_time(results: Results) -> Item:
     last = best.iloc[-1]
     caption = (
         f"Each dot is one of {len(done)} finished evaluations of {done['config_id'].nunique()} configurations; the "
-        f"lines are the incumbents of each budget. Overall incumbent: {last['config_id']} on "
+        f"lines are the incumbents of each budget, dashed: overall. Overall incumbent: {last['config_id']} on "
         f"{style.budget_label(last['budget'], results.budget_unit)} with {style.percent(last['validation_error'])} "
         f"validation and {style.percent(last['test_error'])} test error. The test error is never shown to the search."
     )
@@ -134,12 +137,12 @@ def over_time(results: Results) -> Item:
     return Item("error_over_time", title, caption, figure, data=data)
 
 
-def _steps(axis: Any, path: pd.DataFrame, unit_s: float, end: float, colour: Any, label: str) -> None:
+def _steps(axis: Any, path: pd.DataFrame, unit_s: float, end: float, colour: Any, label: str, **options: Any) -> None:
     if path.empty:
         return
     times = np.append(path["time_s"].to_numpy(), end) / unit_s
     errors = 100 * np.append(path["validation_error"].to_numpy(), path["validation_error"].iloc[-1])
-    axis.step(times, errors, where="post", color=colour, label=label)
+    axis.step(times, errors, where="post", color=colour, label=label, **options)
 
 
 def over_cost(results: Results) -> Item:
@@ -157,13 +160,15 @@ def over_cost(results: Results) -> Item:
         (style.budget_label(b, results.budget_unit), trajectory(results, b), colour)
         for b, colour in style.budget_colours(results.budgets).items()
     ]
+    paths.append((OVERALL, trajectory(results), OVERALL_INK))
     for axis, column, scale, end, label in (
         (axes[0, 0], "spent_s", unit_s, spent, f"worker time spent, all budgets ({unit})"),
         (axes[0, 1], "evaluations", 1.0, float(total), "finished evaluations, all budgets"),
     ):
         for name, path, colour in paths:
             renamed = path.rename(columns={"time_s": "wall", column: "time_s"})
-            _steps(axis, renamed, scale, end, colour, name)
+            options = {"ls": (0, (4, 2)), "lw": 1.0} if name == OVERALL else {}
+            _steps(axis, renamed, scale, end, colour, name, **options)
             tested = path.dropna(subset=["test_error"])
             axis.plot(
                 tested[column] / scale, 100 * tested["test_error"], "D", ms=3.5, mfc="white", mec=colour, ls="none"
@@ -173,9 +178,9 @@ def over_cost(results: Results) -> Item:
     style.log_percent_axis(axes[0, 1])
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(paths))
     caption = (
-        f"The incumbents of each budget after {total} finished evaluations and {style.duration_label(spent)} of worker "
-        "time (every attempt counts, lost ones too). Lines: validation error; diamonds: test error, where it was "
-        "measured."
+        f"The incumbents of each budget and overall (dashed) after {total} finished evaluations and "
+        f"{style.duration_label(spent)} of worker time (every attempt counts, lost ones too). Lines: validation error; "
+        "diamonds: test error, where it was measured."
     )
     data = pd.concat([path.assign(of=name) for name, path, _ in paths])
     return Item("incumbent_over_cost", title, caption, figure, data=data)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 
 from pipeline.analysis.report import make_report
 from pipeline.run_folder import RunFolder
@@ -115,3 +116,26 @@ def test_a_report_is_made_from_the_collected_file_alone_without_torch(tmp_path: 
     evaluations = pd.read_csv(alone / "tables" / "evaluations.csv")
     assert (evaluations["status"] != "running").sum() == 8
     assert (alone / "report.html").stat().st_size > 100_000
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_browser_renders_the_page_without_console_errors(folder: RunFolder, tmp_path: Path) -> None:
+    # Whatever the page would say on its console, or fail to load, Chromium logs.
+    done = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", *QUIET, "--enable-logging=stderr", "--v=0",
+            f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={tmp_path / 'page.png'}",
+            "--window-size=1200,2000", folder.report.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line or "ERR_" in line]
+    assert console == []
+    pixels = imread(tmp_path / "page.png")
+    assert pixels.shape[:2] == (2000, 1200)
+    # Text and figures, not an empty page: a tenth of the rows has ink in the main column.
+    assert (pixels[:, 300:, :3].min(axis=(1, 2)) < 0.5).mean() > 0.1
