@@ -15,6 +15,7 @@ import os
 import queue
 import re
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from pipeline.settings import Settings
 
 MEASURE_S = 30.0
 # With what is appended to the name of a previous one, and put before that of one being written.
-CHECKPOINT_NAME = re.compile(r"\.?(?P<name>b(?P<budget>.+)-a\d+\.pt)")
+CHECKPOINT_NAME = re.compile(r"\.?b(?P<budget>.+)-a\d+\.pt")
 
 
 class CheckpointKeeper:
@@ -92,6 +93,13 @@ class CheckpointKeeper:
             written = started
         return max(0.0, time.time() - max(written, started))
 
+    def call(self, task: Callable[[], None]) -> None:
+        """Have a task done after those before it, and wait for it."""
+        done = threading.Event()
+        self._tasks.put(task)
+        self._tasks.put(done.set)
+        done.wait()
+
     def close(self) -> None:
         """Do what is left to do, and end."""
         self._tasks.put(None)
@@ -104,13 +112,13 @@ class CheckpointKeeper:
             try:
                 task = self._tasks.get(timeout=MEASURE_S)
             except queue.Empty:
-                task = self._measure
+                task = self.measure
             if task is None:
                 return
             task()
             if time.monotonic() - measured > MEASURE_S:
                 measured = time.monotonic()
-                self._measure()
+                self.measure()
 
     def _keep_incumbent(self, attempt: Attempt, loss: float) -> None:
         source = self._folder.checkpoint(*attempt.key, attempt.number)
@@ -138,18 +146,21 @@ class CheckpointKeeper:
             named = CHECKPOINT_NAME.match(path.name)
             if named is None or float(named["budget"]) > accepted.budget:
                 continue
-            if kept is None or named["name"] != kept:
+            if path.name != kept:
                 path.unlink(missing_ok=True)
 
     def _checkpoints_of(self, config_id: ConfigId) -> Path:
         return self._folder.checkpoint(config_id, 1.0, 1).parent
 
-    def _measure(self) -> None:
+    def measure(self) -> None:
+        """Look at what is on disk (in the keeper's thread)."""
         sizes = []
         for path in self._folder.checkpoints.rglob("*"):
             try:
-                sizes.append(path.stat().st_size)
+                status = path.stat()
             except OSError:
                 continue  # deleted meanwhile
+            if stat.S_ISREG(status.st_mode):
+                sizes.append(status.st_size)
         self.used_mb = sum(sizes) / 1e6
         self._largest = max([self._largest, *sizes])

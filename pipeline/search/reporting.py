@@ -8,6 +8,7 @@ import platform
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.records import config_name
@@ -15,7 +16,8 @@ from pipeline.run_folder import RunFolder
 from pipeline.search.attempts import describe
 from pipeline.search.brackets import Bracket, planned_evaluations
 from pipeline.search.messages import MasterOutcome
-from pipeline.search.roster import Worker
+from pipeline.search.roster import Key, Worker
+from pipeline.search.search import Search
 from pipeline.settings import Settings
 from pipeline.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
 
@@ -35,6 +37,7 @@ class Reporter:
         self._location = location
         self._started = time.time()
         self._planned: tuple[int, int] = (0, 0)
+        self._ended_brackets: dict[int, BracketStatus] = {}
         self._to_publish: queue.Queue[RunStatus | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
         self._thread.start()
@@ -58,6 +61,14 @@ class Reporter:
                 publish_status(self._folder, status)
             except OSError as error:  # the next one may get through; results have their own word on a full disk
                 log.warning("the status could not be written: %s", error)
+
+    def _bracket_statuses(self, conductor: Conductor) -> Iterator[BracketStatus]:
+        waiting = {job.key for job in conductor.roster.waiting}
+        for number, bracket in enumerate(conductor.search.iterations):
+            status = self._ended_brackets.get(number) or _bracket_status(bracket, conductor.search, waiting)
+            if status.is_finished:
+                self._ended_brackets[number] = status
+            yield status
 
     def _status(self, conductor: Conductor, state: str, message: str) -> RunStatus:
         search = conductor.search
@@ -90,7 +101,7 @@ class Reporter:
             checkpoint_mb=conductor.checkpoints.used_mb,
             checkpoint_bound_mb=conductor.checkpoints.bound_mb,
             workers=tuple(_worker_status(w) for w in sorted(conductor.roster.workers.values(), key=lambda w: w.name)),
-            brackets=tuple(_bracket_status(b, conductor) for b in search.iterations),
+            brackets=tuple(self._bracket_statuses(conductor)),
             incumbents=tuple(
                 IncumbentStatus(budget, config_name(config_id), loss)
                 for budget, (config_id, loss) in sorted(search.incumbents.items())
@@ -114,22 +125,22 @@ def _worker_status(worker: Worker) -> WorkerStatus:
     )
 
 
-def _bracket_status(bracket: Bracket, conductor: Conductor) -> BracketStatus:
+def _bracket_status(bracket: Bracket, search: Search, waiting: set[Key]) -> BracketStatus:
     rungs = []
     for stage, budget in enumerate(bracket.budgets):
-        results = [conductor.search.accepted.get((config_id, budget)) for config_id in bracket.data]
+        results = [search.accepted.get((config_id, budget)) for config_id in bracket.data]
         crashed = sum(r is not None and r.loss is None for r in results)
         finished = sum(r is not None for r in results) - crashed
         here = [c for c, _, _ in bracket.outstanding()] if stage == bracket.stage and not bracket.is_finished else []
-        waiting = sum((c, budget) in {j.key for j in conductor.roster.waiting} for c in here)
+        queued = sum((c, budget) in waiting for c in here)
         rungs.append(
             RungStatus(
                 budget=budget,
                 planned=bracket.num_configs[stage],
                 finished=finished,
                 crashed=crashed,
-                running=len(here) - waiting,
-                queued=waiting,
+                running=len(here) - queued,
+                queued=queued,
             )
         )
     return BracketStatus(bracket.HPB_iter, bool(bracket.is_finished), tuple(rungs))

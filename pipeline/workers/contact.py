@@ -109,25 +109,38 @@ class Contact:
                 line = proxy_for(address.dispatcher_uri, REGISTER_S)
                 answer = line.register_worker(hello)
             except CALL_ERRORS as error:
-                self.problem = (
-                    f"the master at {address.location} (epoch {address.epoch}) cannot be reached: {explain(error)}"
+                self._note_problem(
+                    f"this worker on {self._own_address(address)} cannot reach the master at {address.location} "
+                    f"(epoch {address.epoch}): {explain(error)}"
                 )
-                log.debug("%s", self.problem)
                 return False
             if answer.get("leave"):
                 raise Refused(str(answer.get("reason", "refused")))
             if not answer.get("accepted"):
-                self.problem = str(answer.get("reason", "refused"))
-                log.error("%s", self.problem)
+                self._note_problem(str(answer.get("reason", "refused")))
                 return False
             if self._registered_with != address:
                 log.info("joined the master at %s (epoch %d)", address.location, address.epoch)
             previous, self._line = self._line, line
             self._registered_with = address
+            self.problem = ""
             self.heard = time.monotonic()
             if previous is not None:
                 previous._pyroRelease()
             return True
+
+    def _note_problem(self, problem: str) -> None:
+        """Say what is in the way, once."""
+        if problem != self.problem:
+            log.warning("%s", problem)
+        self.problem = problem
+
+    @staticmethod
+    def _own_address(master: MasterAddress) -> str:
+        try:
+            return own_address_for(master)
+        except OSError:
+            return "a host without a route to it"
 
     # Delivering --------------------------------------------------------------------------------------------------
     def deliver(self, attempt: Attempt, outcome: Outcome, may_wait: Callable[[], bool]) -> bool:

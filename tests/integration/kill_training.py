@@ -53,7 +53,7 @@ def kill_workers(path: Path, kills: int, seed: int) -> Account:
         "search.method=random",
         "search.min_budget=2",
         "search.max_budget=6",
-        f"search.iterations={max(1, kills // 3)}",
+        f"search.iterations={max(2, kills // 2)}",
         "workers.max_attempts=9",
         "training.threads=1",
         "training.overhead_share=1.0",
