@@ -80,7 +80,10 @@ def load_results(path: Path) -> Results:
 
 def _load(file: Any, path: Path) -> Results:
     if file.attrs.get("schema") != schema.SCHEMA:
-        raise ValueError(f"schema {file.attrs.get('schema')!r} is not {schema.SCHEMA!r}")
+        raise RunError(
+            f"{path} has the schema {file.attrs.get('schema')!r}, this version reads {schema.SCHEMA!r}: "
+            f"`tandem collect-results` makes it anew."
+        )
     run = file["run"]
     configurations = read_table(file["configurations"])
     values = read_table(file["configurations/values"])

@@ -1,5 +1,8 @@
 """The decomposition against functions whose decomposition is known, and against plain averaging."""
 
+import json
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,6 +129,18 @@ def test_marginal_curves_follow_the_function() -> None:
     assert np.abs(surface - expected)[1:-1, 1:-1].max() < 0.35
 
 
+def test_all_17_main_effects_and_136_pairs_take_less_than_two_seconds_at_a_thousand_configurations() -> None:
+    names = [f"h{number}" for number in range(17)]
+    values = uniform(1000, names)
+    losses = (values**2).sum(axis=1) + 3 * values["h0"] * values["h1"]
+    begin = time.process_time()  # of CPU: other processes on the machine do not count
+    fitted = Fanova(axes(*names), values, losses.to_numpy())
+    assert time.process_time() - begin < 2
+    assert (len(fitted.mains), len(fitted.pairs)) == (17, 136)
+    largest = fitted.pairs.iloc[fitted.pairs["share"].argmax()]
+    assert (largest["one"], largest["two"]) == ("h0", "h1")
+
+
 def test_too_few_configurations_and_pure_noise_are_said() -> None:
     values = uniform(40, list("abcdefghij"))
     noise = np.random.default_rng(1).random(40)
@@ -137,8 +152,6 @@ def test_too_few_configurations_and_pure_noise_are_said() -> None:
 
 
 def test_the_prior_of_integers_is_the_one_that_configspace_draws_from() -> None:
-    import json
-
     from ConfigSpace import ConfigurationSpace, Integer
 
     space = ConfigurationSpace(seed=0)

@@ -148,6 +148,10 @@ def test_a_damaged_results_file_is_an_error_that_says_what_to_do(tmp_path: Path)
     path.write_bytes(b"not HDF5")
     with pytest.raises(RunError, match="is damaged"):
         load_results(path)
+    with h5py.File(path, "w") as file:
+        file.attrs["schema"] = "tandem results 0"
+    with pytest.raises(RunError, match="has the schema 'tandem results 0', this version reads"):
+        load_results(path)
 
 
 def test_every_column_of_the_collected_file_is_described(finished: tuple[RunFolder, Results]) -> None:
