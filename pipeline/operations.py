@@ -15,7 +15,7 @@ from pipeline.files import publish_json
 from pipeline.new_run import create_run, extend_run, point_latest, read_settings
 from pipeline.run_folder import RunFolder
 from pipeline.settings import Settings, budget_ladder
-from pipeline.status import ENDED, RunStatus, read_status
+from pipeline.status import ENDED, STALE_S, RunStatus, read_status
 
 Say = Callable[[str], None]
 
@@ -61,7 +61,7 @@ def resume(folder: RunFolder, iterations: int | None, say: Say) -> None:
         RunError: a master is at work on it.
     """
     status = read_status(folder)
-    if status is not None and not status.has_ended and not status.is_stale():
+    if status is not None and _is_at_work(folder, status):
         raise RunError(
             f"Run {folder.run_id} has a living master on {status.host}: nothing to resume. `tandem status` shows it."
         )
@@ -69,6 +69,14 @@ def resume(folder: RunFolder, iterations: int | None, say: Say) -> None:
     folder.stop_request.unlink(missing_ok=True)
     point_latest(folder)
     _start(folder, settings, say)
+
+
+def _is_at_work(folder: RunFolder, status: RunStatus) -> bool:
+    """Whether the master behind a status lives: whether it says anything more before what it said is stale."""
+    if status.has_ended:
+        return False
+    later = wait_for(folder, lambda s: s.updated > status.updated or s.is_stale(), STALE_S)
+    return later is not None and later.updated > status.updated and not later.has_ended
 
 
 def stop(folder: RunFolder, say: Say, wait_s: float = 180.0) -> None:

@@ -108,6 +108,8 @@ class Host:
         """Plug a cable into the switch."""
         if self.address is None:
             raise ValueError(f"{self.name} has no address")
+        # The kernel takes a moment to remove the cable of a host that lost its power.
+        fabric.run_network("ip", "link", "del", self._port, check=False)
         peer = ["type", "veth", "peer", "name", "eth0", "netns", str(self.init)]
         fabric.run_network("ip", "link", "add", self._port, *peer)
         fabric.run_network("ip", "link", "set", self._port, "master", "switch", "up")
@@ -126,9 +128,9 @@ class Host:
     def _port(self) -> str:
         return f"p-{self.name}"
 
-    def run_network(self, *command: str) -> None:
+    def run_network(self, *command: str, check: bool = True) -> None:
         """Run a command of the tests' own file system in the host's network."""
-        subprocess.run(["nsenter", "-t", str(self.init), "-n", "--", *command], check=True, capture_output=True)
+        subprocess.run(["nsenter", "-t", str(self.init), "-n", "--", *command], check=check, capture_output=True)
 
     def enter(self, *command: str) -> list[str]:
         """The command line that runs a command on this host, in the present folder."""
