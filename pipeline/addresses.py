@@ -1,4 +1,4 @@
-"""Which address of this machine others reach it by, and whether two machines reach each other.
+"""Which address of this machine the nodes reach it by.
 
 A login node has several addresses, and the first interface is rarely the one that compute nodes can reach: the
 kernel's route towards a node tells, and a setting overrules it.
@@ -17,7 +17,6 @@ from pipeline.errors import SiteError
 from pipeline.settings import NetworkSettings, Settings
 
 LOOPBACK = "127.0.0.1"
-CONNECT_TIMEOUT_S = 5.0
 
 # Nodes whose routes are asked for: enough for a majority, few enough for a slow resolver.
 MAX_ASKED = 16
@@ -119,27 +118,6 @@ def interfaces() -> dict[str, str]:
                 continue
             found[name] = socket.inet_ntoa(answer[20:24])
     return found
-
-
-def why_unreachable(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> str | None:
-    """Why no TCP connection to a port can be made; None: one can."""
-    try:
-        with socket.create_connection((host, port), timeout=timeout_s):
-            return None
-    except TimeoutError:
-        return f"no answer within {timeout_s:g} s (a firewall that drops packets, or a network that is down)"
-    except ConnectionRefusedError:
-        return "connection refused (nothing listens there, or a firewall that rejects)"
-    except OSError as error:
-        return error.strerror or str(error)
-
-
-def blocked(origin: str, target: str, port: int, reason: str) -> str:
-    """One direction of a connection that does not work, with both addresses and what to do."""
-    return (
-        f"{origin} cannot reach {target} port {port}: {reason}. If a firewall stands between them, let network.ports "
-        f"name a range that it opens in both directions; if {target} is the wrong interface, set network.address."
-    )
 
 
 def _is_loopback(address: str) -> bool:

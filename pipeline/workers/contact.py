@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import platform
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.addresses import interfaces
 from pipeline.files import is_there, publish_json
 from pipeline.rpc.client import CALL_ERRORS, address_towards, explain, proxy_for
 from pipeline.rpc.master_address import MasterAddress, read_master_address
@@ -140,7 +142,8 @@ class Contact:
         try:
             return own_address_for(master)
         except OSError:
-            return "a host without a route to it"
+            others = [address for address in interfaces().values() if not address.startswith("127.")]
+            return f"{platform.node()} ({', '.join(others)}; no route)"
 
     # Delivering --------------------------------------------------------------------------------------------------
     def deliver(self, attempt: Attempt, outcome: Outcome, may_wait: Callable[[], bool]) -> bool:

@@ -1,6 +1,7 @@
 """What a person does on a cluster: submit, add workers, watch, stop and resume from any host, collect."""
 
 import csv
+import re
 
 import pytest
 
@@ -68,6 +69,18 @@ def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell):
     run.wait_for_workers(2)
     assert {(r.config_id, r.budget) for r in run.results} >= stopped
     run.tandem("stop-search")
+
+
+def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_frees_its_gpu(shell):
+    shell.cluster.run("login", "ip", "address", "replace", "10.79.0.1/32", "dev", "lo")  # the nodes have no route to it
+    run = shell.submit(network__address="10.79.0.1", workers__count=1, workers__idle_timeout_min=0.1)
+    run.wait(lambda: list(run.folder.logs.glob("worker-*")), "a worker to start")
+    (log,) = run.folder.logs.glob("worker-*")
+    run.wait(lambda: "leaves: no_master" in log.read_text(), "the worker to leave")
+    both = r"this worker on node\d \(10\.78\.0\.1\d; no route\) cannot reach the master at 10\.79\.0\.1:\d+"
+    assert re.search(both, log.read_text())
+    assert "no master for 6 s: " in log.read_text()
+    assert not run.events("worker_joined")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
-import socket
-
 import pytest
 
-from pipeline.addresses import blocked, choose_address, interfaces, route_source, why_unreachable
+from pipeline.addresses import choose_address, interfaces, route_source
 from pipeline.errors import SiteError
 from pipeline.settings import NetworkSettings
 
@@ -42,18 +40,3 @@ def test_a_setting_that_is_another_machines_is_refused_with_what_there_is():
 def test_the_route_to_this_machine_is_loopback_and_an_unknown_host_has_none():
     assert route_source("localhost") == "127.0.0.1"
     assert route_source("no-such-host.invalid") is None
-
-
-def test_a_port_that_listens_is_reachable_and_one_that_does_not_is_told_apart():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert why_unreachable("127.0.0.1", port) is None
-    reason = why_unreachable("127.0.0.1", port)
-    assert reason is not None
-    assert "refused" in reason
-
-
-def test_a_blocked_direction_is_told_with_both_addresses():
-    text = blocked("node1 (10.0.0.11)", "login (10.0.0.1)", 4711, "no answer within 5 s")
-    assert "node1 (10.0.0.11) cannot reach login (10.0.0.1) port 4711" in text
-    assert "network.ports" in text
