@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -95,6 +96,8 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
 
 
 def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> None:
+    # A budget in seconds buys what it bought the search's workers: as many threads as one of them had.
+    os.environ["TANDEM_LOCAL_WORKERS"] = str(max(1, settings.workers.count))
     allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
     allocation.listen()
     for number, task in enumerate(todo, start=1):

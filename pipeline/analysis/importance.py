@@ -92,7 +92,9 @@ def _overview(results: Results, fits: Fits, reasons: dict[float, str]) -> Item:
         rows.append(row)
     table = pd.DataFrame(rows).fillna("–")
     notes = [
-        f"{style.budget_label(b, results.budget_unit)}: {text}." for b, fit in fits.items() for text in fit.warnings
+        f"{style.budget_label(b, results.budget_unit)}: {'; '.join(fit.warnings)}."
+        for b, fit in fits.items()
+        if fit.warnings
     ] + [f"{style.budget_label(b, results.budget_unit)}: no decomposition: {text}." for b, text in reasons.items()]
     caption = (
         "Out-of-bag R² near 1: the forest explains errors it has not seen; low: do not trust "

@@ -64,7 +64,7 @@ def results_table(results: Results) -> Item:
     rows = []
     for model, parameters, seeds, running, mean, std in summary.itertuples(index=False, name=None):
         name, published_parameters, published = POSTER.get(model, (model, None, "–"))
-        counted = "–" if np.isnan(parameters) else f"{parameters / 1e6:.1f}"
+        counted = "–" if np.isnan(parameters) else _millions(parameters)
         done = f"{seeds}" + (f" (+ {running} running)" if running else "")
         beside = "–" if published_parameters is None else f"{published_parameters:g}"
         rows.append((name, counted, _error(mean, std), done, beside, published))
@@ -80,6 +80,10 @@ def results_table(results: Results) -> Item:
         f"training plus validation data. The poster's are CIFAR-10 after 3 h on one GTX 1080 Ti.{lack}"
     )
     return Item("test_errors", "Test error of the incumbent and of the baselines", caption, table=table)
+
+
+def _millions(parameters: float) -> str:
+    return f"{parameters / 1e6:.1f}" if parameters >= 1e5 else f"{parameters / 1e6:.2g}"
 
 
 def _error(mean: float, std: float) -> str:

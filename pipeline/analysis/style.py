@@ -104,7 +104,10 @@ def plain_log_ticks(axis: Any) -> None:
 
 def two_lines(label: str) -> str:
     """A hyperparameter's label for a narrow panel."""
-    return label.replace(", ", ",\n").replace(" (", "\n(") if len(label) > 16 else label
+    if len(label) <= 16:
+        return label
+    broken = label.replace(", ", ",\n").replace(" (", "\n(")
+    return broken if "\n" in broken else "\n".join(label.rsplit(" ", 1))
 
 
 def note(axis: Any, text: str) -> None:
