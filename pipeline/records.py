@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 # hpbandster's (iteration, stage, index).
@@ -77,7 +77,17 @@ class Evaluation:
 
     def to_plain(self) -> dict[str, Any]:
         """As a dict of plain types, to travel or to be stored."""
-        return {**asdict(self), "config_id": list(self.config_id), "configuration": dict(self.configuration)}
+        # By hand: dataclasses.asdict copies deeply, which is most of what a dispatch would cost.
+        lower = self.continues
+        return {
+            "config_id": list(self.config_id),
+            "configuration": dict(self.configuration),
+            "budget": self.budget,
+            "attempt": self.attempt,
+            "seed": self.seed,
+            "continues": None if lower is None else {"budget": lower.budget, "attempt": lower.attempt},
+            "is_largest": self.is_largest,
+        }
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Evaluation:

@@ -72,12 +72,12 @@ class AttemptBook:
         reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
         log.info("%s by %s: %s%s", describe(attempt), worker, outcome.status, f" ({reason})" if reason else "")
         self._note(attempt, worker, host, outcome.status, reason)
+        if outcome.status == "finished":
+            self._end(job, attempt, outcome, worker, host, reply)
+            self._end_held(self._judge.finished(attempt.key, host))
+            return
         hosts = self._roster.usable_hosts()
         match outcome.status:
-            case "finished":
-                self._end(job, attempt, outcome, worker, host, reply)
-                self._end_held(self._judge.finished(attempt.key, host))
-                return
             case "crashed":
                 verdict = self._judge.crashed(attempt.key, host, outcome.kind, outcome.reason, hosts)
             case "broken":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CRASH_KINDS
@@ -115,7 +115,14 @@ class Outcome:
 
     def to_plain(self) -> dict[str, Any]:
         """As it travels."""
-        return {**asdict(self), "info": dict(self.info)}
+        return {
+            "status": self.status,
+            "loss": self.loss,
+            "info": dict(self.info),
+            "kind": self.kind,
+            "reason": self.reason,
+            "is_leaving": self.is_leaving,
+        }
 
     @classmethod
     def from_plain(cls, plain: Any) -> Outcome:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("tandem.master")
 
 
+# `pipeline.status.STALE_S` must be well above.
+MAX_PAUSE_S = 5.0
+
+
 class Reporter:
     """Turns the conductor's state into a `RunStatus` and publishes it."""
 
@@ -37,14 +41,15 @@ class Reporter:
         self._location = location
         self._started = time.time()
         self._planned: tuple[int, int] = (0, 0)
+        self._not_before = 0.0
         self._ended_brackets: dict[int, BracketStatus] = {}
         self._to_publish: queue.Queue[RunStatus | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
         self._thread.start()
 
     def publish(self, conductor: Conductor) -> None:
-        """Publish the state soon; left out while the last one is still being written."""
-        if not self._to_publish.full():
+        """Publish the state soon; left out while the last one is being written, or if that took long just now."""
+        if not self._to_publish.full() and time.monotonic() > self._not_before:
             self._to_publish.put(self._status(conductor, conductor.state, conductor.message))
 
     def publish_last(self, conductor: Conductor, outcome: MasterOutcome) -> None:
@@ -57,10 +62,13 @@ class Reporter:
 
     def _run(self) -> None:
         while (status := self._to_publish.get()) is not None:
+            began = time.monotonic()
             try:
                 publish_status(self._folder, status)
             except OSError as error:  # the next one may get through; results have their own word on a full disk
                 log.warning("the status could not be written: %s", error)
+            # With hundreds of workers and brackets it is a large file: it may take a twentieth of the master's time.
+            self._not_before = began + min(MAX_PAUSE_S, 20 * (time.monotonic() - began))
 
     def _bracket_statuses(self, conductor: Conductor) -> Iterator[BracketStatus]:
         waiting = {job.key for job in conductor.roster.waiting}
