@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 SUBMISSION_TIMEOUT_S = 300.0
 
+# A requeued task's processes end within Slurm's KillWait (30 s), mostly at once.
+REQUEUE_WAIT_S = 40.0
+
 # squeue is asked at most this often by one process, however often a status is drawn.
 QUEUE_REFRESH_S = 5.0
 
@@ -60,7 +63,7 @@ def request_workers(folder: RunFolder, settings: Settings, count: int) -> list[s
         coming = [job for job in local_workers.running(folder) if not any(f"-{job}-" in name for name in joined)]
         lacking = count - len(coming)
         return [] if lacking <= 0 else _start_locally(folder, settings, lacking)
-    queue = slurm.tasks([slurm.workers_name(folder.run_id)])
+    queue = _settled_queue(folder)
     hasten_requeued(queue)
     coming = [t.job_id for t in queue if t.is_pending or (t.is_running and t.job_id not in joined.values())]
     lacking = count - len(coming)
@@ -71,6 +74,16 @@ def _joined(folder: RunFolder) -> dict[str, str]:
     """The Slurm tasks of the workers that the master knows, by worker name."""
     status = read_status(folder)
     return {} if status is None else {worker.name: worker.slurm_job_id for worker in status.workers}
+
+
+def _settled_queue(folder: RunFolder) -> list[slurm.Task]:
+    """The run's tasks, once those that were just requeued have ended (only then can they be hastened)."""
+    deadline = time.monotonic() + REQUEUE_WAIT_S
+    while True:
+        queue = slurm.tasks([slurm.workers_name(folder.run_id)])
+        if not any(task.ends_before_requeue for task in queue) or time.monotonic() > deadline:
+            return queue
+        time.sleep(2.0)
 
 
 def hasten_requeued(queue: list[slurm.Task]) -> None:
@@ -200,11 +213,13 @@ class WorkerTask:
 
         from submitit.core.job_environment import JobEnvironment
 
+        from pipeline.worker_process import be_worker
+
         local_workers.take_device()
         # submitit's handler pickles `checkpoint` anew, asks Slurm to requeue this task and exits.
         warning = JobEnvironment._usr_sig()
         requeue = signal.getsignal(warning)
-        departure = _be_worker(RunFolder(self.path))
+        departure = be_worker(RunFolder(self.path))
         if departure.requeue and callable(requeue):
             requeue(warning, None)
         return departure.reason
@@ -234,77 +249,6 @@ class MasterTask:
         """Become the master; does not return."""
         command = master_command(RunFolder(self.path))
         os.execv(command[0], command)
-
-
-@dataclass(frozen=True)
-class Departure:
-    """Why a worker left, and whether its task shall be requeued."""
-
-    reason: str
-    requeue: bool
-
-
-def work(folder: RunFolder) -> str:
-    """Be a worker of a run in this process (slurm/worker.sh, or by hand); returns why it left.
-
-    A Slurm job takes the name of the run's workers, and is requeued when its time is up.
-    """
-    job_id = os.environ.get("SLURM_JOB_ID")
-    if job_id is not None:
-        _scontrol("update", f"JobId={job_id}", f"JobName={slurm.workers_name(folder.run_id)}")
-    departure = _be_worker(folder)
-    if departure.requeue:
-        requeue_this_job()
-    return departure.reason
-
-
-def requeue_this_job() -> None:
-    """Ask Slurm to run the job that this process is in again; nothing off Slurm."""
-    job_id = os.environ.get("SLURM_JOB_ID")
-    if job_id is not None:
-        _scontrol("requeue", job_id)
-
-
-def _scontrol(*arguments: str) -> None:
-    """Ask what Slurm may refuse (an interactive job cannot be requeued, say) and the worker can do without."""
-    try:
-        slurm.run_command("scontrol", *arguments)
-    except SiteError as error:
-        log.warning("%s", error)
-
-
-def _be_worker(folder: RunFolder) -> Departure:
-    from pipeline.allocation import Allocation, allocation_end, worker_identity
-    from pipeline.worker import run_worker
-
-    settings = load_settings(folder.settings)
-    identity = worker_identity()
-    _log_worker(folder.worker_log(identity.name))
-    allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
-    allocation.listen()
-    log.info("Worker %s joins run %s in %s", identity.name, folder.run_id, folder.path)
-    workers = settings.workers.model_copy(update={"handback_margin_s": allocation.margin_s})
-    settings = settings.model_copy(update={"workers": workers})
-    reason = run_worker(
-        folder, identity, settings, should_stop=allocation.should_stop, allocation_end=allocation.end
-    )  # fmt: skip
-    requeue = allocation.asks_for_requeue(reason) and not has_ended(folder)
-    log.info("Worker %s leaves: %s%s", identity.name, reason, "; its task is requeued" if requeue else "")
-    return Departure(reason, requeue)
-
-
-def has_ended(folder: RunFolder) -> bool:
-    """Whether the run needs no more workers: it has ended, or was asked to."""
-    status = read_status(folder)
-    return folder.stop_request.exists() or (status is not None and status.has_ended)
-
-
-def _log_worker(path: Path) -> None:
-    """Log to the worker's own file, and to standard output (the task's log)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [logging.FileHandler(path), logging.StreamHandler(sys.stdout)]
-    form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
 
 
 def master_command(folder: RunFolder) -> list[str]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline import launch, site
+from pipeline import launch, site, slurm
 from pipeline.errors import RunError
 from pipeline.files import publish_json
 from pipeline.new_run import create_run, extend_run, point_latest, read_settings
@@ -205,7 +205,7 @@ def run_master(folder: RunFolder) -> None:
         folder, settings, request_workers, master_address(settings), should_leave=allocation.should_stop
     )
     if outcome.state == "left" and allocation.asks_for_requeue(outcome.message):
-        launch.requeue_this_job()
+        slurm.requeue_this_job()
     if outcome.state in ENDED:
         launch.cancel_workers(folder, settings)
     if outcome.state == "broken":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import logging
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 
 from pipeline.errors import SiteError
 from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT_S = 60.0
 
@@ -120,12 +123,13 @@ class Task:
 
     @property
     def is_pending(self) -> bool:
-        """It waits to start.
+        """It waits to start, or will once its processes have ended."""
+        return self.ends_before_requeue or (self.state in ("PENDING", "REQUEUED", "REQUEUE_FED") and not self.is_held)
 
-        So does a requeued task whose processes still end: COMPLETING, as one that ends for good, but not started.
-        """
-        is_requeued = self.state == "COMPLETING" and self.time_used == "0:00"
-        return is_requeued or (self.state in ("PENDING", "REQUEUED", "REQUEUE_FED") and not self.is_held)
+    @property
+    def ends_before_requeue(self) -> bool:
+        """It was requeued, and its processes have not ended yet: COMPLETING, like one that ends for good, at time 0."""
+        return self.state == "COMPLETING" and self.time_used == "0:00"
 
     @property
     def is_running(self) -> bool:
@@ -168,6 +172,21 @@ def hasten(task: Task, delay_s: int = 5) -> None:
         SiteError: scontrol fails.
     """
     run_command("scontrol", "update", f"JobId={task.job_id}", f"StartTime=now+{delay_s}")
+
+
+def requeue_this_job() -> None:
+    """Ask Slurm to run the job that this process is in again; nothing off Slurm."""
+    job_id = os.environ.get("SLURM_JOB_ID")
+    if job_id is not None:
+        try_scontrol("requeue", job_id)
+
+
+def try_scontrol(*arguments: str) -> None:
+    """Ask for what Slurm may refuse (an interactive job cannot be requeued, say); a refusal is logged."""
+    try:
+        run_command("scontrol", *arguments)
+    except SiteError as error:
+        log.warning("%s", error)
 
 
 def configuration() -> dict[str, str]:

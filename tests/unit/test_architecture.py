@@ -13,7 +13,7 @@ LAYERS = [
     {"cli"},
     {"operations"},
     {"launch", "retraining"},
-    {"local_workers", "site"},
+    {"local_workers", "site", "worker_process"},
     {"worker", "workers"},
     {"baselines"},
     {"analysis"},
