@@ -107,9 +107,15 @@ def resume_search(
 
 
 @app.command("collect-results")
-def collect_results(run: Run = None, results: ResultsFolder = RESULTS) -> None:
+def collect_results(
+    run: Run = None,
+    results: ResultsFolder = RESULTS,
+    kendall: Annotated[
+        bool, typer.Option("--kendall", help="Rank correlation: Kendall's tau, not Spearman's.")
+    ] = False,
+) -> None:
     """Merge what is there, finished or not, into results.h5, tables, figures and report.html."""
-    _collect(find_run(results, run))
+    _collect(find_run(results, run), "kendall" if kendall else "spearman")
 
 
 @app.command()
@@ -256,11 +262,11 @@ def _watch_live(folder: RunFolder) -> None:
             live.update(status_table(folder, status, launch.queue_state(folder)))
 
 
-def _collect(folder: RunFolder) -> None:
+def _collect(folder: RunFolder, correlation: str = "spearman") -> None:
     from pipeline import operations
     from pipeline.analysis.console import summary_text
 
-    report = operations.collect(folder, say)
+    report = operations.collect(folder, say, correlation)
     say(summary_text(folder.collected))
     say(f"Report: {report}")
 

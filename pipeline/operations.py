@@ -129,15 +129,19 @@ def require_unbroken(folder: RunFolder) -> None:
         raise RunError(f"Run {folder.run_id} is broken: {status.message} Its log: {folder.master_log}")
 
 
-def collect(folder: RunFolder, say: Say) -> Path:
-    """Collect what is there, finished or not, and make tables, figures and the report; returns report.html's path."""
+def collect(folder: RunFolder, say: Say, correlation: str = "spearman") -> Path:
+    """Collect what is there, finished or not, and make tables, figures and the report; returns report.html's path.
+
+    Args:
+        correlation: "spearman" or "kendall", between budgets.
+    """
     from pipeline.analysis.report import make_report
     from pipeline.storage.collect import collect
 
     say(f"Collecting {folder.path} ...")
     results = collect(folder)
     say("Drawing figures and writing the report ...")
-    return make_report(results, folder)
+    return make_report(results, folder, correlation=correlation)
 
 
 def compare(folders: list[RunFolder], output: Path, say: Say) -> Path:
