@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.training.augment import normalise
+from pipeline.training.augment import network_input, normalise
 from pipeline.training.data import ImageData, Split
 
 
@@ -51,7 +51,7 @@ def measure(
                 pixels = split.images[begin : begin + batch_size]
                 labels = split.labels[begin : begin + batch_size]
                 with autocast():
-                    logits: Tensor = model(normalise(pixels, data.mean, data.deviation))
+                    logits: Tensor = model(network_input(normalise(pixels, data.mean, data.deviation)))
                 logits = logits.float()
                 loss += F.cross_entropy(logits, labels, reduction="sum").double()
                 wrong += (logits.argmax(1) != labels).sum()

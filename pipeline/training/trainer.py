@@ -31,6 +31,7 @@ class Trainer:
         batches: steps since the first one ever.
         batches_per_epoch: the last, incomplete batch of an epoch is left out.
         batch_size: images per step.
+        augmenter: makes the batches.
         loss_sum, error_sum: float64 scalars on the device, over the `batches_in_sums` batches since `take_means`.
     """
 
@@ -41,7 +42,7 @@ class Trainer:
         self._data = data
         self._device = data.device
         self._autocast = autocast(settings, self._device)
-        self._augmenter = Augmenter(
+        self.augmenter = Augmenter(
             data, _number(configuration, "mixup_alpha"), int(_number(configuration, "cutout_length"))
         )
         self.batch_size = min(int(_number(configuration, "batch_size")), len(data.train_labels))
@@ -80,7 +81,7 @@ class Trainer:
         """
         seed = derive_seed(self._seed, "step", self.batches)
         _seed_device(self._device, seed)
-        batch = self._augmenter.batch(self._next_indices(), seed)
+        batch = self.augmenter.batch(self._next_indices(), seed)
         with self._autocast():
             logits = self._forward(batch.images)
         loss, error = mixed_loss(logits, batch)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.settings import DataSettings
-from pipeline.training.augment import Augmenter, crop, cutout, flip, mixup, mixup_share, normalise
+from pipeline.training.augment import Augmenter, crop, cutout, flip, mixup, mixup_share, network_input, normalise
 from pipeline.training.data import load_data, prepare_data
 
 
@@ -40,27 +40,26 @@ def test_flips_mirror_columns_of_the_chosen_images_and_leave_the_others():
             assert torch.equal(flipped[i, :, column], images[i, :, source])
 
 
-def test_normalised_images_have_mean_zero_and_deviation_one_and_are_channels_last():
+def test_normalised_images_have_mean_zero_and_deviation_one_in_every_channel():
     images = random_images(50, 8, 8, 3, 0)
     flat = images.reshape(-1, 3).double()
     out = normalise(images, flat.mean(0).float(), flat.std(0, correction=0).float())
-    assert out.shape == (50, 3, 8, 8)
-    assert out.is_contiguous(memory_format=torch.channels_last)
-    assert torch.allclose(out.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
-    assert torch.allclose(out.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
+    assert out.shape == (50, 8, 8, 3)
+    assert torch.allclose(out.mean((0, 1, 2)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(out.std((0, 1, 2), correction=0), torch.ones(3), atol=1e-5)
     pixel = (float(images[7, 2, 5, 1]) - flat[:, 1].mean()) / flat[:, 1].std(correction=0)
-    assert out[7, 1, 2, 5] == pytest.approx(float(pixel), abs=1e-5)
+    assert float(out[7, 2, 5, 1]) == pytest.approx(float(pixel), abs=1e-5)
 
 
 def slow_cutout(image, row, column, length):
     """The authors' cutout, pixel by pixel: from centre - length / 2 to centre + length / 2, clipped, rounded down."""
-    h, w = image.shape[1:]
+    h, w = image.shape[:2]
     y1, y2 = (int(np.clip(row + sign * length / 2, 0, h)) for sign in (-1, 1))
     x1, x2 = (int(np.clip(column + sign * length / 2, 0, w)) for sign in (-1, 1))
     out = image.clone()
     for y in range(y1, y2):
         for x in range(x1, x2):
-            out[:, y, x] = 0
+            out[y, x] = 0
     return out
 
 
@@ -68,14 +67,14 @@ def slow_cutout(image, row, column, length):
 @given(st.integers(0, 20), st.integers(1, 34), st.integers(1, 34), st.integers(0, 10_000))
 def test_cutout_sets_the_square_to_zero_and_clips_it_at_the_border(length, h, w, seed):
     generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(6, 2, h, w, generator=generator) + 1
+    images = torch.rand(6, h, w, 2, generator=generator) + 1
     row, column = torch.randint(0, h, (6,), generator=generator), torch.randint(0, w, (6,), generator=generator)
     expected = torch.stack([slow_cutout(images[i], int(row[i]), int(column[i]), length) for i in range(6)])
     assert torch.equal(cutout(images.clone(), row, column, length), expected)
 
 
 def test_mixup_is_the_weighted_mean_of_two_images():
-    images = torch.rand(4, 1, 3, 3)
+    images = torch.rand(4, 3, 3, 1)
     partner = torch.tensor([2, 0, 3, 1])
     mixed = mixup(images, partner, 0.7)
     for i in range(4):
@@ -114,7 +113,7 @@ def test_a_batch_is_made_of_the_images_asked_for_with_their_labels_and_shares(di
 def test_batches_without_augmentation_of_values_are_crops_of_the_normalised_images(digits):
     torch.manual_seed(0)
     batch = Augmenter(digits, mixup_alpha=0.0, cutout_length=0).batch(torch.arange(64), seed=1)
-    padded = normalise(digits.padded_train[:64], digits.mean, digits.deviation)
+    padded = network_input(normalise(digits.padded_train[:64], digits.mean, digits.deviation))
     for i in range(64):
         windows = [padded[i, :, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
         assert any(torch.equal(batch.images[i], window) for window in windows)
@@ -141,7 +140,7 @@ def test_digits_are_never_mirrored_and_what_shows_the_same_mirrored_is_half_of_t
 def test_every_position_of_a_crop_is_equally_likely(digits):
     torch.manual_seed(0)
     augmenter = Augmenter(digits, 0.0, 0)
-    padded = normalise(digits.padded_train[:1], digits.mean, digits.deviation)[0]
+    padded = network_input(normalise(digits.padded_train[:1], digits.mean, digits.deviation))[0]
     windows = torch.stack([padded[:, y : y + 8, x : x + 8] for y in range(3) for x in range(3)])
     images = augmenter.batch(torch.zeros(3600, dtype=torch.int64), seed=1).images
     counts = torch.stack([(images == window).all(-1).all(-1).all(-1).sum() for window in windows])

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.errors import BrokenError
 from pipeline.settings import DataSettings, load_settings
 from pipeline.training import device as device_module
-from pipeline.training.augment import Batch, normalise
+from pipeline.training.augment import Batch, network_input, normalise
 from pipeline.training.data import load_data, prepare_data
 from pipeline.training.device import device_for, device_name, memory_limit_bytes, set_up_device
 from pipeline.training.finite import FiniteCheck
@@ -79,7 +79,7 @@ def test_measuring_in_batches_is_measuring_image_by_image(digits):
     result = measured(model, digits, 37)
     losses, wrong = 0.0, 0
     for image, label in zip(digits.validation.images, digits.validation.labels, strict=True):
-        logits = model(normalise(image[None], digits.mean, digits.deviation))
+        logits = model(network_input(normalise(image[None], digits.mean, digits.deviation)))
         losses += F.cross_entropy(logits, label[None]).item()
         wrong += int(logits.argmax() != label)
     assert result.loss == pytest.approx(losses / 150, rel=1e-5)
