@@ -16,8 +16,8 @@ from pipeline.settings import Settings
 
 # Set by the launcher: worker processes that share this machine's cores and memory.
 LOCAL_WORKERS = "TANDEM_LOCAL_WORKERS"
-GIBIBYTE = 2**30
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def device_for(settings: Settings) -> torch.device:
@@ -99,14 +99,29 @@ def memory_limit_bytes(settings: Settings, device: torch.device) -> int:
 
 
 def _host_memory_bytes() -> int:
+    """The least of what the machine has and what a container or Slurm allows this process."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in CGROUP_LIMITS:
+    for path in _cgroup_limits():
         with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
             limits.append(int(path.read_text()))
-    if megabytes := os.environ.get("SLURM_MEM_PER_NODE"):
-        with contextlib.suppress(ValueError):
-            limits.append(int(megabytes) * 2**20)
+    with contextlib.suppress(KeyError, ValueError):
+        limits.append(int(os.environ["SLURM_MEM_PER_NODE"]) * 2**20)
+    with contextlib.suppress(KeyError, ValueError):
+        limits.append(int(os.environ["SLURM_MEM_PER_CPU"]) * int(os.environ["SLURM_CPUS_ON_NODE"]) * 2**20)
     return min(limits)
+
+
+def _cgroup_limits() -> list[Path]:
+    """Files that may hold a memory limit: of this process's control group and of those around it."""
+    group = ""
+    with contextlib.suppress(OSError):
+        for line in OWN_CGROUP.read_text(encoding="utf-8").splitlines():
+            if line.startswith("0::/"):  # version 2; elsewhere the group's own files are not where they seem
+                group = line.removeprefix("0::/")
+    folder = CGROUP_ROOT / group
+    inside = [folder, *folder.parents]
+    around = inside[: inside.index(CGROUP_ROOT) + 1]
+    return [*(each / "memory.max" for each in around), CGROUP_ROOT / "memory" / "memory.limit_in_bytes"]
 
 
 def synchroniser(device: torch.device) -> Callable[[], None]:

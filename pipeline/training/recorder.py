@@ -37,6 +37,7 @@ class Recorder:
     """Writes one attempt's curve and remembers it.
 
     Attributes:
+        cost: of the model.
         rows: the curve so far, over the whole chain.
         inherited_s: budget clock at this attempt's start.
         validation, test: the last ones measured.
@@ -57,7 +58,7 @@ class Recorder:
         self._settings = settings
         self._run_id = run_id
         self._data = data
-        self._cost = cost
+        self.cost = cost
         self._curve = curve
         self._worker = worker
         self._phases = phases
@@ -88,8 +89,8 @@ class Recorder:
             inherited_training_s=inherited_s,
             continued_from=origin,
             dataset=self._data.name,
-            parameters=self._cost.parameters,
-            flops_per_image=float(self._cost.flops_per_image),
+            parameters=self.cost.parameters,
+            flops_per_image=float(self.cost.flops_per_image),
             device=device_name(self._data.device),
             host=self._worker.host,
             worker=self._worker.name,
@@ -167,8 +168,8 @@ class Recorder:
             "worker": self._worker.name,
             "host": self._worker.host,
             "device": device_name(self._data.device),
-            "parameters": self._cost.parameters,
-            "flops_per_image": float(self._cost.flops_per_image),
+            "parameters": self.cost.parameters,
+            "flops_per_image": float(self.cost.flops_per_image),
             "epochs": trainer.epoch,
             "batches": trainer.batches,
             "training_s": self.training_s,

@@ -31,6 +31,7 @@ class Trainer:
         batches: steps since the first one ever.
         batches_per_epoch: the last, incomplete batch of an epoch is left out.
         batch_size: images per step.
+        data: what is trained on.
         augmenter: makes the batches.
         loss_sum, error_sum: float64 scalars on the device, over the `batches_in_sums` batches since `take_means`.
     """
@@ -39,7 +40,7 @@ class Trainer:
         """Build the model on the data's device; weights depend on the evaluation's seed alone."""
         configuration = evaluation.configuration
         self._seed = evaluation.seed
-        self._data = data
+        self.data = data
         self._device = data.device
         self._autocast = autocast(settings, self._device)
         self.augmenter = Augmenter(
@@ -97,7 +98,7 @@ class Trainer:
         epoch, position = divmod(self.batches, self.batches_per_epoch)
         if self._order is None or epoch != self._order_epoch:
             generator = torch.Generator().manual_seed(derive_seed(self._seed, "order", epoch))
-            order = torch.randperm(len(self._data.train_labels), generator=generator)
+            order = torch.randperm(len(self.data.train_labels), generator=generator)
             if self._device.type == "cuda":
                 order = order.pin_memory()
             self._order = order.to(self._device, non_blocking=True)
@@ -135,7 +136,7 @@ class Trainer:
     def warm_up(self) -> None:
         """Choose and compile kernels on a batch that changes nothing."""
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        channels, height, width = self._data.info.image_shape
+        channels, height, width = self.data.info.image_shape
         images = torch.zeros(self.batch_size, channels, height, width, device=self._device)
         with self._autocast():
             logits = self._forward(images.contiguous(memory_format=torch.channels_last))

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from training_support import Bench, KeptCurve
 
+from pipeline.training import attempt as attempt_module
 from pipeline.training import train as train_module
 from pipeline.training.clock import PhaseClock
 from pipeline.training.measure import Measurement
@@ -22,8 +23,8 @@ class WorkClock:
         self.costs = {"step": step_s, "validation": validation_s, "checkpoint": checkpoint_s}
         monkeypatch.setattr(train_module, "PhaseClock", partial(PhaseClock, now=lambda: self.now))
         monkeypatch.setattr(Trainer, "step", self._step)
-        monkeypatch.setattr(train_module, "measure", self._measure)
-        monkeypatch.setattr(train_module, "save_checkpoint", lambda *_: self._work("checkpoint"))
+        monkeypatch.setattr(attempt_module, "measure", self._measure)
+        monkeypatch.setattr(attempt_module, "save_checkpoint", lambda *_: self._work("checkpoint"))
 
     def _work(self, kind):
         self.now += self.costs[kind]

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.registry import build_model
+from models.regularisers import shake_drop
 from pipeline.errors import BrokenError
 from pipeline.settings import DataSettings, load_settings
 from pipeline.training import device as device_module
@@ -120,17 +122,46 @@ def test_threads_are_shared_among_the_workers_of_a_machine_unless_set(monkeypatc
         torch.set_num_threads(before)
 
 
-def test_memory_is_the_setting_or_the_jobs_or_the_machines_share(monkeypatch, tmp_path):
+def test_memory_is_the_setting_or_the_least_that_machine_container_and_job_allow(monkeypatch, tmp_path):
     settings = load_settings("digits")
     assert memory_limit_bytes(load_settings("digits", ["training.memory_gb=3"]), CPU) == 3e9
-    monkeypatch.setattr(device_module, "CGROUP_LIMITS", (tmp_path / "memory.max",))
-    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    (tmp_path / "cgroup").write_text("0::/slurm/job_7\n")
+    monkeypatch.setattr(device_module, "OWN_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(device_module, "CGROUP_ROOT", tmp_path)
+    for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", device_module.LOCAL_WORKERS):
+        monkeypatch.delenv(name, raising=False)
     machine = memory_limit_bytes(settings, CPU)
-    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "slurm" / "job_7").mkdir(parents=True)
+    (tmp_path / "slurm" / "job_7" / "memory.max").write_text("max\n")
     assert memory_limit_bytes(settings, CPU) == machine
-    (tmp_path / "memory.max").write_text("2000000000\n")
+    (tmp_path / "slurm" / "memory.max").write_text("2000000000\n")
     assert memory_limit_bytes(settings, CPU) == 2_000_000_000
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "1000")
     assert memory_limit_bytes(settings, CPU) == 1000 * 2**20
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4")
+    assert memory_limit_bytes(settings, CPU) == 400 * 2**20
     monkeypatch.setenv(device_module.LOCAL_WORKERS, "2")
-    assert memory_limit_bytes(settings, CPU) == 500 * 2**20
+    assert memory_limit_bytes(settings, CPU) == 200 * 2**20
+
+
+@pytest.mark.parametrize("name", ["resnet18", "shake_shake_26_2x32d"])
+def test_models_train_under_bfloat16_autocast(name):
+    """The precision of CUDA devices, on a CPU: layouts and types fit, the loss is computed in float32."""
+    torch.manual_seed(0)
+    model = build_model(name, (1, 8, 8), 10).to(memory_format=torch.channels_last)
+    labels = torch.arange(4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(torch.randn(4, 1, 8, 8))
+    assert logits.dtype == torch.bfloat16
+    loss, _ = mixed_loss(logits, Batch(torch.empty(0), labels, labels.flip(0), 0.4))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_a_single_branch_trains_under_bfloat16_autocast():
+    branch = torch.randn(3, 4, 2, 2, dtype=torch.bfloat16, requires_grad=True)
+    total = shake_drop(torch.zeros_like(branch), branch, 0.5, training=True)
+    total.sum().backward()
+    assert total.dtype == branch.grad.dtype == torch.bfloat16
