@@ -183,7 +183,7 @@ def step_pair(configuration: dict[str, float], device: torch.device):
 
 def bench_end_to_end(device: torch.device, quick: bool) -> None:
     """What a budget buys: epochs and the validation error there, on real Fashion-MNIST."""
-    budget_s, runs = (8.0, 1) if quick else (40.0, 3)
+    budget_s, runs = (8.0, 1) if quick else (25.0, 3)
     settings, data = prepared("fashion_mnist")
     configuration = {**END_TO_END, **TRAINING, "cutout_length": 8}
     schedule = CosineCycles([budget_s])
