@@ -238,12 +238,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=256)
     parser.add_argument("--evaluations", type=int, default=10_000)
-    parser.add_argument("--processes", type=int, default=4, help="processes that hold the workers")
+    parser.add_argument("--processes", type=int, help="processes that hold the workers; default: one for each 64")
     parser.add_argument("--only", choices=["tandem", "stock"])
     parser.add_argument("--keep", type=Path, help="folder for the run folders; default: a temporary one")
     parser.add_argument("--role", help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.processes = options.processes or max(1, options.workers // 64)
     if options.role:
         path, *numbers = options.arguments
         roles = {

@@ -56,6 +56,10 @@ class TandemDispatcher(Dispatcher):  # type: ignore[misc]
         self.nameserver.storage[NAMESERVER] = (str(self.server.uriFor(NAMESERVER)), None)
         self.nameserver.storage[self.pyro_id] = (str(uri), None)
 
+    def number_of_workers(self) -> int:
+        """Workers that the master is connected to."""
+        return len(self.links)
+
     def run(self) -> None:
         """Serve in the background."""
         self.server.start()
@@ -74,7 +78,7 @@ class TandemDispatcher(Dispatcher):  # type: ignore[misc]
             worker = Hello.from_plain(hello)
         except (ValueError, TypeError, KeyError) as error:
             return {"accepted": False, "reason": f"this is no introduction of a Tandem worker ({error!r})"}
-        link = Link(worker.name, worker.uri, self.inbox.put)
+        link = Link(worker.name, worker.uri, self.inbox.put, self.number_of_workers)
         try:
             link.connect()
         except CALL_ERRORS as error:
@@ -133,7 +137,7 @@ class TandemDispatcher(Dispatcher):  # type: ignore[misc]
         """A stock hpbandster worker has registered with the nameserver."""
         if not name.startswith(worker_prefix(self.run_id)):
             return
-        link = StockLink(name, uri, self.inbox.put, self.server)
+        link = StockLink(name, uri, self.inbox.put, self.number_of_workers, self.server)
         incarnation = link.incarnation = uuid.uuid4().hex
         host = name.removeprefix(worker_prefix(self.run_id)).split(".")[0]
         hello = Hello(name, incarnation, host=host, uri=uri, device="stock hpbandster worker", is_stock=True)

@@ -22,16 +22,31 @@ from pipeline.search.messages import Attempt, DispatchEnded, Event, Gone, Thread
 
 log = logging.getLogger("tandem.dispatch")
 
-# A worker that has said nothing for PING_S is pinged, and has CALL_S to answer: silent for SUSPECT_S, it is suspect.
+# A worker that has said nothing for PING_S is pinged, and has CALL_S to answer.
 PING_S = 1.5
 CALL_S = 2.5
-SUSPECT_S = 4.5
+# A ping costs the master about half a millisecond: beyond so many workers each is pinged less often.
+UNHURRIED = 300
 
 Post = Callable[[Event], None]
 
 
+def ping_interval_s(workers: int) -> float:
+    """How long one of so many workers may say nothing before it is pinged."""
+    return PING_S * max(1.0, workers / UNHURRIED)
+
+
+def suspect_after_s(workers: int) -> float:
+    """How long one of so many workers is silent before it is suspect: below 5 s for up to `UNHURRIED`."""
+    return ping_interval_s(workers) + CALL_S + 0.5
+
+
 class Link:
     """Calls into one worker, one at a time.
+
+    Args:
+        post: takes events to the master's loop.
+        count: how many workers there are.
 
     Attributes:
         heard: when the worker last gave a sign of life (monotonic).
@@ -39,13 +54,14 @@ class Link:
         reported_at: when that ping was sent (monotonic); 0: never.
     """
 
-    def __init__(self, name: str, uri: str, post: Post) -> None:
+    def __init__(self, name: str, uri: str, post: Post, count: Callable[[], int]) -> None:
         self.name = name
         self.uri = uri
         self.heard = time.monotonic()
         self.reported: Attempt | None = None
         self.reported_at = 0.0
         self._post = post
+        self._count = count
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._hurry = False
         self._not_before = 0.0
@@ -94,7 +110,7 @@ class Link:
         try:
             while True:
                 try:
-                    due = max(self.heard + PING_S, self._not_before)
+                    due = max(self.heard + ping_interval_s(self._count()), self._not_before)
                     command = self._commands.get(timeout=max(0.01, due - time.monotonic()))
                 except queue.Empty:
                     command = self._ping_quietly

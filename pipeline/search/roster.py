@@ -11,7 +11,7 @@ from typing import Any
 from hpbandster.core.dispatcher import Job
 
 from pipeline.records import ConfigId, Configuration
-from pipeline.search.links import SUSPECT_S
+from pipeline.search.links import suspect_after_s
 from pipeline.search.messages import Attempt, Hello
 
 Key = tuple[ConfigId, float]
@@ -209,14 +209,15 @@ class Roster:
     def newly_suspect(self) -> list[Worker]:
         """Workers that have just been silent for long enough to be suspect; those heard again stop being so."""
         now = time.monotonic()
+        limit = suspect_after_s(len(self.workers))
         changed = []
         for worker in self.workers.values():
             silent = now - worker.link.heard
-            if silent > SUSPECT_S and not worker.is_suspect:
+            if silent > limit and not worker.is_suspect:
                 worker.is_suspect = True
                 worker.since = time.time()
                 changed.append(worker)
-            elif silent <= SUSPECT_S and worker.is_suspect:
+            elif silent <= limit and worker.is_suspect:
                 worker.is_suspect = False
                 worker.since = time.time()
         return changed
@@ -232,7 +233,8 @@ class Roster:
     def returned(self) -> list[Worker]:
         """Workers that were given up and have been heard again."""
         now = time.monotonic()
-        back = [w for w in self.workers.values() if w.is_lost and now - w.link.heard <= SUSPECT_S]
+        limit = suspect_after_s(len(self.workers))
+        back = [w for w in self.workers.values() if w.is_lost and now - w.link.heard <= limit]
         for worker in back:
             worker.is_lost = worker.is_suspect = False
         return back

@@ -27,8 +27,8 @@ ANSWER_S = 60.0
 class StockLink(Link):
     """The line to a stock hpbandster worker."""
 
-    def __init__(self, name: str, uri: str, post: Post, server: Any) -> None:
-        super().__init__(name, uri, post)
+    def __init__(self, name: str, uri: str, post: Post, count: Callable[[], int], server: Any) -> None:
+        super().__init__(name, uri, post, count)
         self._server = server
         self._attempt: Attempt | None = None
         self._callback: _AttemptCallback | None = None

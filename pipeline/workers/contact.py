@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import platform
+import random
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.addresses import interfaces
+from pipeline.errors import RunError
 from pipeline.files import is_there, publish_json
 from pipeline.rpc.client import CALL_ERRORS, address_towards, explain, proxy_for
 from pipeline.rpc.master_address import MasterAddress, read_master_address
@@ -17,17 +19,24 @@ from pipeline.rpc.tls import issue_certificate, use_tls
 from pipeline.run_folder import RunFolder
 from pipeline.search.messages import Attempt, Outcome
 from pipeline.search.run_files import undelivered_path
+from pipeline.status import read_status
 
 log = logging.getLogger("tandem.worker")
 
-# The master pings every worker that it has not heard for 1.5 s: silence for this long means that it may be gone.
-SILENCE_S = 4.0
+# The master pings every worker that it has not heard for a second or two. After LOOK_S of silence the run folder is
+# asked for a new master, after SILENCE_S (a master that stalls is not dead) the worker registers anew in any case.
+LOOK_S = 4.0
+SILENCE_S = 20.0
+# A living master that lost a connection makes another within this time.
+RETURN_S = 1.0
+# How long a worker waits for a run that has ended to be resumed.
+ENDED_S = 20.0
 # Longer than the master lets a call wait for its disk.
 DELIVER_S = 75.0
 REGISTER_S = 15.0
 FAREWELL_S = 5.0
 # Pauses between tries, the first and the longest.
-RETRY_S, MAX_RETRY_S = 0.1, 2.0
+RETRY_S, MAX_RETRY_S = 0.1, 3.0
 
 Introduce = Callable[[MasterAddress], dict[str, Any]]
 
@@ -45,7 +54,6 @@ class Contact:
 
     Attributes:
         heard: when the master last gave a sign of life (monotonic).
-        is_registered: whether the present master knows this worker.
     """
 
     def __init__(self, folder: RunFolder, incarnation: str, introduce: Introduce) -> None:
@@ -58,6 +66,8 @@ class Contact:
         self._delivery: Any = None
         self._closed = threading.Event()
         self._wake = threading.Event()
+        self._closed_at = 0.0
+        self._ended_at: float | None = None
         self.heard = time.monotonic()
         self.refusal: str | None = None
         self.problem = "no master has said where it listens"
@@ -73,7 +83,7 @@ class Contact:
     @property
     def is_registered(self) -> bool:
         """Whether a master knows this worker and has been heard lately."""
-        return self._registered_with is not None and self.silent_s() < SILENCE_S
+        return self._registered_with is not None and self.silent_s() < SILENCE_S and self._closed_at <= self.heard
 
     def start(self) -> None:
         """Register, and again whenever the master is lost, in the background."""
@@ -81,31 +91,52 @@ class Contact:
 
     def connection_closed(self) -> None:
         """A connection from the master has closed: it may be gone."""
-        self.heard = min(self.heard, time.monotonic() - SILENCE_S)
+        self._closed_at = time.monotonic()
+        self._wake.set()
+
+    def _forget_master(self) -> None:
+        """It does not answer, or does not know this worker: register anew."""
+        self._registered_with = None
         self._wake.set()
 
     def _keep(self) -> None:
         pause_s = RETRY_S
         while not self._closed.is_set():
-            if not self.is_registered:
-                try:
-                    if self._register():
-                        pause_s = RETRY_S
-                        continue
-                except Refused as refusal:
-                    self.refusal = str(refusal)
-                    return
-                except Exception:
-                    log.exception("could not register")
-                pause_s = min(2 * pause_s, MAX_RETRY_S)
-            self._wake.wait(pause_s if not self.is_registered else 1.0)
-            self._wake.clear()
+            if not self._must_register():
+                pause_s = RETRY_S
+                self._wake.wait(1.0)
+                self._wake.clear()
+                continue
+            try:
+                if self._register():
+                    continue
+            except Refused as refusal:
+                self.refusal = str(refusal)
+                return
+            except Exception:
+                log.exception("could not register")
+            # Unevenly: a thousand workers must not knock at the same moment.
+            self._closed.wait(pause_s * random.uniform(0.5, 1.5))
+            pause_s = min(2 * pause_s, MAX_RETRY_S)
+
+    def _must_register(self) -> bool:
+        """Whether no master knows this worker, or the one that does may be gone."""
+        if self._registered_with is None or self.silent_s() > SILENCE_S:
+            return True
+        if self._closed_at > self.heard:
+            # Its connection has closed. If it lives, it has come back by now.
+            return time.monotonic() - self._closed_at > RETURN_S
+        if self.silent_s() > LOOK_S:
+            address = read_master_address(self._folder)
+            return address is not None and address != self._registered_with
+        return False
 
     def _register(self) -> bool:
         with self._lock:
             address = read_master_address(self._folder) if is_there(self._folder.master_address) else None
             if address is None:
                 return False
+            hello: dict[str, Any] = {}
             try:
                 hello = self._introduce(address)
                 line = proxy_for(address.dispatcher_uri, REGISTER_S)
@@ -115,6 +146,7 @@ class Contact:
                     f"this worker on {self._own_address(address)} cannot reach the master at {address.location} "
                     f"(epoch {address.epoch}): {explain(error)}"
                 )
+                self._leave_if_ended(address, hello)
                 return False
             if answer.get("leave"):
                 raise Refused(str(answer.get("reason", "refused")))
@@ -136,6 +168,21 @@ class Contact:
         if problem != self.problem:
             log.warning("%s", problem)
         self.problem = problem
+
+    def _leave_if_ended(self, address: MasterAddress, hello: dict[str, Any]) -> None:
+        """Do not wait long for the next master of a run that has ended; what this worker holds may be wanted yet."""
+        try:
+            status = read_status(self._folder, wait_s=0) if is_there(self._folder.status) else None
+        except RunError:
+            return
+        if status is None or not status.has_ended or status.epoch < address.epoch:
+            self._ended_at = None
+            return
+        # Somebody may be resuming it at this moment.
+        self._ended_at = self._ended_at or time.monotonic()
+        is_over = time.monotonic() - self._ended_at > ENDED_S
+        if is_over and (status.state == "finished" or hello.get("holds") is None):
+            raise Refused("done" if status.state == "finished" else status.state)
 
     @staticmethod
     def _own_address(master: MasterAddress) -> str:
@@ -163,7 +210,7 @@ class Contact:
                     log.info("the result was not needed: %s", answer.get("reason", ""))
                 return True
             if answer is not None and answer.get("unknown"):
-                self.connection_closed()  # a new master at the old address: introduce ourselves first
+                self._forget_master()  # a new master at the old address: introduce ourselves first
             if not may_wait():
                 return False
             time.sleep(pause_s)
@@ -182,7 +229,7 @@ class Contact:
         except CALL_ERRORS as error:
             log.info("could not deliver to %s: %s", address.location, explain(error))
             self._delivery = None
-            self.connection_closed()
+            self._forget_master()
             return None
         self.note_life()
         return answer
@@ -190,10 +237,13 @@ class Contact:
     def leave_behind(self, attempt: Attempt, outcome: Outcome, worker: str, host: str) -> None:
         """Leave a result in the run folder: the next master takes it from there."""
         path = undelivered_path(self._folder, attempt)
-        publish_json(
-            path, {"attempt": attempt.to_plain(), "outcome": outcome.to_plain(), "worker": worker, "host": host}
-        )
-        log.warning("no master took the result; it is in %s for the next one", path)
+        content = {"attempt": attempt.to_plain(), "outcome": outcome.to_plain(), "worker": worker, "host": host}
+        try:
+            publish_json(path, content)
+        except OSError as error:
+            log.error("no master took the result, and it cannot be left in %s (%s): it is lost", path, error)
+        else:
+            log.warning("no master took the result; it is in %s for the next one", path)
 
     def say_goodbye(self, reason: str) -> None:
         """Tell the master that this worker leaves; not being heard does no harm."""

@@ -42,7 +42,7 @@ def finish(folder, processes, wait_s=60.0):
     master = processes[0]
     assert master.wait(wait_s) == 0, (folder.logs / "master-.log").read_text()[-2000:]
     for worker in processes[1:]:
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 def test_a_search_runs_to_its_end_and_hpbandsters_own_loader_reads_it(tmp_path, processes):
@@ -81,7 +81,7 @@ def test_a_search_whose_master_is_killed_again_and_again_goes_on_where_it_was(tm
     processes += workers
     assert processes[0].wait(60) == 0
     for worker in workers:
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
     results = read_history(folder).results
     assert len(results) == 40
