@@ -25,6 +25,8 @@ log = logging.getLogger("tandem.dispatch")
 # A worker that has said nothing for PING_S is pinged, and has CALL_S to answer.
 PING_S = 1.5
 CALL_S = 2.5
+# When hundreds join at once, handshakes queue up.
+JOIN_S = 8.0
 # A ping costs the master about half a millisecond: beyond so many workers each is pinged less often.
 UNHURRIED = 300
 
@@ -72,8 +74,10 @@ class Link:
         return proxy_for(self.uri, CALL_S)
 
     def connect(self) -> None:
-        """Reach the worker; raises one of `CALL_ERRORS`."""
+        """Reach the worker for the first time; raises one of `CALL_ERRORS`."""
+        self._proxy._pyroTimeout = JOIN_S
         self._ping()
+        self._proxy._pyroTimeout = CALL_S
 
     def start(self) -> None:
         """Begin to ping."""
