@@ -6,6 +6,7 @@ budgets and configurations as plain Python values (numpy 2), and thread pools of
 
     python benchmarks/dispatch.py --workers 256 --evaluations 10000
     python benchmarks/dispatch.py --workers 1000 --evaluations 10000 --only tandem
+    python benchmarks/dispatch.py --workers 256 --evaluations 3000 --sleep-ms 2000 --only tandem      # latency
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import logging
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -59,7 +61,7 @@ def tandem_master(path: Path) -> None:
     print(json.dumps({"state": outcome.state, **usage()}), flush=True)
 
 
-def tandem_workers(path: Path, first: int, count: int) -> None:
+def tandem_workers(path: Path, first: int, count: int, sleep_ms: int) -> None:
     from pipeline.records import Evaluation, TrainResult, WorkerIdentity
     from pipeline.run_folder import RunFolder
     from pipeline.settings import load_settings
@@ -69,7 +71,8 @@ def tandem_workers(path: Path, first: int, count: int) -> None:
     settings = load_settings(folder.settings)
 
     def no_op(evaluation: Evaluation, should_stop: Any) -> TrainResult:
-        return TrainResult("finished", 1.0 / (1.0 + evaluation.config_id[2]), {})
+        slept_s = nap(sleep_ms)
+        return TrainResult("finished", 1.0 / (1.0 + evaluation.config_id[2]), {"slept_s": slept_s})
 
     def work(number: int) -> None:
         identity = WorkerIdentity(f"w{number}", f"host{number % 4}")
@@ -131,7 +134,7 @@ def stock_master(path: Path, workers: int, evaluations: int) -> None:
     os._exit(0)  # its shutdown calls every worker in turn
 
 
-def stock_workers(path: Path, first: int, count: int) -> None:
+def stock_workers(path: Path, first: int, count: int, sleep_ms: int) -> None:
     import Pyro4
     from hpbandster.core.worker import Worker
 
@@ -139,6 +142,7 @@ def stock_workers(path: Path, first: int, count: int) -> None:
 
     class NoOp(Worker):  # type: ignore[misc]
         def compute(self, config_id: Any, config: Any, budget: Any, working_directory: str) -> dict[str, Any]:
+            nap(sleep_ms)
             return {"loss": 1.0 / (1.0 + config_id[2]), "info": {}}
 
     def work(number: int) -> None:
@@ -154,6 +158,14 @@ def stock_workers(path: Path, first: int, count: int) -> None:
 
 
 # Both ------------------------------------------------------------------------------------------------------------
+def nap(mean_ms: int) -> float:
+    """Sleep for about so long, not in step with others; returns how long it was, in s."""
+    began = time.monotonic()
+    if mean_ms:
+        time.sleep(random.uniform(0.5, 1.5) * mean_ms / 1000)
+    return time.monotonic() - began
+
+
 def run_threads(work: Any, numbers: Sequence[int]) -> None:
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in numbers]
     for thread in threads:
@@ -173,9 +185,10 @@ def start(role: str, *arguments: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def start_workers(role: str, path: Path, workers: int, processes: int) -> list[subprocess.Popen[str]]:
+def start_workers(role: str, path: Path, options: argparse.Namespace) -> list[subprocess.Popen[str]]:
+    workers, processes = options.workers, options.processes
     shares = [workers // processes + (i < workers % processes) for i in range(processes)]
-    return [start(role, path, sum(shares[:i]), share) for i, share in enumerate(shares)]
+    return [start(role, path, sum(shares[:i]), share, options.sleep_ms) for i, share in enumerate(shares)]
 
 
 def last_json(text: str) -> dict[str, Any]:
@@ -184,14 +197,14 @@ def last_json(text: str) -> dict[str, Any]:
     return value
 
 
-def measure_tandem(path: Path, workers: int, evaluations: int, processes: int) -> dict[str, Any]:
+def measure_tandem(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     from pipeline.history import read_history, read_journal
     from pipeline.run_folder import RunFolder
     from pipeline.search.verify import verify
 
-    make_tandem_run(path, evaluations)
+    make_tandem_run(path, options.evaluations)
     master = start("tandem-master", path)
-    others = start_workers("tandem-workers", path, workers, processes)
+    others = start_workers("tandem-workers", path, options)
     output, _ = master.communicate()
     for other in others:
         other.terminate()
@@ -199,7 +212,8 @@ def measure_tandem(path: Path, workers: int, evaluations: int, processes: int) -
     results = read_history(folder).results
     joins = [e["time"] for e in read_journal(folder) if e["event"] == "worker_joined"]
     first = min(r.submitted for r in results)
-    busy = sorted(r.finished - r.submitted for r in results)
+    # From the moment it was there to be given out until its result was there, less what it slept.
+    latency = sorted(r.finished - r.submitted - r.info["slept_s"] for r in results if r.submitted > max(joins))
     return {
         **last_json(output),
         "joined": len(joins),
@@ -208,16 +222,17 @@ def measure_tandem(path: Path, workers: int, evaluations: int, processes: int) -
         "seconds": max(r.finished for r in results) - max(first, max(joins)),
         "seconds_in_all": max(r.finished for r in results) - first,
         "after_joins": sum(r.finished > max(joins) for r in results),
-        "median_ms": 1000 * busy[len(busy) // 2],
+        "latency_ms": 1000 * latency[len(latency) // 2],
+        "latency_95_ms": 1000 * latency[len(latency) * 95 // 100],
         "differences": len(verify(folder)),
     }
 
 
-def measure_stock(path: Path, workers: int, evaluations: int, processes: int) -> dict[str, Any]:
+def measure_stock(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     path.mkdir(parents=True)
     began = time.time()
-    master = start("stock-master", path, workers, evaluations)
-    others = start_workers("stock-workers", path, workers, processes)
+    master = start("stock-master", path, options.workers, options.evaluations)
+    others = start_workers("stock-workers", path, options)
     output, _ = master.communicate()
     for other in others:
         other.terminate()
@@ -229,8 +244,8 @@ def report(name: str, figures: dict[str, Any]) -> None:
     count = figures.get("after_joins", figures["evaluations"])
     rate = count / figures["seconds"]
     print(
-        f"{name:<22} {figures['joined']:>5} joined in {figures['join_s']:6.1f} s  {figures['evaluations']:>6} evaluations"
-        f"   {rate:7.0f} /s   master: {figures['cpu_s']:6.1f} s CPU, {figures['memory_mb']:5.0f} MB"
+        f"{name:<22} {figures['joined']:>5} joined in {figures['join_s']:5.1f} s "
+        f"{figures['evaluations']:>6} evaluations   {rate:7.0f} /s   master: {figures['cpu_s']:6.1f} s CPU, {figures['memory_mb']:5.0f} MB"
     )
 
 
@@ -238,6 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=256)
     parser.add_argument("--evaluations", type=int, default=10_000)
+    parser.add_argument("--sleep-ms", type=int, default=0, help="what an evaluation sleeps: then latencies show")
     parser.add_argument("--processes", type=int, help="processes that hold the workers; default: one for each 64")
     parser.add_argument("--only", choices=["tandem", "stock"])
     parser.add_argument("--keep", type=Path, help="folder for the run folders; default: a temporary one")
@@ -259,7 +275,7 @@ def main() -> None:
     try:
         for name, measure in (("tandem", measure_tandem), ("stock", measure_stock)):
             if options.only in (None, name):
-                figures = measure(folder / name, options.workers, options.evaluations, options.processes)
+                figures = measure(folder / name, options)
                 report("Tandem, TLS and fsync" if name == "tandem" else "stock, neither", figures)
                 print(f"    {json.dumps(figures)}", flush=True)
     finally:
