@@ -17,6 +17,9 @@ WORKING_LAYERS = 4
 # Allocators cannot use every gap between tensors: resident memory of training on a CPU grew by 1.31 times the
 # estimate without this factor (Shake-Shake 26 2x32d, batches of 8 to 96).
 ALLOCATOR_SLACK = 1.35
+# Of a forward pass alone, counted in its largest activations: the outputs of five branches, the input that they share,
+# the sum and the convolutions' workspace.
+EVALUATION_LAYERS = 8
 FLOAT32_BYTES = 4
 
 
@@ -48,6 +51,18 @@ class Cost:
             weights += self.parameters * activation_bytes
         per_image = self.saved_values_per_image + WORKING_LAYERS * self.largest_layer_per_image
         return weights + int(ALLOCATOR_SLACK * batch_size * per_image * activation_bytes)
+
+    def evaluation_batch(self, most: int, training_batch: int) -> int:
+        """Images per batch when measuring, so that measuring never needs more memory than training did.
+
+        Args:
+            most: images per batch where memory does not matter.
+            training_batch: images per batch in training.
+        """
+        saved_in_training = training_batch * (
+            self.saved_values_per_image + WORKING_LAYERS * self.largest_layer_per_image
+        )
+        return min(most, max(1, saved_in_training // (EVALUATION_LAYERS * self.largest_layer_per_image)))
 
 
 @dataclass

@@ -78,12 +78,14 @@ class TrainingSettings(Section):
     """How one evaluation is trained."""
 
     schedule: Literal["ladder", "doubling", "cosine"] = "ladder"
-    """Cosine cycles in budget units: ending on the rungs of the ladder; the paper's warm restarts (first cycle the
-    smallest budget, then doubling); or a single cosine over the evaluation's budget."""
+    """Cosine cycles in budget units: ending on the rungs of the ladder; doubling as in the paper's own code, where an
+    evaluation has a cycle per rung, each twice as long as the one before, the last ending with its budget; or a single
+    cosine over the evaluation's budget. `doubling` and `cosine` fit search.promotion=restart."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on CUDA devices that have it, else float32."""
+    """auto: bfloat16 autocast on CUDA devices that have it, else float32. A CPU always trains in float32: autocast made
+    it ten times slower."""
     compile: bool = False
     """Use torch.compile: worth its minute of compiling on long budgets only."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -100,7 +102,7 @@ class TrainingSettings(Section):
     memory_gb: Positive | None = None
     """Memory a configuration may be estimated to need; default: what the device (or the job) has."""
     validation_batch: Annotated[int, Field(ge=1)] = 500
-    """Images per batch when measuring."""
+    """Images per batch when measuring; fewer where that would need more memory than training does."""
 
 
 class WorkerSettings(Section):

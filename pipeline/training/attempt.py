@@ -188,7 +188,7 @@ class Attempt:
                 self.trainer.model,
                 split,
                 self.data,
-                self.settings.training.validation_batch,
+                self.recorder.cost.evaluation_batch(self.settings.training.validation_batch, self.trainer.batch_size),
                 self.autocast,
                 self._is_stopped,
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,11 +20,13 @@ from typing import Any
 import torch
 
 from pipeline.errors import BrokenError
-from pipeline.files import publish
+from pipeline.files import is_there, publish
 from pipeline.records import EpochRow, Evaluation, budget_name
 from pipeline.run_folder import RunFolder
 
 FORMAT = 1
+# The lower rung's checkpoint is on disk before its result counts; other hosts may see it later.
+VISIBLE_S = 10.0
 log = logging.getLogger(__name__)
 
 
@@ -109,6 +112,9 @@ def find_resume_point(folder: RunFolder, evaluation: Evaluation) -> ResumePoint 
     rung that it continues, then other attempts there; of each attempt the last checkpoint, then the previous one.
     A damaged checkpoint is reported in the log and passed over.
     """
+    if evaluation.continues is not None and evaluation.attempt == 1:
+        lower = evaluation.continues
+        _await_visible(folder.checkpoint(evaluation.config_id, lower.budget, lower.attempt))
     for origin, path in _candidates(folder, evaluation):
         if path.is_file():
             try:
@@ -120,6 +126,13 @@ def find_resume_point(folder: RunFolder, evaluation: Evaluation) -> ResumePoint 
     if evaluation.attempt > 1 or evaluation.continues is not None:
         log.warning("No usable checkpoint for %s: training starts from the beginning.", evaluation.config_id)
     return None
+
+
+def _await_visible(path: Path) -> None:
+    """Wait a bounded time for a file that exists, but was written on another host a moment ago."""
+    deadline = time.monotonic() + VISIBLE_S
+    while not is_there(path) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _candidates(folder: RunFolder, evaluation: Evaluation) -> Iterator[tuple[str, Path]]:

@@ -127,6 +127,8 @@ class Trainer:
         self.loss_sum.fill_(point.state.loss_sum)
         self.error_sum.fill_(point.state.error_sum)
         self.batches_in_sums = point.state.batches_in_sums
+        if point.state.rows:  # of a step that this attempt may not repeat: its row can be all that is left to write
+            self.learning_rate = point.state.rows[-1].learning_rate
 
     def compile(self, cache: Path) -> None:
         """Run training steps through torch.compile, whose results the workers of a run share in `cache`."""

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.cost import EVALUATION_LAYERS
 from models.registry import MODEL_NAMES, build_model, model_cost
 from pipeline.space import HYPERPARAMETERS
 
@@ -77,14 +78,24 @@ def test_memory_grows_with_the_batch_and_halves_for_activations_in_bfloat16():
     assert cost.training_bytes(64, 2) < 0.6 * cost.training_bytes(64)
 
 
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_measuring_needs_no_more_memory_than_training(name):
+    cost = model_cost(name, (3, 32, 32), 10)
+    for training_batch in (1, 32, 128):
+        batch = cost.evaluation_batch(500, training_batch)
+        assert 1 <= batch <= 500
+        assert batch * EVALUATION_LAYERS * cost.largest_layer_per_image * 4 <= cost.training_bytes(training_batch)
+
+
 def test_the_estimate_covers_what_a_training_step_really_takes():
     """Peak resident memory of a process that trains a step, beyond what it had before the model was built."""
     code = """
-import resource, pathlib, torch, torch.nn.functional as F
+import os, pathlib, torch, torch.nn.functional as F
 from models.registry import build_model, model_cost
 from pipeline.training.optimiser import NesterovSGD
 torch.set_num_threads(1)
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not ru_maxrss: it survives exec, and would be that of the process that runs the tests.
+def peak(): return int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 def step(model, n):
     images = torch.randn(n, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     optimiser = NesterovSGD(model.parameters(), 0.9, 0.0)
@@ -92,7 +103,7 @@ def step(model, n):
         F.cross_entropy(model(images), torch.zeros(n, dtype=torch.long)).backward()
         optimiser.step(0.1)
 step(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), 2)  # libraries
-before = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+before = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 step(build_model("shake_shake_26_2x32d", (3, 32, 32), 10).to(memory_format=torch.channels_last), 24)
 print((peak() - before) / 1e6, model_cost("shake_shake_26_2x32d", (3, 32, 32), 10).training_bytes(24) / 1e6)
 """

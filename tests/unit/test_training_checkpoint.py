@@ -1,10 +1,12 @@
 import logging
+import threading
 
 import pytest
 import torch
 from training_support import Bench, stop_after
 
 from pipeline.records import LowerRung
+from pipeline.training import checkpoint
 from pipeline.training.checkpoint import find_resume_point, previous_path
 
 IN_BATCHES = ("search.budget_unit=batches", "search.min_budget=9", "search.max_budget=27")
@@ -82,10 +84,21 @@ def test_a_checkpoint_of_another_configuration_or_seed_is_not_used(bench):
     assert find_resume_point(bench.folder, bench.evaluation(27, 3, learning_rate=0.2)) is None
 
 
-def test_another_attempt_at_the_lower_rung_serves_when_the_accepted_one_is_gone(bench):
+def test_another_attempt_at_the_lower_rung_serves_when_the_accepted_one_is_gone(bench, monkeypatch):
+    monkeypatch.setattr(checkpoint, "VISIBLE_S", 0.1)
     path(bench, 9, 1).rename(path(bench, 9, 4))
     point = find_resume_point(bench.folder, bench.evaluation(27, 1, LowerRung(9, 1)))
     assert point.origin == "rung 9 attempt 4"
+
+
+def test_a_promotion_waits_for_a_checkpoint_that_this_host_does_not_see_yet(bench):
+    file = path(bench, 9, 1)
+    hidden = file.rename(file.with_name("hidden"))
+    timer = threading.Timer(0.3, hidden.rename, (file,))
+    timer.start()
+    point = find_resume_point(bench.folder, bench.evaluation(27, 1, LowerRung(9, 1)))
+    timer.join()
+    assert point.origin == "rung 9 attempt 1"
 
 
 def test_a_finished_evaluation_keeps_its_last_checkpoint_only(bench):
