@@ -50,14 +50,15 @@ AXES: tuple[tuple[str, str], ...] = (
 def group_name(settings: Mapping[str, object], others: Sequence[Mapping[str, object]]) -> str:
     """What tells a run's settings from the other runs', seed and names apart: its method, and whatever else differs."""
     mine, flat = _flat(settings), [_flat(other) for other in others]
+    absent = "default"  # of a setting that a run does not have: space.* where the space was not narrowed
     name = METHOD_NAMES.get(str(mine["search.method"]), str(mine["search.method"]))
     same_method = [f for f in flat if f["search.method"] == mine["search.method"]]
     differing = sorted(
-        key for key, value in mine.items()
-        if key.startswith(("search.", "training.", "data.", "space.", "workers.count"))
-        and any(f.get(key, value) != value for f in same_method)
+        key for key in {key for f in same_method for key in f}
+        if key.startswith(("search.", "training.", "data.", "space.", "workers.count")) and key != "data.root"
+        and any(f.get(key, absent) != mine.get(key, absent) for f in same_method)
     )  # fmt: skip
-    return ", ".join([name, *(f"{key.rpartition('.')[2]}={mine[key]}" for key in differing)])
+    return ", ".join([name, *(f"{key.rpartition('.')[2]}={mine.get(key, absent)}" for key in differing)])
 
 
 def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
@@ -79,6 +80,10 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[ComparedRun], str, str]:
     loaded = [load_results(path) for path in paths]
     if not loaded:
         raise RunError("Nothing to compare: give the results.h5 of at least one run.")
+    ids = [r.run_id for r in loaded]
+    twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
+    if twice:
+        raise RunError(f"Given more than once: {', '.join(twice)}. A run counts once; give each run a single time.")
     kinds = {(r.dataset, style.budget_label(max(r.budgets), r.budget_unit)) for r in loaded}
     if len(kinds) > 1:
         lines = "; ".join(f"{r.run_id}: {r.dataset}, {max(r.budgets):g} {r.budget_unit}" for r in loaded)
@@ -133,6 +138,18 @@ def _groups(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
     return groups
 
 
+def duplicate_seeds(groups: Mapping[str, Sequence[ComparedRun]]) -> tuple[str, ...]:
+    """A warning per group with a seed that several of its runs share: they are no independent repetitions."""
+    warnings = []
+    for group, members in groups.items():
+        seeds = [run.seed for run in members]
+        shared = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if shared:
+            text = ", ".join(map(str, shared))
+            warnings.append(f"{group}: several runs have seed {text}; the standard error takes them for independent.")
+    return tuple(warnings)
+
+
 def comparison_figure(runs: Sequence[ComparedRun], budget: str) -> Item:
     """Mean and standard error of the incumbents over wall-clock time, worker time and evaluations."""
     title = f"Incumbents on {budget}"
@@ -153,7 +170,7 @@ def comparison_figure(runs: Sequence[ComparedRun], budget: str) -> Item:
         panel.set_xlabel(f"{label} ({unit})" if unit else label)
         panel.set_xscale("log")
         style.plain_log_ticks(panel.xaxis)
-    style.log_percent_axis(axes[0, 0], "validation error (%)")
+        style.log_percent_axis(panel, "validation error (%)" if panel is axes[0, 0] else None)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     caption = (
         f"Mean validation error of the incumbents on {budget} over the seeds of each group (n runs, {len(runs)} in "
@@ -202,6 +219,7 @@ def compare_runs(paths: Sequence[Path], folder: Path, progress: Callable[[str], 
     groups = _groups(runs)
     about = "Every group of runs differs from the others in its method or in another setting; within it, in the seed."
     cards = [Card("runs", str(len(runs)), f"{len(groups)} groups"), Card("largest budget", budget, dataset)]
+    warnings = duplicate_seeds(groups)
     facts = [(run.run_id, f"{run.group}, seed {run.seed}") for run in runs]
 
     def section() -> Section:
@@ -214,5 +232,6 @@ def compare_runs(paths: Sequence[Path], folder: Path, progress: Callable[[str], 
         cards=cards,
         facts=facts,
         sections=[section],
+        warnings=warnings,
         progress=progress,
     )

@@ -172,6 +172,8 @@ def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
                 style.note(axis, "no configuration\non both")
                 continue
             axis.plot(both[lower], both[upper], ".", ms=6, alpha=0.55, mew=0, color=style.BLUE, rasterized=True)
+            for side_number in (0, 1):
+                style.lift_zeros(axis, side_number)
             axis.set_xscale("log")
             axis.set_yscale("log")
             for side in (axis.xaxis, axis.yaxis):
@@ -184,7 +186,7 @@ def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
     caption = (
         f"The errors behind each {name}: a point is a configuration that finished on both budgets "
         f"({int(losses.notna().sum(axis=1).ge(2).sum())} did on at least two). Points along a rising line: the shorter "
-        "training tells."
+        "training tells. An error of 0 is drawn at half of the smallest positive one."
     )
     data = losses_by_budget(results).rename(columns=lambda b: f"loss_on_{b:g}")
     data.insert(0, "config_id", results.configurations["config_id"])

@@ -113,6 +113,9 @@ def _parallel(results: Results, axes: list[Axis]) -> Item:
     grey = np.stack([np.column_stack([places, row]) for row in _encoded(shown, axes)])
     panel.add_collection(LineCollection(list(grey), colors="#9AA3AF", linewidths=0.4, alpha=0.35, rasterized=True))
     losses = 100 * best["loss"].to_numpy()
+    floor = style.positive_floor(losses)
+    has_zero = bool((losses <= 0).any())
+    losses = np.maximum(losses, floor)
     norm = LogNorm(losses.min(), max(losses.max(), losses.min() * 1.01))
     lines = np.stack([np.column_stack([places, row]) for row in _encoded(best, axes)])[::-1]
     colours = colormaps[style.MAP](norm(losses[::-1]))
@@ -134,6 +137,7 @@ def _parallel(results: Results, axes: list[Axis]) -> Item:
         f"In colour, the {len(best)} best of {int((done['budget'] == largest).sum())} configurations on "
         f"{style.budget_label(largest, results.budget_unit)} (dark: best); in grey, {len(shown)} of all "
         f"{len(everything)} configurations drawn. Where the coloured lines meet, good configurations agree."
+        + (f" An error of 0 is coloured as {floor:.2g}%." if has_zero else "")
     )
     data = best[["config_id", "budget", "loss", *(axis.name for axis in axes)]]
     return Item(name, title, caption, figure, data=data)
@@ -146,11 +150,14 @@ def _encoded(table: pd.DataFrame, axes: list[Axis]) -> np.ndarray:
 
 def bin_numbers(axis: Axis, coordinates: np.ndarray) -> np.ndarray:
     """The bin of each coordinate: `BINS` bins of equal prior mass, or one per value where there are fewer values."""
-    if axis.is_discrete and len(axis.choices) <= BINS:
-        return np.asarray(np.searchsorted(np.asarray(axis.coordinates), coordinates - 1e-9))
-    below = axis.mass_below(coordinates)
-    if axis.is_discrete:  # the middle of a value's own mass
-        below = below - np.asarray(axis.masses)[np.searchsorted(np.asarray(axis.coordinates), coordinates - 1e-9)] / 2
+    if axis.is_discrete:
+        choice = np.searchsorted(np.asarray(axis.coordinates), coordinates - 1e-9)
+        if len(axis.choices) <= BINS:
+            return np.asarray(choice)
+        masses = np.asarray(axis.masses)
+        below = (np.cumsum(masses) - masses / 2)[choice]  # the middle of a value's own mass
+    else:
+        below = axis.mass_below(coordinates)
     return np.asarray(np.minimum((below * BINS).astype(int), BINS - 1))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -87,11 +88,58 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 
 def log_percent_axis(axis: Any, label: str | None = None) -> None:
-    """A logarithmic y axis in percent, with numbers a person reads (not powers of ten)."""
+    """A logarithmic y axis in percent, with numbers a person reads (not powers of ten).
+
+    Call it once everything is drawn: an error of 0, which has no logarithm, is drawn lower down (see `lift_zeros`) and
+    the axis says so.
+    """
+    lifted = lift_zeros(axis, 1)
     axis.set_yscale("log")
     plain_log_ticks(axis.yaxis)
     if label:
-        axis.set_ylabel(label)
+        axis.set_ylabel(f"{label}; 0 drawn at {lifted:.2g}" if lifted else label)
+
+
+def positive_floor(values: np.ndarray) -> float:
+    """Where a logarithmic axis puts 0: half of the smallest positive value (1 where there is none)."""
+    positive = values[values > 0]
+    return float(positive.min()) / 2 if len(positive) else 1.0
+
+
+def lift_zeros(axis: Any, side: int) -> float:
+    """Move the points at 0 or below of everything drawn so far to `positive_floor`.
+
+    Args:
+        side: 0: x, 1: y.
+
+    Returns:
+        Where they were put; 0: there were none.
+    """
+    drawn: list[tuple[Any, list[np.ndarray]]] = []
+    for artist in [*axis.lines, *axis.collections]:
+        if artist in axis.lines:
+            if artist.get_transform() == axis.transData:
+                drawn.append((artist, [np.array(artist.get_xydata(), dtype=float)]))
+        elif isinstance(artist, LineCollection):
+            drawn.append((artist, [np.array(line, dtype=float) for line in artist.get_segments()]))
+        elif isinstance(artist, PathCollection):
+            drawn.append((artist, [np.array(np.ma.filled(artist.get_offsets(), np.nan), dtype=float)]))
+    values = np.concatenate([points.reshape(-1, 2)[:, side] for _, parts in drawn for points in parts] or [np.empty(0)])
+    if not (values <= 0).any():
+        return 0.0
+    floor = positive_floor(values)
+    for artist, parts in drawn:
+        for points in parts:
+            points[points[:, side] <= 0, side] = floor
+        if isinstance(artist, LineCollection):
+            artist.set_segments(parts)
+        elif isinstance(artist, PathCollection):
+            artist.set_offsets(parts[0])
+        else:
+            artist.set_data(*parts[0].T)
+    axis.relim(visible_only=False)
+    axis.update_datalim([(floor, floor)], updatex=side == 0, updatey=side == 1)
+    return floor
 
 
 def plain_log_ticks(axis: Any) -> None:

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from pipeline.analysis import correlations, costs, exploration, single_curves, style, trajectories
 from pipeline.analysis.axes import Axis
-from pipeline.analysis.comparison import group_name, mean_trajectory, read_runs
+from pipeline.analysis.comparison import duplicate_seeds, group_name, mean_trajectory, read_runs
 from pipeline.errors import RunError
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
@@ -189,3 +189,48 @@ def test_configurations_table_and_figures_name_hyperparameters_alike(results: Re
     frame = exploration._coverages(results, exploration.read_axes(results.configspace, list(results.hyperparameters)))
     assert isinstance(frame, pd.DataFrame)
     assert set(results.hyperparameters) < set(frame.columns)
+
+
+def test_integers_with_many_values_fill_equal_bins_whatever_single_precision_does() -> None:
+    axis = exploration.read_axes(
+        {"hyperparameters": [{"name": "n", "type": "uniform_int", "lower": 0, "upper": 19, "log": False}]}
+    )[0]
+    assert exploration.bin_numbers(axis, np.array(axis.coordinates)).tolist() == [n // 2 for n in range(20)]
+
+
+def test_points_at_zero_are_drawn_on_a_logarithmic_axis_which_says_so() -> None:
+    _figure, axes = style.new_figure(2)
+    axis = axes[0, 0]
+    axis.plot([1, 2, 3], [4.0, 2.0, 0.0])
+    points = axis.scatter([1, 2], [0.0, 3.0])
+    style.log_percent_axis(axis, "error (%)")
+    assert axis.lines[0].get_ydata().tolist() == [4, 2, 1]
+    assert points.get_offsets()[:, 1].tolist() == [1, 3]
+    assert axis.get_ylabel() == "error (%); 0 drawn at 1"
+    assert axis.get_ylim()[0] <= 1
+
+
+def test_the_best_configurations_are_shown_when_one_makes_no_error(results: Results) -> None:
+    evaluations = results.evaluations.copy()
+    done = evaluations[(evaluations["status"] == "finished") & (evaluations["budget"] == max(results.budgets))]
+    evaluations.loc[done.index[0], "loss"] = 0.0
+    items = exploration.section(replace(results, evaluations=evaluations)).items
+    item = next(item for item in items if item.name == "parallel_coordinates")
+    assert item.data is not None
+    assert item.data["config_id"].iloc[0] == done["config_id"].iloc[0]
+    assert "An error of 0 is coloured as" in item.caption
+
+
+def test_a_narrowed_space_makes_a_group_of_its_own_and_the_place_of_the_data_does_not() -> None:
+    overrides = (["space.batch_size=[32, 64]", "data.root=/a"], ["data.root=/b"])
+    settings = [load_settings("digits", each).model_dump(mode="json") for each in overrides]
+    assert [group_name(s, settings) for s in settings] == ["BOHB, batch_size=[32.0, 64.0]", "BOHB, batch_size=default"]
+
+
+def test_a_run_given_twice_is_refused_and_a_seed_run_twice_is_told(tmp_path: Path) -> None:
+    one = compared(tmp_path, "bohb", 0)
+    with pytest.raises(RunError, match="Given more than once: bohb-0"):
+        read_runs([one, one])
+    run = read_runs([one])[0][0]
+    assert duplicate_seeds({"BOHB": [run, replace(run, seed=1)]}) == ()
+    assert "several runs have seed 0" in duplicate_seeds({"BOHB": [run, replace(run, run_id="again")]})[0]
