@@ -44,13 +44,16 @@ class AttemptFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._header: AttemptHeader | None = None
-        self._rows: list[EpochRow] = []
+        # Filled up to `_count`, and doubled when full: converting every row again costs more than writing them.
+        self._rows = np.empty(0, ROW_DTYPE)
+        self._count = 0
         self._end: AttemptEnd | None = None
 
     def begin(self, header: AttemptHeader, inherited: Sequence[EpochRow]) -> None:
         """Open the curve with the rows of the chain that this attempt continues (empty from the start)."""
         self._header = header
-        self._rows = list(inherited)
+        self._rows = as_table(inherited)
+        self._count = len(self._rows)
         self._end = None
         self._write()
 
@@ -61,7 +64,10 @@ class AttemptFile:
             RunError: the curve has not begun, or has ended.
         """
         self._require_open()
-        self._rows.append(row)
+        if self._count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty(max(self._count, 64), ROW_DTYPE)])
+        self._rows[self._count] = astuple(row)
+        self._count += 1
         self._write()
 
     def end(self, end: AttemptEnd) -> None:
@@ -81,7 +87,12 @@ class AttemptFile:
 
     def _write(self) -> None:
         if self._header is not None:
-            write_attempt(self.path, self._header, self._rows, self._end)
+            write_attempt(self.path, self._header, self._rows[: self._count], self._end)
+
+
+def as_table(rows: Sequence[EpochRow]) -> np.ndarray:
+    """Rows as an array of `ROW_DTYPE`."""
+    return np.array([astuple(row) for row in rows], dtype=ROW_DTYPE)
 
 
 def write_attempt(
@@ -97,7 +108,7 @@ def write_attempt(
         rows: records, or an array of `ROW_DTYPE`.
         durable: fsync before the name appears; without it (synthetic runs) a power cut may lose the file.
     """
-    table = rows if isinstance(rows, np.ndarray) else np.array([astuple(row) for row in rows], dtype=ROW_DTYPE)
+    table = rows if isinstance(rows, np.ndarray) else as_table(rows)
     if durable:
         with publish(path) as temporary:
             _write_file(temporary, header, table, end)
