@@ -118,6 +118,14 @@ class AttemptBook:
         self._note(Attempt(*key, job.attempts), worker, host, "handed_back", reason)
         self._requeue(job, job.avoid)
 
+    def reconsider(self, job: EvaluationJob) -> None:
+        """The hosts that were to try an evaluation again are gone: believe its failure, or try it anywhere."""
+        attempt = Attempt(*job.key, job.attempts)
+        verdict = self._judge.reconsider(job.key)
+        log.info("%s: no other node is left to try it (%s)", describe(attempt), verdict.action)
+        job.avoid = frozenset()
+        self._apply(verdict, job, attempt, "", "", None)
+
     def end_held(self) -> None:
         """Crashes that were put aside are believed: nothing else is left to be learnt."""
         self._end_held(self._judge.release_held())
@@ -186,7 +194,7 @@ class AttemptBook:
             started=job.timestamps.get("started", submitted),
             finished=time.time(),
             loss=None if crashed else outcome.loss,
-            info={} if crashed else {"attempt": attempt.number, "worker": worker, "host": host, **outcome.info},
+            info={} if crashed else {**outcome.info, "attempt": attempt.number, "worker": worker, "host": host},
             exception=f"{outcome.kind}: {outcome.reason}" if crashed else None,
         )
         self._ended.add(attempt.key)

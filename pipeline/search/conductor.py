@@ -57,7 +57,7 @@ class Conductor:
         self.dispatcher = dispatcher
         self.roster = Roster(settings.workers.patience_s)
         self.judge = Judge(settings.workers.max_attempts, settings.workers.max_broken)
-        self.roster.paused = self.judge.is_paused
+        self.roster.paused = self._is_paused
         self.checkpoints = CheckpointKeeper(folder, settings, dispatcher.inbox)
         self.attempts = AttemptBook(
             folder, search, self.roster, self.judge, files, self.checkpoints, lambda cause: self.end("broken", cause)
@@ -132,6 +132,7 @@ class Conductor:
         if refusal:
             answer(event.reply, {"accepted": False, "leave": True, "reason": refusal})
             if hello.is_stock:
+                event.link.start()  # its thread says so
                 event.link.dismiss(refusal)
             event.link.close()
             self.dispatcher.forget(hello.incarnation)
@@ -230,6 +231,10 @@ class Conductor:
         if now >= self._next_look:
             self._next_look = now + UNDELIVERED_S
             self.attempts.take_undelivered(self.restored.claim)
+        for job in self.roster.stranded(self.roster.patience_s):
+            self.attempts.reconsider(job)
+        # What has its result now must not be given out in this pass.
+        self.attempts.commit()
         self.checkpoints.note_load(self.search, sum(w.attempt is not None for w in self.roster.workers.values()))
         if self._ending is None:
             useful = self.search.most_parallel(max(self.settings.workers.count, len(self.roster.workers)))
@@ -279,16 +284,19 @@ class Conductor:
 
     def _submit_new(self) -> None:
         may_draw = not self.restored.is_waiting
-        shortage = self.roster.shortage()
-        for _ in range(shortage):
+        for _ in range(self.roster.shortage()):
             due = self.search.next_evaluation(may_draw)
-            if due is not None:
-                self.roster.submit(self._job(*due))
-                continue
-            if may_draw and not self.roster.waiting and all(w.attempt is None for w in self.roster.workers.values()):
-                self.attempts.end_held()
-                self.attempts.commit()
-            return
+            if due is None:
+                break
+            self.roster.submit(self._job(*due))
+        is_quiet = not self.roster.waiting and all(w.attempt is None for w in self.roster.workers.values())
+        if may_draw and self.judge.held and is_quiet and self.roster.idle():
+            self.attempts.end_held()
+            self.attempts.commit()
+
+    def _is_paused(self, host: str) -> bool:
+        # Where there is no other host, pausing this one could never end.
+        return self.judge.is_paused(host) and self.roster.usable_hosts() != {host}
 
     def _dispatch(self) -> None:
         matches = self.roster.match()

@@ -107,23 +107,34 @@ class Judge:
 
     def crashed(self, key: Key, host: str, kind: str, reason: str, hosts: Set[str]) -> Verdict:
         """An evaluation crashed on `host`; `hosts` are those with usable workers."""
-        crash = Verdict("crash", kind, reason)
         if kind in NODE_INDEPENDENT:
             self._resolve(key)
-            return crash
+            return Verdict("crash", kind, reason)
         case = self._cases[key]
         case.crashes[host] = (kind, reason)
         self._nodes[host].unresolved.add(key)
         if len(case.crashes) == 1 and hosts - {host} - set(self.excluded):
             return Verdict("retry", kind, reason, avoid=frozenset(case.crashes))
-        if len(case.crashes) == 1 and kind == "error" and not self._works():
+        return self._conclude(key, kind, reason)
+
+    def reconsider(self, key: Key) -> Verdict:
+        """The nodes that were to try an evaluation again are gone: what its failures so far come to."""
+        case = self._cases.get(key)
+        if case is None or not case.crashes:
+            return Verdict("retry")
+        kind, reason = list(case.crashes.values())[-1]
+        return self._conclude(key, kind, reason)
+
+    def _conclude(self, key: Key, kind: str, reason: str) -> Verdict:
+        """There is no second node to ask."""
+        if len(self._cases[key].crashes) == 1 and kind == "error" and not self._works():
             self.held[key] = (kind, reason)
             alike = [k for k, (_, r) in self.held.items() if _alike(r) == _alike(reason)]
             if len(alike) >= self.max_broken:
                 return Verdict("stop", reason=f"the first {len(alike)} evaluations failed alike: {reason}")
             return Verdict("hold", kind, reason)
         self._resolve(key)
-        return crash
+        return Verdict("crash", kind, reason)
 
     def died(self, key: Key, host: str, reason: str, progressed: bool, hosts: Set[str]) -> Verdict:
         """The worker of an evaluation died or fell silent; `progressed`: this attempt left a checkpoint."""

@@ -23,6 +23,7 @@ class EvaluationJob(Job):  # type: ignore[misc]
     Attributes:
         attempts: attempts dispatched so far; numbers are never used twice.
         avoid: hosts that must not run it, because they alone have failed it.
+        stranded_since: since when every usable host is one of those (monotonic); None: there is another.
     """
 
     def __init__(self, config_id: ConfigId, configuration: Configuration, budget: float, attempts: int = 0) -> None:
@@ -31,6 +32,7 @@ class EvaluationJob(Job):  # type: ignore[misc]
         self.configuration = configuration
         self.attempts = attempts
         self.avoid: frozenset[str] = frozenset()
+        self.stranded_since: float | None = None
         self.time_it("submitted")
 
     @property
@@ -148,6 +150,22 @@ class Roster:
         job.avoid = frozenset(avoid)
         if job not in self.waiting:
             self.waiting.appendleft(job)
+
+    def stranded(self, after_s: float) -> list[EvaluationJob]:
+        """Evaluations that every usable host must avoid, for so long now; they leave the queue."""
+        hosts, now = self.usable_hosts(), time.monotonic()
+        found = []
+        for job in self.waiting:
+            if not hosts or not hosts <= job.avoid:
+                job.stranded_since = None
+                continue
+            job.stranded_since = now if job.stranded_since is None else job.stranded_since
+            if now - job.stranded_since >= after_s:
+                job.stranded_since = None
+                found.append(job)
+        for job in found:
+            self.waiting.remove(job)
+        return found
 
     def forget(self, key: Key) -> None:
         """An evaluation has its result."""

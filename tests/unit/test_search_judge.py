@@ -143,3 +143,17 @@ def test_the_last_node_is_never_left_out_for_being_broken():
     actions = [judge.broken(key(i), "a", "no data", TWO).action for i in range(3)]
     assert actions[-1] == "stop"
     assert list(judge.excluded) == ["b"]
+
+
+def test_a_crash_that_no_second_node_is_left_to_try_is_believed(judge):
+    judge.crashed(key(1), "a", "error", "boom", TWO)
+    verdict = judge.reconsider(key(1))
+    assert (verdict.action, verdict.kind, verdict.reason) == ("crash", "error", "boom")
+    assert judge.reconsider(key(2)).action == "retry"
+
+
+def test_crashes_that_no_second_node_is_left_to_try_stop_a_run_in_which_nothing_works():
+    judge = Judge(max_attempts=3, max_broken=3)
+    for index in range(3):
+        assert judge.crashed(key(index), "a", "error", "boom", TWO).action == "retry"
+    assert [judge.reconsider(key(i)).action for i in range(3)] == ["hold", "hold", "stop"]

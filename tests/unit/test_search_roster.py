@@ -130,3 +130,15 @@ def test_a_new_process_of_the_same_name_is_noticed(roster):
     again = make_worker("w0")
     again.hello = Hello("w0", "another incarnation", "a", again.hello.uri)
     assert roster.add(again).hello.incarnation == "incarnation of w0"
+
+
+def test_an_evaluation_that_every_usable_host_must_avoid_is_reported_once_the_others_have_stayed_away(roster):
+    job = make_job(0)
+    roster.submit(job)
+    roster.requeue(job, avoid={"a"})
+    assert roster.stranded(0.0) == []  # there is b
+    roster.workers["incarnation of w1"].is_lost = True
+    assert roster.stranded(60.0) == []
+    job.stranded_since -= 61
+    assert roster.stranded(60.0) == [job]
+    assert not roster.waiting
