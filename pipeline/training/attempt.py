@@ -103,6 +103,8 @@ class Attempt:
                     if measured is None:
                         return False
                     self.recorder.add_row(self.trainer, measured)
+                    if self._checkpoint_is_due():  # an epoch may be a single batch
+                        self._save()
                 case Pause.CHECKPOINT:
                     self._save()
             with self.phases.phase("training"):
@@ -127,7 +129,7 @@ class Attempt:
                 return Pause.SPENT
             if trainer.at_epoch_end:
                 return Pause.EPOCH
-            if clock.training_s - self.saved_at_s >= self._checkpoint_interval_s():
+            if self._checkpoint_is_due():
                 return Pause.CHECKPOINT
 
     def _is_stopped(self) -> bool:
@@ -168,10 +170,11 @@ class Attempt:
         per_image = self.clock.trained_here_s / max(1, trained_images)
         return len(self.data.validation) * per_image * ASSUMED_FORWARD_SHARE
 
-    def _checkpoint_interval_s(self) -> float:
-        """The setting, or as long as a checkpoint's writing keeps within its share: 20 times at 5%."""
+    def _checkpoint_is_due(self) -> bool:
+        """After the setting's interval, or as long as keeps writing within its share: 20 times what it takes, at 5%."""
         training = self.settings.training
-        return max(training.checkpoint_interval_s, self.write_s / training.overhead_share)
+        interval_s = max(training.checkpoint_interval_s, self.write_s / training.overhead_share)
+        return self.clock.training_s - self.saved_at_s >= interval_s
 
     # Measuring and saving ------------------------------------------------------------------------------------------
     def _validate(self) -> Measurement | None:

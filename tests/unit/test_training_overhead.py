@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -138,3 +139,22 @@ def test_real_budgets_are_overshot_by_at_most_the_last_batch_and_wall_time_is_ac
     parts = [info[name] for name in ("startup_s", "compile_s", "trained_here_s", "validation_s", "checkpoint_s")]
     assert sum(parts) == pytest.approx(wall_s, rel=0.01, abs=2e-3)
     assert info["training_s"] == curve.rows[-1].training_s
+
+
+def test_checkpoints_are_written_even_when_every_epoch_is_a_single_batch(root, tmp_path):
+    bench = Bench(root, tmp_path, "search.budget_unit=batches", "search.min_budget=4", "search.max_budget=4",
+                  "training.checkpoint_interval_s=1e-6", "training.overhead_share=1")  # fmt: skip
+    bench.data = replace(
+        bench.data, padded_train=bench.data.padded_train[:64], train_labels=bench.data.train_labels[:64]
+    )
+    saved = []
+
+    def look():
+        path = bench.folder.checkpoint((0, 0, 0), 4, 1)
+        saved.append(path.exists())
+
+    _, curve = bench.train(bench.evaluation(4, batch_size=64), look)
+    assert [row.batches for row in curve.rows] == [1, 2, 3, 4]
+    assert saved[0] is False
+    assert saved[-1] is True
+    assert any(saved[:-3])  # before the last epoch's end
