@@ -241,11 +241,11 @@ def measure_stock(path: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(name: str, figures: dict[str, Any]) -> None:
-    count = figures.get("after_joins", figures["evaluations"])
-    rate = count / figures["seconds"]
+    rate = figures.get("after_joins", figures["evaluations"]) / figures["seconds"]
     print(
-        f"{name:<22} {figures['joined']:>5} joined in {figures['join_s']:5.1f} s "
-        f"{figures['evaluations']:>6} evaluations   {rate:7.0f} /s   master: {figures['cpu_s']:6.1f} s CPU, {figures['memory_mb']:5.0f} MB"
+        f"{name:<22} {figures['joined']:>5} joined in {figures['join_s']:5.1f} s"
+        f"   {figures['evaluations']:>6} evaluations, {rate:5.0f} /s"
+        f"   master: {figures['cpu_s']:5.1f} s CPU, {figures['memory_mb']:4.0f} MB"
     )
 
 
