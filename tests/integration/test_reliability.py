@@ -149,17 +149,6 @@ def test_a_worker_without_a_master_keeps_its_result_in_the_run_folder(tmp_path, 
     assert events(folder, "returned", outcome="lost") == []
 
 
-def test_a_worker_that_comes_after_the_end_leaves_soon(tmp_path, processes):  # noqa: F811
-    folder = make_run(tmp_path / "run", "search.iterations=1")
-    first = [start_master(folder), start_worker(folder, "w0")]
-    processes += first
-    finish(folder, first)
-    late = start_worker(folder, "late")
-    processes.append(late)
-    assert late.wait(60) == 0
-    assert "left: done" in (folder.logs / "worker-late.log").read_text()
-
-
 def test_workers_that_the_search_cannot_use_any_more_leave_at_once(tmp_path, processes):  # noqa: F811
     folder = make_run(tmp_path / "run", "search.iterations=1", "search.min_budget=9")  # one bracket of one rung
     workers = [start_worker(folder, f"w{i}", seconds=4) for i in range(3)]
