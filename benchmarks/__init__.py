@@ -1,0 +1,1 @@
+"""Measure what the documentation claims: training, dispatch, analysis, and requeueing."""

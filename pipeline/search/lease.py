@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.files import publish_json, sync_folder
+from pipeline.files import publish_json, read_json, sync_folder
 from pipeline.run_folder import RunFolder
 
 BEAT_S = 1.0
 # A heartbeat that has not changed for this long has stopped. Long enough for a stalled file system's hiccup; a master
 # that is paused for longer notices on waking that its epoch is old, and writes nothing more.
 STOPPED_S = 6.0
+# How long the lease's file may be unreadable before this master gives up; well below what a successor watches.
+CHECK_S = 3.0
 
 
 class LeaseLostError(RunError):
@@ -74,7 +76,8 @@ class Lease:
         """
         try:
             # Opening revalidates even on file systems that cache folders, and the successor replaced this very file.
-            holder = json.loads(self._path.read_text(encoding="utf-8")).get("token")
+            # A passing error of the file system (ESTALE) is no reason to give up a run.
+            holder = read_json(self._path, wait_s=CHECK_S).get("token")
         except (OSError, ValueError) as error:
             raise LeaseLostError(f"The lease {self._path} cannot be read ({error}); this master stops.") from None
         if holder != self._token or _lease_path_exists_after(self._path):

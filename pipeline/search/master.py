@@ -102,7 +102,7 @@ def _run(
     heart.start()
     outcome = MasterOutcome("broken", "the master was interrupted")
     try:
-        outcome = _loop(folder, conductor, reporter, inbox, should_leave, location)
+        outcome = _loop(folder, conductor, reporter, inbox, should_leave, location, lease)
     except OSError as error:
         outcome = MasterOutcome("broken", _explain_disk(error, folder))
     except (LeaseLostError, KeyboardInterrupt):
@@ -123,6 +123,7 @@ def _loop(
     inbox: queue.SimpleQueue[Event],
     should_leave: Callable[[], str | None],
     location: MasterAddress,
+    lease: Lease,
 ) -> MasterOutcome:
     next_tick = next_status = 0.0
     while True:
@@ -137,6 +138,7 @@ def _loop(
             conductor.tick()
         if now >= next_status:
             next_status = now + STATUS_S
+            lease.check()  # nothing else writes for minutes while everybody trains
             if is_there(folder.stop_request):
                 conductor.end("stopped", "asked to stop")
             leave = should_leave()

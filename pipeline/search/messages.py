@@ -134,10 +134,14 @@ class Outcome:
             if status == "crashed" and kind not in CRASH_KINDS:
                 raise ValueError(f"unknown kind of crash {kind!r}")
             finished = status == "finished"
+            info = plain_info(plain.get("info", {}))
+            trained = info.get("training_s")
+            if trained is not None and (isinstance(trained, bool) or not isinstance(trained, int | float)):
+                raise ValueError(f"training_s is {trained!r}, not a number of seconds")
             return cls(
                 status=status,
                 loss=finite_loss(plain["loss"]) if finished else None,
-                info=plain_info(plain.get("info", {})),
+                info=info,
                 kind=kind if status == "crashed" else "",
                 reason=" ".join(str(plain.get("reason", "")).split()),
                 is_leaving=bool(plain.get("is_leaving", False)),

@@ -249,7 +249,7 @@ def rebuild(settings: Settings, history: History) -> Search:
                 search.config_generator.results_seen += 1
                 continue
             search.absorb(event)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             file, line = ("configs.json", draws) if isinstance(event, Draw) else ("results.json", results)
             raise RunError(
                 f"{file}, line {line} ({config_name(event.config_id)}) does not fit the run: {error}. The files were "

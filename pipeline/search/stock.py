@@ -130,8 +130,8 @@ def _outcome(result: Any) -> Outcome:
         return Outcome("crashed", kind="bad_result", reason=f"the worker sent {type(result).__name__}, no result")
     if value is None:
         # The last line of a traceback says what happened.
-        reason = str(exception or "no result").strip().splitlines()[-1]
-        return Outcome("crashed", kind="error", reason=reason)
+        lines = str(exception or "").strip().splitlines() or ["no result and no reason"]
+        return Outcome("crashed", kind="error", reason=lines[-1])
     if not isinstance(value, dict) or "loss" not in value:
         return Outcome("crashed", kind="bad_result", reason=f"compute returned {value!r:.100}, not a dict with a loss")
     loss = value["loss"]

@@ -76,7 +76,8 @@ def _is_device_out_of_memory(error: BaseException) -> bool:
 def is_device_lost(outcome: Outcome) -> bool:
     """Whether this process's GPU answers no more: after such an error every later call fails, too."""
     signs = ("CUDA error", "AcceleratorError", "CUBLAS_STATUS_EXECUTION_FAILED", "device-side assert")
-    return outcome.kind == "error" and any(sign in outcome.reason for sign in signs)
+    may_be = outcome.status == "broken" or outcome.kind == "error"
+    return may_be and any(sign in outcome.reason for sign in signs)
 
 
 class Trainer:
