@@ -18,11 +18,9 @@ from pipeline.records import ConfigId, Configuration, config_name
 from pipeline.run_folder import RunFolder
 from pipeline.settings import Settings, budget_ladder
 from pipeline.storage.curves import read_attempt_table
-from pipeline.storage.retrained import BASELINES, INCUMBENT, baseline_path, incumbent_path
+from pipeline.storage.retrained import BASELINES, INCUMBENT, SILENT_S, baseline_path, incumbent_path
 
 SEEDS = (0, 1, 2)
-# A training writes a row per epoch; one that has been silent for so long has died.
-SILENT_S = 1800.0
 # A baseline's architecture is the poster's; how it is trained is the usual for such networks, and the same for all
 # (cutout of half the image, as DeVries and Taylor 2017 found for CIFAR-10).
 BASELINE_TRAINING: Configuration = {
@@ -43,7 +41,7 @@ class Retraining:
     Attributes:
         model: a baseline's name, or "incumbent".
         config_id: the incumbent's; (0, 0, 0) for a baseline.
-        budget: in the settings' budget unit.
+        budget: in `budget_unit`.
         path: its learning curve.
     """
 
@@ -53,6 +51,7 @@ class Retraining:
     seed: int
     budget: float
     path: Path
+    budget_unit: str = "seconds"
 
     @property
     def name(self) -> str:
@@ -77,6 +76,7 @@ def plan_baselines(settings: Settings, results: Path, seeds: Iterable[int] = SEE
             seed=seed,
             budget=budget_ladder(settings.search)[-1],
             path=baseline_path(results, dataset, model, seed),
+            budget_unit=settings.search.budget_unit,
         )
         for model in BASELINES
         for seed in seeds
@@ -100,7 +100,15 @@ def plan_incumbent(folder: RunFolder, settings: Settings, seeds: Iterable[int] =
     best = min(done, key=lambda r: (r.loss, r.config_id))
     configuration = next(d.configuration for d in history.draws if d.config_id == best.config_id)
     return [
-        Retraining(INCUMBENT, best.config_id, configuration, seed, budget, incumbent_path(folder.path, seed))
+        Retraining(
+            INCUMBENT,
+            best.config_id,
+            configuration,
+            seed,
+            budget,
+            incumbent_path(folder.path, seed),
+            budget_unit=settings.search.budget_unit,
+        )
         for seed in seeds
     ]
 
@@ -114,7 +122,8 @@ def previous_attempt(retraining: Retraining) -> tuple[int, str]:
         header, rows, end = read_fresh(retraining.path, read_attempt_table, wait_s=0.0)
     except (OSError, RunError):
         return 0, "missing"
-    if dict(header.configuration) != dict(retraining.configuration) or header.budget != retraining.budget:
+    wanted = (dict(retraining.configuration), retraining.budget, retraining.budget_unit)
+    if (dict(header.configuration), header.budget, header.budget_unit) != wanted:
         return 0, "missing"
     if end is not None:
         return header.attempt, end.status

@@ -96,8 +96,7 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
 
 
 def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> None:
-    # A budget in seconds buys what it bought the search's workers: as many threads as one of them had.
-    os.environ["TANDEM_LOCAL_WORKERS"] = str(max(1, settings.workers.count))
+    settings = as_one_worker(settings)
     allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
     allocation.listen()
     for number, task in enumerate(todo, start=1):
@@ -111,6 +110,18 @@ def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> Non
             say(f"    stopped ({result.reason}); the same command goes on from its checkpoint.")
             return
         say(f"    test error {100 * float(result.info['test_error'] or 0):.2f}%")
+
+
+def as_one_worker(settings: Settings) -> Settings:
+    """Settings under which a budget in seconds buys here what it bought one of the search's workers on this machine.
+
+    As many threads as one of them had, and no GPU where they had none; the memory is all of the machine's, because
+    trainings run one at a time.
+    """
+    training = settings.training
+    threads = training.threads or max(1, len(os.sched_getaffinity(0)) // max(1, settings.workers.count))
+    device = "cpu" if settings.slurm.gpus_per_worker == 0 else training.device
+    return settings.model_copy(update={"training": training.model_copy(update={"threads": threads, "device": device})})
 
 
 def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:

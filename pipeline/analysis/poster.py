@@ -42,6 +42,7 @@ def summarise(results: Results) -> pd.DataFrame:
     found = results.retrained
     budget = max(results.budgets)
     found = found[np.isclose(found["budget"], budget) & (found["dataset"] == results.dataset)]
+    found = found[found["budget_unit"] == results.budget_unit]
     best = incumbents(results)
     present = str(best["config_id"].iloc[-1]) if len(best) else ""
     found = found[(found["model"] != INCUMBENT) | (found["config_id"] == present)]

@@ -6,6 +6,7 @@ They are attempts' files (see `curves`) in `results/baselines/<dataset>/<model>-
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pipeline.records import config_name
 from pipeline.storage.curves import read_attempt_table
 
 INCUMBENT = "incumbent"
+# A training writes a row per epoch; one that has been silent for so long has died.
+SILENT_S = 1800.0
 # The poster's, by their names in models.registry, which imports torch.
 BASELINES = ("resnet18", "shake_shake_26_2x32d", "shake_shake_26_2x64d", "shake_shake_26_2x96d")
 
@@ -45,7 +48,9 @@ def _row(path: Path) -> dict[str, Any]:
     names = ("dataset", "seed", "budget", "budget_unit", "parameters", "device")
     row: dict[str, Any] = {name: getattr(header, name) for name in names}
     model = str(header.configuration.get("model", INCUMBENT))
-    row |= {"model": model, "status": end.status if end else "running", "file": str(path)}
+    last = float(table["wall_time"][-1]) if len(table) else header.started
+    alive = "running" if time.time() - max(last, header.started) < SILENT_S else "died"
+    row |= {"model": model, "status": end.status if end else alive, "file": str(path)}
     row["config_id"] = config_name(header.config_id) if model == INCUMBENT else ""
     row["training_s"] = float(table["training_s"][-1]) if len(table) else 0.0
     if end is not None:

@@ -131,7 +131,7 @@ RETRAINED = (
     Column("seed", "float", "seed of the training"),
     Column("budget", "float", "budget of the training", "budget unit"),
     Column("budget_unit", "text", "seconds, epochs or batches"),
-    Column("status", "text", "finished, crashed, ... or running"),
+    Column("status", "text", "finished, crashed, ..., running, or died (silent for half an hour)"),
     Column("parameters", "float", "trainable parameters"),
     Column("training_s", "float", "budget clock at its last row", "s"),
     Column("test_error", "float", "error on the test set", "fraction"),

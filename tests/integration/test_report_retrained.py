@@ -1,5 +1,6 @@
 """Baselines and the incumbent, really trained (tiny budgets), reach the table of results."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from pipeline.analysis.poster import POSTER, results_table, summarise
 from pipeline.baselines import missing, plan_baselines, plan_incumbent, previous_attempt
 from pipeline.errors import RunError
-from pipeline.retraining import retrain, retrain_all
+from pipeline.retraining import as_one_worker, retrain, retrain_all
 from pipeline.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.collect import collect
@@ -80,3 +81,17 @@ def test_a_run_without_a_result_on_the_largest_budget_has_no_incumbent(tmp_path:
     folder = write_synthetic_run(tmp_path / "run", settings, max_rows=2, evaluations=1)
     with pytest.raises(RunError, match="no incumbent on budget 3 yet"):
         plan_incumbent(folder, settings)
+
+
+def test_a_training_of_another_budget_unit_is_missing(folder: RunFolder, settings: Settings) -> None:
+    task = plan_incumbent(folder, settings, seeds=(5,))[0]
+    assert retrain(task, settings, lambda: None).status == "finished"
+    assert missing([task]) == []
+    assert missing([replace(task, budget_unit="epochs")]) != []
+
+
+def test_training_here_has_a_workers_threads_and_no_gpu_where_workers_have_none(settings: Settings) -> None:
+    ours = load_settings("digits", ["workers.count=1000", "slurm.gpus_per_worker=0", "training.threads=0"])
+    training = as_one_worker(ours).training
+    assert (training.threads, training.device) == (1, "cpu")
+    assert as_one_worker(settings).training.threads == settings.training.threads

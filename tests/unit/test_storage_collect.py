@@ -220,7 +220,7 @@ def test_retrained_baselines_and_incumbents_are_collected(running: RunFolder) ->
     retrained = load_results(collect(running)).retrained
     assert retrained[["model", "status", "test_error"]].fillna(-1).values.tolist() == [
         ["resnet18", "finished", 0.06],
-        ["incumbent", "running", -1],
+        ["incumbent", "died", -1],
     ]
 
 
