@@ -22,7 +22,7 @@ from types import FrameType
 
 from pipeline.errors import SiteError
 from pipeline.records import WorkerIdentity
-from pipeline.slurm import run_command
+from pipeline.slurm import run_command, slurm_task_id
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +66,6 @@ def parse_end_time(job: str) -> float | None:
     """
     match = re.search(r"\bEndTime=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", job)
     return None if match is None else datetime.datetime.fromisoformat(match[1]).timestamp()
-
-
-def slurm_task_id(environment: Mapping[str, str] = os.environ) -> str:
-    """The job or array task of this process, as squeue writes it ("123", "123_4"); "" off Slurm."""
-    if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return environment.get("SLURM_JOB_ID", "")
 
 
 def worker_identity(environment: Mapping[str, str] = os.environ) -> WorkerIdentity:

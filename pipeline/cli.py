@@ -228,9 +228,9 @@ def run_master(run: str) -> None:
 @app.command("run-worker", hidden=True)
 def run_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     """Be a worker of a run (started by slurm/worker.sh, or by hand on any machine that sees the run folder)."""
-    from pipeline.worker_process import work
+    from pipeline.worker_process import run_to_join, work
 
-    work(find_run(results, run))
+    work(run_to_join(results, run))
 
 
 def _watch(folder: RunFolder) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline import local_workers, slurm
 from pipeline.errors import SiteError
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RunFolder, ensure_jobs_folder
 from pipeline.sbatch_options import array_sizes, master_options, worker_options
 from pipeline.settings import Settings, load_settings
 from pipeline.status import read_status
@@ -98,6 +98,7 @@ def hasten_requeued(queue: list[slurm.Task]) -> None:
 
 def _start_on_slurm(folder: RunFolder, settings: Settings, count: int) -> list[str]:
     jobs: list[str] = []
+    settings = _without_suspected_nodes(folder, settings)
     for size in array_sizes(count, slurm.max_array_size()):
         options = worker_options(settings, size, of=count)
         try:
@@ -108,6 +109,21 @@ def _start_on_slurm(folder: RunFolder, settings: Settings, count: int) -> list[s
             log.warning("Only %d of %d workers could be submitted: %s", len(jobs), count, error)
             break
     return jobs
+
+
+def _without_suspected_nodes(folder: RunFolder, settings: Settings) -> Settings:
+    """The settings with the nodes that the master suspects among those to exclude, unless no other node is left."""
+    status = read_status(folder)
+    if status is None or not status.suspected_nodes:
+        return settings
+    wanted = settings.slurm
+    chosen = wanted.partition.split(",") if wanted.partition else [p.name for p in slurm.partitions() if p.is_default]
+    # Slurm refuses names that it does not know: a host may have another name than its node.
+    nodes = {node.name for node in slurm.nodes() if node.partition in chosen}
+    suspected = sorted(nodes & set(status.suspected_nodes) - set(wanted.exclude))
+    if not nodes - set(suspected) - set(wanted.exclude):
+        return settings
+    return settings.model_copy(update={"slurm": wanted.model_copy(update={"exclude": (*wanted.exclude, *suspected)})})
 
 
 def _start_locally(folder: RunFolder, settings: Settings, count: int) -> list[str]:
@@ -126,8 +142,7 @@ def _submit(
     devices: list[str] | None = None,
 ) -> list[str]:
     """Let a process of its own submit; see the module's docstring."""
-    # Pickles lie in there: nobody else may write them.
-    folder.jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ensure_jobs_folder(folder)
     request = {
         "run": str(folder.path),
         "where": where,
@@ -141,6 +156,7 @@ def _submit(
     environment = slurm.job_environment()
     if where == "local":
         environment["TANDEM_LOCAL_WORKERS"] = str(settings.workers.count)
+        environment["TANDEM_WORKERS_PER_DEVICE"] = str(local_workers.workers_per_device(settings))
     try:
         done = subprocess.run(
             [sys.executable, "-c", "from pipeline import launch; launch.submit_from_stdin()"],
@@ -297,13 +313,13 @@ def start_master(folder: RunFolder, settings: Settings) -> StartedMaster:
     return StartedMaster(where, process)
 
 
-_queue_states: dict[Path, tuple[float, dict[str, int]]] = {}
+_queue_states: dict[Path, tuple[float, dict[str, int] | None]] = {}
 
 
 def queue_state(folder: RunFolder) -> dict[str, int] | None:
     """Slurm's tasks of a run by state ("pending", "running", and "held" if any); None off Slurm.
 
-    One call to squeue, and at most one in `QUEUE_REFRESH_S`.
+    One call to squeue, and at most one in `QUEUE_REFRESH_S`, answered or not.
     """
     asked, state = _queue_states.get(folder.path, (float("-inf"), {}))
     if time.monotonic() - asked < QUEUE_REFRESH_S:
@@ -314,6 +330,7 @@ def queue_state(folder: RunFolder) -> dict[str, int] | None:
         queue = slurm.tasks([slurm.workers_name(folder.run_id)])
     except SiteError as error:  # a status is worth showing even when Slurm does not answer
         log.warning("%s", error)
+        _queue_states[folder.path] = (time.monotonic(), None)
         return None
     state = {
         "pending": sum(task.is_pending for task in queue),
@@ -323,6 +340,21 @@ def queue_state(folder: RunFolder) -> dict[str, int] | None:
     state = {name: n for name, n in state.items() if n or name != "held"}
     _queue_states[folder.path] = (time.monotonic(), state)
     return state
+
+
+def cancel_waiting_master(folder: RunFolder, settings: Settings) -> bool:
+    """Take the run's master out of Slurm's queue if it has not started; whether it waited there.
+
+    Raises:
+        SiteError: Slurm does not answer.
+    """
+    if settings.slurm.master != "slurm" or not slurm.uses_slurm(settings):
+        return False
+    name = slurm.master_name(folder.run_id)
+    waits = any(task.state == "PENDING" for task in slurm.tasks([name]))
+    if waits:
+        slurm.cancel([name], "PENDING")
+    return waits
 
 
 def cancel_workers(folder: RunFolder, settings: Settings) -> None:

@@ -63,7 +63,7 @@ def assign_devices(folder: RunFolder, settings: Settings, count: int) -> list[st
 
     With fewer GPUs than workers, workers share.
     """
-    gpus = [] if settings.slurm.gpus_per_worker == 0 or settings.training.device == "cpu" else visible_gpus()
+    gpus = usable_gpus(settings)
     if not gpus:
         return [""] * count
     used = Counter(device_of(int(job)) for job in running(folder))
@@ -73,6 +73,17 @@ def assign_devices(folder: RunFolder, settings: Settings, count: int) -> list[st
         used[device] += 1
         assigned.append(device)
     return assigned
+
+
+def usable_gpus(settings: Settings) -> list[str]:
+    """The GPUs that local workers take, as CUDA_VISIBLE_DEVICES names them; none where training is on CPUs."""
+    return [] if settings.slurm.gpus_per_worker == 0 or settings.training.device == "cpu" else visible_gpus()
+
+
+def workers_per_device(settings: Settings) -> int:
+    """The most local workers that share one GPU; 1 without GPUs."""
+    gpus = usable_gpus(settings)
+    return max(1, -(-settings.workers.count // len(gpus))) if gpus else 1
 
 
 def device_of(controller: int) -> str:

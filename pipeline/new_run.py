@@ -78,7 +78,8 @@ def _make_folder(results: Path, name: str) -> Path:
         stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         for suffix in ("", *(f"-{i}" for i in range(2, 100))):
             try:
-                (results / f"{stem}{suffix}").mkdir()
+                # Whoever may write here could put another folder in the place of the jobs'.
+                (results / f"{stem}{suffix}").mkdir(mode=0o755)
                 return results / f"{stem}{suffix}"
             except FileExistsError:  # another search was submitted in the same second
                 continue

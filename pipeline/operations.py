@@ -83,12 +83,15 @@ def stop(folder: RunFolder, say: Say, wait_s: float = 180.0) -> None:
     """Ask the master to end the run in order, wait until it has, and cancel what is left in the queue."""
     status = read_status(folder)
     publish_json(folder.stop_request, {"requested": time.time(), "host": platform.node(), "user": getpass.getuser()})
-    if status is not None and not status.has_ended and not status.is_stale():
+    settings = read_settings(folder)
+    waited_in_queue = launch.cancel_waiting_master(folder, settings)
+    if waited_in_queue:
+        say("The master waited in Slurm's queue; it was cancelled before it started.")
+    elif status is not None and not status.has_ended and not status.is_stale():
         say("Asked the master to stop; its workers checkpoint and leave ...")
         status = wait_for(folder, lambda s: s.has_ended, wait_s)
-    settings = read_settings(folder)
     launch.cancel_workers(folder, settings)
-    if status is None or not status.has_ended:
+    if not waited_in_queue and (status is None or not status.has_ended):
         say("The master does not answer; its workers were cancelled, and every result it acknowledged is on disk.")
     say(f"Stopped. `tandem resume-search {folder.path}` goes on; `tandem collect-results {folder.path}` collects.")
 

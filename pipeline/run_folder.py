@@ -5,6 +5,8 @@ A run folder is the truth about its run: nothing about a run is known that is no
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,6 +174,26 @@ class RunFolder:
     def report(self) -> Path:
         """The self-contained report."""
         return self.path / "report.html"
+
+
+def ensure_jobs_folder(folder: RunFolder) -> None:
+    """Make the folder of submitit's pickles, and check that nobody else can put a pickle there: tasks run them.
+
+    Raises:
+        RunError: it, or the run folder that holds it, is not this user's alone to write; says how to mend it.
+    """
+    try:
+        folder.jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot make {folder.jobs}: {error.strerror}. Move what is in its place away.") from None
+    for path in (folder.path, folder.jobs):
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise RunError(
+                f"{path} must be a folder of yours that nobody else may write (mode {stat.S_IMODE(found.st_mode):04o}, "
+                f"owner {found.st_uid}): what lies in it is run as you. If it is yours: `chmod go-w {path}`; else "
+                f"submit a run of your own."
+            )
 
 
 def find_run(results: Path, name: str | None = None) -> RunFolder:

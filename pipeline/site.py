@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline import slurm
 from pipeline.addresses import master_address
 from pipeline.errors import SiteError
-from pipeline.local_workers import visible_gpus
+from pipeline.local_workers import usable_gpus, workers_per_device
 from pipeline.sbatch_options import as_text, command_line, master_options, worker_options
 from pipeline.settings import Settings
 
@@ -33,7 +33,7 @@ def check_site(settings: Settings, folder: Path) -> list[str]:
     """
     if not slurm.uses_slurm(settings):
         master_address(settings)  # raises what the master would
-        return []
+        return _sharing_warnings(settings)
     partition = _check_partition(settings)
     _check_time(settings, partition)
     _check_account(settings, partition)
@@ -51,7 +51,7 @@ def describe_request(settings: Settings) -> str:
     """What will be asked for, in words and as sbatch's options."""
     count = settings.workers.count
     if not slurm.uses_slurm(settings):
-        gpus = [] if settings.slurm.gpus_per_worker == 0 or settings.training.device == "cpu" else visible_gpus()
+        gpus = usable_gpus(settings)
         on = f" on GPU {', '.join(gpus)}" if gpus else " on CPUs"
         return f"{count} workers as processes of this machine{on}."
     wanted = settings.slurm
@@ -64,6 +64,17 @@ def describe_request(settings: Settings) -> str:
     if wanted.master == "slurm":
         lines.append(f"The master as a job of its own: sbatch {as_text(master_options(settings))}")
     return "\n".join(lines)
+
+
+def _sharing_warnings(settings: Settings) -> list[str]:
+    sharing = workers_per_device(settings)
+    if sharing == 1:
+        return []
+    gpus = len(usable_gpus(settings))
+    return [
+        f"{settings.workers.count} workers share {gpus} GPU{'s' if gpus > 1 else ''}, up to {sharing} on each: each is "
+        f"slower and may use 1/{sharing} of its memory. workers.count={gpus} gives each its own."
+    ]
 
 
 def _duration(minutes: float) -> str:

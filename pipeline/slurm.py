@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import SiteError
@@ -174,11 +174,40 @@ def hasten(task: Task, delay_s: int = 5) -> None:
     run_command("scontrol", "update", f"JobId={task.job_id}", f"StartTime=now+{delay_s}")
 
 
+def slurm_task_id(environment: Mapping[str, str] = os.environ) -> str:
+    """The job or array task of this process, as squeue writes it ("123", "123_4"); "" off Slurm."""
+    if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID", "")
+
+
 def requeue_this_job() -> None:
-    """Ask Slurm to run the job that this process is in again; nothing off Slurm."""
-    job_id = os.environ.get("SLURM_JOB_ID")
-    if job_id is not None:
-        try_scontrol("requeue", job_id)
+    """Ask Slurm to run the job or array task that this process is in again; nothing off Slurm.
+
+    One task of an array has the array's own id as its SLURM_JOB_ID: requeueing that would requeue all of them.
+    """
+    if task := slurm_task_id():
+        try_scontrol("requeue", task)
+
+
+def take_workers_name(run_id: str) -> None:
+    """Give the job or array task that this process is in the name of a run's workers; nothing off Slurm."""
+    if task := slurm_task_id():
+        try_scontrol("update", f"JobId={task}", f"JobName={workers_name(run_id)}")
+
+
+def run_of_requeued_task(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The run whose workers' name this task took before it was requeued; None: it starts for the first time.
+
+    Raises:
+        SiteError: squeue fails.
+    """
+    task = slurm_task_id(environment)
+    if not task or environment.get("SLURM_RESTART_COUNT", "0") == "0":
+        return None
+    # SLURM_JOB_NAME is still the name that the job was submitted with.
+    name = run_command("squeue", "-h", "-j", task, "-o", "%j").strip()
+    return name.removeprefix(workers_name("")) if name.startswith(workers_name("")) else None
 
 
 def try_scontrol(*arguments: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import slurm
 from pipeline.allocation import Allocation, allocation_end, worker_identity
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RunFolder, find_run
 from pipeline.settings import load_settings
 from pipeline.status import read_status
 
@@ -25,14 +24,27 @@ class Departure:
     requeue: bool
 
 
+def run_to_join(results: Path, name: str | None) -> RunFolder:
+    """The run that a worker is meant for: the named one, the one it was in before its task was requeued, the latest.
+
+    The latest run may be another one by the time a task is requeued.
+
+    Raises:
+        RunError: there is no such run.
+        SiteError: Slurm does not answer.
+    """
+    before = None if name is not None else slurm.run_of_requeued_task()
+    if before is not None and RunFolder(results / before).settings.is_file():
+        name = before
+    return find_run(results, name)
+
+
 def work(folder: RunFolder) -> str:
     """Be a worker of a run that nobody submitted through submitit (slurm/worker.sh, or by hand); returns why it left.
 
     A Slurm job takes the name of the run's workers, and is requeued when its time is up.
     """
-    job_id = os.environ.get("SLURM_JOB_ID")
-    if job_id is not None:
-        slurm.try_scontrol("update", f"JobId={job_id}", f"JobName={slurm.workers_name(folder.run_id)}")
+    slurm.take_workers_name(folder.run_id)
     departure = be_worker(folder)
     if departure.requeue:
         slurm.requeue_this_job()
@@ -50,6 +62,9 @@ def be_worker(folder: RunFolder) -> Departure:
     settings = load_settings(folder.settings)
     identity = worker_identity()
     _log_to(folder.worker_log(identity.name))
+    if needs_no_workers(folder):  # its task waited in the queue for longer than the run took
+        log.info("Run %s has ended: there is nothing to join. `tandem resume-search` goes on with it.", folder.run_id)
+        return Departure("ended", requeue=False)
     allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
     allocation.listen()
     log.info("Worker %s joins run %s in %s", identity.name, folder.run_id, folder.path)

@@ -5,6 +5,8 @@
 #   sbatch --array=0-9 slurm/worker.sh results/NAME         ten workers for that run (or RUN=results/NAME sbatch ...)
 #   sbatch -p debug -t 30 --gres=gpu:a100:1 slurm/worker.sh sbatch's own options overrule the lines below
 #
+# Without RUN it stays, when it is requeued, with the run that was the latest when it first started.
+#
 # A worker joins the run's master, leaves when the run is done or it has been idle for workers.idle_timeout_min, and
 # before its time limit checkpoints, hands its evaluation back and requeues itself. Without Slurm, `bash
 # slurm/worker.sh` is a worker on this machine. slurm/environment.sh says where Python is looked for.

@@ -16,6 +16,8 @@ from pipeline.settings import Settings
 
 # Set by the launcher: worker processes that share this machine's cores and memory.
 LOCAL_WORKERS = "TANDEM_LOCAL_WORKERS"
+# The same for those that share a GPU.
+WORKERS_PER_DEVICE = "TANDEM_WORKERS_PER_DEVICE"
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -89,12 +91,14 @@ def autocast(settings: Settings, device: torch.device) -> Callable[[], AbstractC
 def memory_limit_bytes(settings: Settings, device: torch.device) -> int:
     """Memory that one evaluation may be estimated to need, in bytes.
 
-    The setting `training.memory_gb`, else the GPU's memory, else what the job (or this machine) grants its workers.
+    The setting `training.memory_gb`, else this worker's share of the GPU's, else of what the job (or this machine)
+    grants.
     """
     if settings.training.memory_gb is not None:
         return int(settings.training.memory_gb * 1e9)
     if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
+        sharing = max(1, int(os.environ.get(WORKERS_PER_DEVICE, "1")))
+        return int(torch.cuda.get_device_properties(device).total_memory) // sharing
     return _host_memory_bytes() // local_workers()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import launch, local_workers
+from pipeline.errors import RunError
 from pipeline.files import publish_text
 from pipeline.new_run import create_run
 from pipeline.settings import load_settings
@@ -123,5 +124,5 @@ def test_a_submission_that_fails_says_why(tmp_path):
     settings = load_settings("digits", ["workers.where=local"])
     folder = create_run(settings, tmp_path / "results")
     publish_text(folder.jobs, "a file where a folder should be")
-    with pytest.raises(OSError, match="jobs"):
+    with pytest.raises(RunError, match="jobs"):
         launch.request_workers(folder, settings, 1)

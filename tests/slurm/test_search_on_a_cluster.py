@@ -108,3 +108,35 @@ def test_the_request_and_what_comes_next_are_printed(shell):
     )
     for command in ("status", "collect-results", "stop-search"):
         assert f"tandem {command} {shell.home}/results/digits-" in text
+
+
+def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shell):
+    lasting = {"search__budget_unit": "seconds", "search__min_budget": 100, "search__max_budget": 900}
+    run = shell.submit(workers__count=0, **lasting)
+    options = ("--array=0-2", "--cpus-per-task=1", "--mem=500M", "--time=10", "--output=/dev/null")
+    array = shell.sbatch(*options, f"--export=ALL,TANDEM_RESULTS={shell.home}/results", "slurm/worker.sh")
+    run.wait_for_workers(3)
+    other = shell.submit(name="other", workers__count=0, **lasting)  # the latest run from now on
+    before = {e["slurm_job_id"]: e["worker"] for e in run.events("worker_joined")}
+    last = f"{array}_2"  # its SLURM_JOB_ID is the array's own
+    shell.cluster.run("login", "scancel", "--signal=USR1", last)
+
+    def is_back():
+        shell.hasten_requeued(run.name)
+        return sum(e["slurm_job_id"] == last for e in run.events("worker_joined")) == 2
+
+    run.wait(is_back, "the requeued task to join its run again", 90)
+    assert run.queue() == dict.fromkeys((f"{array}_0", f"{array}_1", last), "RUNNING")
+    assert {before[f"{array}_0"], before[f"{array}_1"]} <= set(run.training())
+    assert "Restarts=0" in shell.cluster.output("login", "scontrol", "-o", "show", "job", f"{array}_0")
+    assert not other.events("worker_joined")
+    for each in (run, other):
+        each.tandem("stop-search")
+
+
+def test_stopping_a_run_whose_master_waits_in_the_queue_takes_it_out(shell):
+    shell.sbatch("--nodes=3", "--exclusive", "--time=5", "--wrap=sleep 300")
+    run = shell.submit(slurm__master="slurm", slurm__master_partition="cpu", slurm__master_mem_gb=0.5)
+    assert "was cancelled before it started" in run.tandem("stop-search")
+    assert not shell.cluster.output("login", "squeue", "-h", "-n", f"tandem-master-{run.folder.run_id}")
+    shell.cluster.run("login", "scancel", "--name=wrap")

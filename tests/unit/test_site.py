@@ -118,3 +118,12 @@ def test_a_machine_without_slurm_has_nothing_to_check(monkeypatch):
     settings = validate_settings({"workers": {"count": 3}, "slurm": {"partition": "anything", "gpus_per_worker": 0}})
     assert site.check_site(settings, Path("/tmp")) == []
     assert site.describe_request(settings) == "3 workers as processes of this machine on CPUs."
+
+
+def test_workers_that_share_gpus_of_this_machine_are_warned_about(monkeypatch):
+    monkeypatch.setattr(slurm, "uses_slurm", lambda settings: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (warning,) = site.check_site(validate_settings({"workers": {"count": 3}}), Path("/tmp"))
+    assert warning.startswith("3 workers share 2 GPUs, up to 2 on each")
+    assert "workers.count=2" in warning
+    assert site.check_site(validate_settings({"workers": {"count": 2}}), Path("/tmp")) == []

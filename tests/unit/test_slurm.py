@@ -2,7 +2,9 @@ import pytest
 
 from pipeline import slurm
 from pipeline.errors import SiteError
+from pipeline.new_run import create_run
 from pipeline.settings import validate_settings
+from pipeline.worker_process import run_to_join
 
 
 @pytest.mark.parametrize(
@@ -122,3 +124,37 @@ def test_a_cluster_that_does_not_answer_is_not_taken_for_none(monkeypatch, tmp_p
     monkeypatch.setenv("PATH", str(commands), prepend=":")
     with pytest.raises(SiteError, match=r"Unable to contact slurm controller.*workers\.where=local"):
         slurm.has_slurm.__wrapped__()
+
+
+ARRAY_TASK = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "9"}
+
+
+def test_the_task_of_an_array_whose_id_is_the_arrays_renames_and_requeues_itself_alone(monkeypatch):
+    asked = answers(monkeypatch, "")
+    for name, value in ARRAY_TASK.items():
+        monkeypatch.setenv(name, value)
+    slurm.take_workers_name("a")
+    slurm.requeue_this_job()
+    assert asked == [("scontrol", "update", "JobId=12_9", "JobName=tandem-a"), ("scontrol", "requeue", "12_9")]
+
+
+def test_off_slurm_nothing_is_requeued(monkeypatch):
+    asked = answers(monkeypatch, "")
+    for name in ARRAY_TASK:
+        monkeypatch.delenv(name, raising=False)
+    slurm.requeue_this_job()
+    assert asked == []
+
+
+def test_a_requeued_worker_stays_with_its_run_when_another_is_the_latest(monkeypatch, tmp_path):
+    first, latest = (create_run(validate_settings({"name": name}), tmp_path) for name in ("first", "latest"))
+    answers(monkeypatch, f"tandem-{first.run_id}\n")
+    for name, value in ARRAY_TASK.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    assert run_to_join(tmp_path, None) == latest
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert run_to_join(tmp_path, None) == first
+    assert run_to_join(tmp_path, latest.run_id) == latest
+    answers(monkeypatch, "tandem-worker\n")  # requeued before it had joined any
+    assert run_to_join(tmp_path, None) == latest

@@ -1,6 +1,7 @@
 """The small parts of training: the optimiser, measuring, noticing NaN, the device."""
 
 import math
+import types
 
 import pytest
 import torch
@@ -143,6 +144,15 @@ def test_memory_is_the_setting_or_the_least_that_machine_container_and_job_allow
     assert memory_limit_bytes(settings, CPU) == 400 * 2**20
     monkeypatch.setenv(device_module.LOCAL_WORKERS, "2")
     assert memory_limit_bytes(settings, CPU) == 200 * 2**20
+
+
+def test_workers_that_share_a_gpu_share_its_memory(monkeypatch):
+    gpu = types.SimpleNamespace(total_memory=80_000_000_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    monkeypatch.delenv(device_module.WORKERS_PER_DEVICE, raising=False)
+    assert memory_limit_bytes(load_settings("digits"), torch.device("cuda")) == 80_000_000_000
+    monkeypatch.setenv(device_module.WORKERS_PER_DEVICE, "4")
+    assert memory_limit_bytes(load_settings("digits"), torch.device("cuda")) == 20_000_000_000
 
 
 @pytest.mark.parametrize("name", ["resnet18", "shake_shake_26_2x32d"])
