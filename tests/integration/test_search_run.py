@@ -111,8 +111,9 @@ def test_a_killed_workers_evaluation_is_given_to_another_and_counts_as_lost(tmp_
     processes += [
         start_master(folder),
         start_worker(folder, "w0", seconds=30),
-        start_worker(folder, "w1", seconds=0.05),
     ]
+    wait_until(lambda: any(e["event"] == "dispatched" for e in read_journal(folder)))
+    processes.append(start_worker(folder, "w1", seconds=0.05))
     wait_until(lambda: results_count(folder) >= 2)
     processes[1].kill()
     killed = time.time()
