@@ -214,8 +214,12 @@ class Cluster:
         for name in self.hosts:
             self.boot(name)
             self.plug(name)
-        self.run("login", "scancel", "--user=root", check=False)
-        wait_until(lambda: not self.output("login", "squeue", "-h"), 60, "the queue to become empty")
+
+        def is_empty() -> bool:  # a master that was killed may have left a submission under way
+            self.run("login", "scancel", "--user=root", check=False)
+            return not self.output("login", "squeue", "-h")
+
+        wait_until(is_empty, 90, "the queue to become empty", 1.0)
         for name in NODES:  # a node that was down while a job ended may have been drained
             self.run("login", "scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
         self.wait_for_nodes()
