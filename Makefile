@@ -75,7 +75,7 @@ verify: install ## Re-derive every proposal and promotion of a run from its file
 compare: install ## Several runs on the same axes: RUNS="a b c"
 	@$(TANDEM) compare $(RUNS) $(IN_RESULTS)
 
-baselines: install ## Train the paper's baselines for the full budget with several seeds
+baselines: install ## Train the paper's baselines for PRESET's full budget with several seeds
 	@$(TANDEM) baselines $(SOURCE) $(IN_RESULTS)
 
 retrain-incumbent: install ## Train the run's incumbent on training plus validation data with several seeds
