@@ -85,6 +85,16 @@ def make_run(path: Path, *overrides: str, preset: str = "digits", trouble: dict[
     return folder
 
 
+def close_gate(folder: RunFolder) -> None:
+    """Let surrogates wait before they begin."""
+    (folder.path / "gate").touch()
+
+
+def open_gate(folder: RunFolder) -> None:
+    """Let them begin."""
+    (folder.path / "gate").unlink()
+
+
 def read_settings(folder: RunFolder) -> Settings:
     return load_settings(folder.settings)
 

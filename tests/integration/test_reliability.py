@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
-from surrogate import make_run, start_master, start_worker
-from test_search_run import finish, processes, results_count, wait_until  # noqa: F401 (a fixture)
+from surrogate import close_gate, make_run, open_gate, start_master, start_worker
+from test_search_run import events, finish, processes, results_count, wait_until  # noqa: F401 (a fixture)
 
-from pipeline.history import read_history, read_journal
+from pipeline.history import read_history
 from pipeline.rpc.tls import ensure_authority, issue_certificate
 from pipeline.run_folder import RunFolder
 from pipeline.search.verify import verify
@@ -29,20 +29,16 @@ def worker_state(folder: RunFolder, name: str) -> str:
     return next((w.state for w in status.workers if w.name == name), "absent") if status else "absent"
 
 
-def events(folder: RunFolder, kind: str, **fields) -> list[dict]:
-    found = read_journal(folder) if folder.journal.exists() else []
-    return [e for e in found if e["event"] == kind and all(e[k] == v for k, v in fields.items())]
-
-
 def address(folder: RunFolder) -> tuple[str, int]:
     wait_until(folder.master_address.exists)
     plain = json.loads(folder.master_address.read_text())
     return plain["address"], plain["port"]
 
 
-def open_gate_when_joined(folder: RunFolder, count: int) -> None:
-    wait_until(lambda: len(events(folder, "worker_joined")) == count)
-    (folder.path / "gate").unlink()
+def open_gate_when_busy(folder: RunFolder, count: int) -> None:
+    """Let surrogates begin once so many workers have something to do."""
+    wait_until(lambda: len(events(folder, "dispatched")) >= count)
+    open_gate(folder)
 
 
 def fill(path: Path) -> None:
@@ -61,11 +57,13 @@ def master_log(folder: RunFolder) -> str:
 # Workers ---------------------------------------------------------------------------------------------------------
 def test_a_frozen_worker_is_suspect_within_5_s_and_its_evaluation_goes_to_another(tmp_path, processes):  # noqa: F811
     folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=7")
-    workers = [start_worker(folder, "frozen", seconds=3), start_worker(folder, "lively", seconds=0.05)]
+    close_gate(folder)
+    workers = [start_worker(folder, "frozen"), start_worker(folder, "lively", seconds=0.05)]
     processes += [start_master(folder), *workers]
-    wait_until(lambda: events(folder, "dispatched", worker="frozen"))
+    wait_until(lambda: len(events(folder, "dispatched")) == 2)
     workers[0].send_signal(signal.SIGSTOP)
     stopped = time.time()
+    open_gate(folder)
     wait_until(lambda: worker_state(folder, "frozen") == "suspect", 10)
     # The status is published every second.
     assert time.time() - stopped < 6.5
@@ -151,20 +149,24 @@ def test_a_worker_without_a_master_keeps_its_result_in_the_run_folder(tmp_path, 
 
 def test_workers_that_the_search_cannot_use_any_more_leave_at_once(tmp_path, processes):  # noqa: F811
     folder = make_run(tmp_path / "run", "search.iterations=1", "search.min_budget=9")  # one bracket of one rung
-    workers = [start_worker(folder, f"w{i}", seconds=4) for i in range(3)]
+    close_gate(folder)
+    workers = [start_worker(folder, f"w{i}") for i in range(3)]
     processes += [start_master(folder), *workers]
     # One evaluation in all: two of the three are of no use.
-    wait_until(lambda: sum(w.poll() is not None for w in workers) == 2, 20)
+    wait_until(lambda: sum(w.poll() is not None for w in workers) == 2)
     logs = [(folder.logs / f"worker-w{i}.log").read_text() for i in range(3)]
     assert sum("left: not_needed" in log for log in logs) == 2
+    open_gate(folder)
     finish(folder, processes)
 
 
 # Installations and nodes -----------------------------------------------------------------------------------------
 def test_a_broken_installation_stops_the_run_with_its_cause_and_leaves_it_resumable(tmp_path, processes):  # noqa: F811
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"*": "broken"})
+    close_gate(folder)
     first = [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(2))]
     processes += first
+    open_gate_when_busy(folder, 2)
     assert first[0].wait(30) == 1
     status = read_status(folder)
     assert status.state == "broken"
@@ -181,10 +183,10 @@ def test_a_broken_installation_stops_the_run_with_its_cause_and_leaves_it_resuma
 
 def test_a_node_that_breaks_alone_is_left_out_and_no_configuration_suffers(tmp_path, processes):  # noqa: F811
     folder = make_run(tmp_path / "run", "search.iterations=3", trouble={"@bad": "error"})
-    (folder.path / "gate").touch()
+    close_gate(folder)
     workers = [start_worker(folder, "b0", host="bad"), *(start_worker(folder, f"g{i}", host="good") for i in range(2))]
     processes += [start_master(folder), *workers]
-    open_gate_when_joined(folder, 3)
+    open_gate_when_busy(folder, 3)
     assert processes[0].wait(60) == 0
     assert all(r.exception is None for r in read_history(folder).results)
     assert list(read_status(folder).suspected_nodes) == ["bad"]
@@ -195,10 +197,10 @@ def test_a_node_that_breaks_alone_is_left_out_and_no_configuration_suffers(tmp_p
 
 def test_a_crash_is_believed_once_a_second_node_agrees(tmp_path, processes):  # noqa: F811
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-2": "error"})
-    (folder.path / "gate").touch()
+    close_gate(folder)
     workers = [start_worker(folder, "a0", host="a"), start_worker(folder, "b0", host="b")]
     processes += [start_master(folder), *workers]
-    open_gate_when_joined(folder, 2)
+    open_gate_when_busy(folder, 2)
     finish(folder, processes)
     assert [r.config_id for r in read_history(folder).results if r.exception] == [(0, 0, 2)]
     assert {e["host"] for e in events(folder, "returned", outcome="crashed")} == {"a", "b"}
