@@ -8,7 +8,7 @@ import stat
 import time
 
 import pytest
-from surrogate import make_run, read_settings, start_master, start_worker
+from surrogate import close_gate, make_run, open_gate, read_settings, start_master, start_worker
 
 from pipeline.history import read_history, read_journal
 from pipeline.run_folder import RunFolder
