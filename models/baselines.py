@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.network import Classifier, Convolution
+from models.network import Branch, Classifier, Convolution
 
 RESNET18_WIDTHS = (64, 128, 256, 512)
 RESNET18_BLOCKS = 2
@@ -52,21 +52,15 @@ class ResNet18(nn.Module):
         return logits
 
 
-class BasicBlock(nn.Module):
-    """conv3x3-BN-ReLU-conv3x3-BN plus shortcut, then ReLU."""
+class BasicBlock(Branch):
+    """A branch plus shortcut, then ReLU."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = Convolution(in_channels, channels, 3, stride)
-        self.norm1 = nn.BatchNorm2d(channels)
-        self.conv2 = Convolution(channels, channels, 3)
-        self.norm2 = nn.BatchNorm2d(channels)
+        super().__init__(in_channels, channels, stride)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != channels:
             self.shortcut = nn.Sequential(Convolution(in_channels, channels, 1, stride), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, in_channels, h, w) to (n, channels, h / stride, w / stride), rounded up."""
-        out = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        out = self.norm2(self.conv2(out)) + self.shortcut(x)
-        return F.relu(out, inplace=True)
+        return F.relu(super().forward(x) + self.shortcut(x), inplace=True)

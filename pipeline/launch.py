@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import local_workers, slurm
+from pipeline.array_tasks import RequeuedAsItIs, requeue_through_submitit, slurm_executor
 from pipeline.errors import SiteError
 from pipeline.run_folder import RunFolder, ensure_jobs_folder
 from pipeline.sbatch_options import array_sizes, master_options, worker_options
@@ -35,9 +36,6 @@ REQUEUE_WAIT_S = 40.0
 
 # squeue is asked at most this often by one process, however often a status is drawn.
 QUEUE_REFRESH_S = 5.0
-
-# submitit counts every requeue at or after 80% of the limit, and every preemption of a short task, as a time-out.
-UNLIMITED_TIMEOUTS = 1_000_000
 
 # submitit's local executor ends a process after two minutes unless told otherwise.
 TEN_YEARS_MIN = 60 * 24 * 3650
@@ -184,28 +182,13 @@ def _last_words(text: str) -> str:
 
 def submit_from_stdin() -> None:
     """Submit the request that stands on standard input, and print the job ids (a JSON list)."""
-    import submitit
-
     request = json.load(sys.stdin)
     folder = RunFolder(Path(request["run"]))
     # Local workers live on: they must not hold the pipe that the answer goes through, or its reader waits for them.
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     task: WorkerTask | MasterTask = WorkerTask(folder.path) if request["role"] == "worker" else MasterTask(folder.path)
     if request["where"] == "slurm":
-        executor = submitit.SlurmExecutor(folder=folder.jobs, max_num_timeout=UNLIMITED_TIMEOUTS)
-        options = dict(request["options"])
-        executor.update_parameters(
-            job_name=request["name"],
-            time=options.pop("time"),
-            array_parallelism=options.pop("array-parallelism", request["count"]),
-            signal_delay_s=options.pop("signal-delay-s"),
-            setup=request["setup"] or None,
-            # srun does not take over sbatch's --cpus-per-task since Slurm 22.05.
-            srun_args=[f"--cpus-per-task={options['cpus-per-task']}"],
-            additional_parameters=options,
-            stderr_to_stdout=True,
-            wckey=None,
-        )
+        executor = slurm_executor(folder.jobs, request["name"], request["options"], request["count"], request["setup"])
         jobs = [job.job_id for job in executor.submit_array([task] * request["count"])]
     else:
         jobs = local_workers.submit(folder, task, request["devices"], TEN_YEARS_MIN)
@@ -214,7 +197,7 @@ def submit_from_stdin() -> None:
 
 
 @dataclass(frozen=True)
-class WorkerTask:
+class WorkerTask(RequeuedAsItIs):
     """What a worker's job runs. It holds no state: whatever must survive is in the run folder already.
 
     Attributes:
@@ -225,30 +208,14 @@ class WorkerTask:
 
     def __call__(self) -> str:
         """Be a worker until the run, this allocation or this worker's patience ends; returns why it left."""
-        import signal
-
-        from submitit.core.job_environment import JobEnvironment
-
         from pipeline.worker_process import be_worker
 
         local_workers.take_device()
-        # submitit's handler pickles `checkpoint` anew, asks Slurm to requeue this task and exits.
-        warning = JobEnvironment._usr_sig()
-        requeue = signal.getsignal(warning)
+        requeue = requeue_through_submitit()
         departure = be_worker(RunFolder(self.path))
-        if departure.requeue and callable(requeue):
-            requeue(warning, None)
+        if departure.requeue:
+            requeue()
         return departure.reason
-
-    def checkpoint(self) -> Any:
-        """What the requeued task runs: the same."""
-        import submitit
-        from submitit.core.job_environment import JobEnvironment
-
-        # submitit refuses to write beside what a killed task left half written.
-        pickled = JobEnvironment().paths.submitted_pickle
-        pickled.with_suffix(pickled.suffix + ".save_tmp").unlink(missing_ok=True)
-        return submitit.helpers.DelayedSubmission(self)
 
 
 @dataclass(frozen=True)

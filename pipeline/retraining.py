@@ -9,14 +9,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pipeline import slurm
 from pipeline.allocation import Allocation, allocation_end, worker_identity
+from pipeline.array_tasks import RequeuedAsItIs, requeue_through_submitit, slurm_executor
 from pipeline.baselines import Retraining, missing, previous_attempt
 from pipeline.errors import CrashedError, SiteError
 from pipeline.records import Evaluation, TrainResult
+from pipeline.run_folder import RunFolder, ensure_jobs_folder
 from pipeline.sbatch_options import array_sizes, worker_options
 from pipeline.settings import DataSettings, Settings
 from pipeline.storage.curves import AttemptFile
@@ -24,8 +25,6 @@ from pipeline.storage.curves import AttemptFile
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-# As for workers: submitit would count preemptions of short jobs as time-outs.
-UNLIMITED_TIMEOUTS = 1_000_000
 
 
 def retrain(task: Retraining, settings: Settings, should_stop: Callable[[], str | None]) -> TrainResult:
@@ -128,28 +127,19 @@ def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:
     """Submit an array task per training; returns the ids of the arrays.
 
     Raises:
+        RunError: others could write where the tasks' pickles lie.
         SiteError: Slurm refused; the text has its reason.
     """
     import submitit
 
-    folder = todo[0].path.parent / "jobs"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # pickles lie in there
+    folder = RunFolder(todo[0].path.parent)
+    ensure_jobs_folder(folder)
     jobs: list[str] = []
     start = 0
     for size in array_sizes(len(todo), slurm.max_array_size()):
-        options = dict(worker_options(settings, size, of=len(todo)))
-        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=UNLIMITED_TIMEOUTS)
-        executor.update_parameters(
-            job_name=f"tandem-{todo[0].model if len({t.model for t in todo}) == 1 else 'baselines'}",
-            time=options.pop("time"),
-            array_parallelism=options.pop("array-parallelism", size),
-            signal_delay_s=options.pop("signal-delay-s"),
-            setup=list(settings.slurm.setup) or None,
-            srun_args=[f"--cpus-per-task={options['cpus-per-task']}"],
-            additional_parameters=options,
-            stderr_to_stdout=True,
-            wckey=None,
-        )
+        options = worker_options(settings, size, of=len(todo))
+        name = f"tandem-{todo[0].model if len({t.model for t in todo}) == 1 else 'baselines'}"
+        executor = slurm_executor(folder.jobs, name, options, size, settings.slurm.setup)
         tasks = [RetrainTask(each, settings) for each in todo[start : start + size]]
         try:
             submitted = executor.submit_array(tasks)
@@ -162,7 +152,7 @@ def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:
 
 
 @dataclass(frozen=True)
-class RetrainTask:
+class RetrainTask(RequeuedAsItIs):
     """What an array task runs; a requeued one goes on from the checkpoint."""
 
     task: Retraining
@@ -170,26 +160,11 @@ class RetrainTask:
 
     def __call__(self) -> str:
         """Train until finished, or until the allocation ends; returns how it ended."""
-        import signal
-
-        from submitit.core.job_environment import JobEnvironment
-
-        warning = JobEnvironment._usr_sig()
-        requeue = signal.getsignal(warning)
+        requeue = requeue_through_submitit()
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)-7s %(message)s")
         allocation = Allocation(allocation_end(), self.settings.workers.handback_margin_s)
         allocation.listen()
         result = retrain(self.task, self.settings, allocation.should_stop)
-        if result.status == "handed_back" and allocation.asks_for_requeue(result.reason) and callable(requeue):
-            requeue(warning, None)  # submitit's handler pickles `checkpoint` and asks Slurm to run this task again
+        if result.status == "handed_back" and allocation.asks_for_requeue(result.reason):
+            requeue()
         return result.status
-
-    def checkpoint(self) -> Any:
-        """What the requeued task runs: the same."""
-        import submitit
-        from submitit.core.job_environment import JobEnvironment
-
-        # submitit refuses to write beside what a killed task left half written.
-        pickled: Path = JobEnvironment().paths.submitted_pickle
-        pickled.with_suffix(pickled.suffix + ".save_tmp").unlink(missing_ok=True)
-        return submitit.helpers.DelayedSubmission(self)

@@ -27,3 +27,14 @@ absolute_run() {
         echo "$1"
     fi
 }
+
+# become_tandem COMMAND [ARGUMENT...]: `tandem COMMAND ...` in this process's place, as the job's step where there is one.
+become_tandem() {
+    cd "$TANDEM_HOME" || exit
+    if [[ -n ${SLURM_JOB_ID:-} ]]; then
+        # srun does not take over --cpus-per-task by itself since Slurm 22.05.
+        exec srun --unbuffered --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+            "$TANDEM_PYTHON" -u -m pipeline.cli "$@"
+    fi
+    exec "$TANDEM_PYTHON" -u -m pipeline.cli "$@"
+}

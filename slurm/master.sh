@@ -38,9 +38,4 @@ if [[ -z $run ]]; then # the latest run may be another one when this job is requ
     exit 1
 fi
 echo "master.sh: the master of $run, on $(hostname), with $TANDEM_PYTHON"
-cd "$TANDEM_HOME"
-if [[ -n ${SLURM_JOB_ID:-} ]]; then
-    exec srun --unbuffered --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
-        "$TANDEM_PYTHON" -u -m pipeline.cli run-master "$run"
-fi
-exec "$TANDEM_PYTHON" -u -m pipeline.cli run-master "$run"
+become_tandem run-master "$run"

@@ -39,10 +39,4 @@ fi
 
 run=$(absolute_run "${1:-${RUN:-}}")
 echo "worker.sh: a worker for ${run:-the latest run}, on $(hostname), with $TANDEM_PYTHON"
-cd "$TANDEM_HOME"
-if [[ -n ${SLURM_JOB_ID:-} ]]; then
-    # srun does not take over --cpus-per-task by itself since Slurm 22.05.
-    exec srun --unbuffered --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
-        "$TANDEM_PYTHON" -u -m pipeline.cli run-worker ${run:+"$run"}
-fi
-exec "$TANDEM_PYTHON" -u -m pipeline.cli run-worker ${run:+"$run"}
+become_tandem run-worker ${run:+"$run"}

@@ -13,7 +13,7 @@ LAYERS = [
     {"cli"},
     {"operations"},
     {"launch", "retraining"},
-    {"local_workers", "site", "worker_process"},
+    {"array_tasks", "local_workers", "site", "worker_process"},
     {"worker", "workers"},
     {"baselines"},
     {"analysis"},
@@ -40,7 +40,7 @@ HOMES = {
     "torchvision": {"training"},
     "hpbandster": {"search", "worker", "workers", "rpc"},
     "Pyro4": {"search", "worker", "workers", "rpc"},
-    "submitit": {"launch", "local_workers", "retraining"},
+    "submitit": {"array_tasks", "launch", "local_workers", "retraining"},
     "h5py": {"storage"},
 }
 
