@@ -13,14 +13,17 @@ from typing import Any
 # A result belongs in a line of results.json; arrays and curves belong in the attempt's file.
 MAX_INFO_BYTES = 64 * 1024
 MAX_ELEMENTS = 1000
+MAX_DEPTH = 30
 
 
-def to_plain(value: Any, where: str = "value") -> Any:
+def to_plain(value: Any, where: str = "value", depth: int = 0) -> Any:
     """The value in plain types (dict, list, str, int, float, bool, None); NaN and infinities become None.
 
     Raises:
-        ValueError: it cannot be made plain; the text says where and why.
+        ValueError: it cannot be made plain, or is nested too deeply (in itself, say); the text says where and why.
     """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{where[:80]}... is nested more than {MAX_DEPTH} levels deep")
     if value is None or isinstance(value, bool | str):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, int):
@@ -30,10 +33,10 @@ def to_plain(value: Any, where: str = "value") -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {str(key): to_plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [to_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    return _from_array_like(value, where)
+        return [to_plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
+    return _from_array_like(value, where, depth)
 
 
 def plain_info(info: Any) -> dict[str, Any]:
@@ -57,7 +60,7 @@ def finite_loss(loss: Any) -> float:
 
     Raises:
         TypeError: it is no number.
-        ValueError: it is NaN or infinite.
+        ValueError: it is NaN, infinite, or an integer beyond a float's range.
     """
     if hasattr(loss, "item") and not isinstance(loss, int | float):
         try:
@@ -66,19 +69,23 @@ def finite_loss(loss: Any) -> float:
             raise TypeError(f"the loss is a {type(loss).__name__} with more than one element") from None
     if isinstance(loss, bool) or not isinstance(loss, int | float):
         raise TypeError(f"the loss is a {type(loss).__name__}, not a number")
-    if not math.isfinite(loss):
-        raise ValueError(f"the loss is {loss}")
-    return float(loss)
+    try:
+        plain = float(loss)
+    except OverflowError:
+        raise ValueError("the loss is larger than any float") from None
+    if not math.isfinite(plain):
+        raise ValueError(f"the loss is {plain}")
+    return plain
 
 
-def _from_array_like(value: Any, where: str) -> Any:
+def _from_array_like(value: Any, where: str, depth: int) -> Any:
     # numpy scalars and arrays and torch tensors alike, without importing either.
     if hasattr(value, "tolist"):
         elements = getattr(value, "size", None)
         elements = value.numel() if hasattr(value, "numel") else elements
         if isinstance(elements, int) and elements > MAX_ELEMENTS:
             raise ValueError(f"{where} is an array of {elements} elements; at most {MAX_ELEMENTS} may travel")
-        return to_plain(value.tolist(), where)
+        return to_plain(value.tolist(), where, depth + 1)
     if hasattr(value, "__fspath__"):
         return str(value)
     raise ValueError(f"{where} is a {type(value).__name__}, which cannot travel")

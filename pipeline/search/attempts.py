@@ -51,8 +51,8 @@ class AttemptBook:
         self._files = files
         self._checkpoints = checkpoints
         self._break_run = break_run
-        # Evaluations whose result has come and is not on disk yet.
-        self._ended: set[Key] = set()
+        # Evaluations whose result has come and is not on disk yet, with who else delivered it meanwhile.
+        self._ended: dict[Key, list[Reply]] = {}
         self._to_write: list[tuple[Result, Attempt, Reply | None]] = []
         self.lost = 0
         self.lost_s = 0.0
@@ -67,7 +67,10 @@ class AttemptBook:
         """An attempt has ended; the reply is given once what follows from it is durable."""
         job = self._waited_for(attempt.key)
         if job is None:
-            answer(reply, NOT_NEEDED)
+            if attempt.key not in self._ended:
+                answer(reply, NOT_NEEDED)
+            elif reply is not None:
+                self._ended[attempt.key].append(reply)
             return
         reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
         log.info("%s by %s: %s%s", describe(attempt), worker, outcome.status, f" ({reason})" if reason else "")
@@ -148,8 +151,9 @@ class AttemptBook:
         for result, attempt, reply in entries:
             self._search.absorb(result)
             self._roster.forget(attempt.key)
-            self._ended.discard(attempt.key)
             answer(reply, ACCEPTED)
+            for other_reply in self._ended.pop(attempt.key):
+                answer(other_reply, NOT_NEEDED)
             for other in self._roster.running(attempt.key):
                 other.link.stop_attempt(other.attempt, "superseded")
             self._checkpoints.evaluation_ended(self._search, result, attempt)
@@ -197,7 +201,7 @@ class AttemptBook:
             info={} if crashed else {**outcome.info, "attempt": attempt.number, "worker": worker, "host": host},
             exception=f"{outcome.kind}: {outcome.reason}" if crashed else None,
         )
-        self._ended.add(attempt.key)
+        self._ended[attempt.key] = []
         self._to_write.append((result, attempt, reply))
 
     def _end_held(self, held: list[tuple[Key, str, str]]) -> None:

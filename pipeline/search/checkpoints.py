@@ -11,6 +11,7 @@ is on disk, which `tandem status` shows. With promotions that restart, no finish
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import re
@@ -25,12 +26,17 @@ from pipeline.files import publish_json
 from pipeline.history import Result
 from pipeline.records import ConfigId, budget_name, config_name
 from pipeline.run_folder import RunFolder
+from pipeline.search.brackets import Bracket
 from pipeline.search.dispatcher import guarded
 from pipeline.search.messages import Attempt, Event
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
+log = logging.getLogger("tandem.master")
+
 MEASURE_S = 30.0
+# How soon what the disk has refused is tried again.
+RETRY_S = 5.0
 # With what is appended to the name of a previous one, and put before that of one being written.
 CHECKPOINT_NAME = re.compile(r"\.?b(?P<budget>.+)-a\d+\.pt")
 
@@ -41,6 +47,7 @@ class CheckpointKeeper:
     Attributes:
         used_mb: disk that checkpoints use, measured every half minute.
         bound_mb: the most that they may come to now.
+        problem: what keeps an incumbent's weights from being kept now, or "".
     """
 
     def __init__(self, folder: RunFolder, settings: Settings, inbox: queue.SimpleQueue[Event]) -> None:
@@ -51,6 +58,8 @@ class CheckpointKeeper:
         self._largest = 0
         self._slots = 0
         self.used_mb = 0.0
+        self.problem = ""
+        self._closing = threading.Event()
         self._thread = threading.Thread(
             target=guarded(inbox, "checkpoints", self._run), name="checkpoints", daemon=True
         )
@@ -61,20 +70,30 @@ class CheckpointKeeper:
         """See the class."""
         return self._slots * self._largest / 1e6
 
+    def catch_up(self, search: Search) -> None:
+        """Do what an earlier master may have died before: results are durable before checkpoints are looked at."""
+        for budget, (config_id, loss) in search.incumbents.items():
+            self._keep(Attempt(config_id, budget, search.accepted[config_id, budget].attempt), loss)
+        for bracket in search.iterations:
+            self._clear_useless(bracket)
+
     def evaluation_ended(self, search: Search, result: Result, attempt: Attempt) -> None:
         """An evaluation has its result, and the search knows it: keep what is of use, delete the rest, soon."""
         config_id, budget = attempt.key
         if search.incumbents.get(budget, (None,))[0] == config_id and result.loss is not None:
-            loss = result.loss
-            self._tasks.put(lambda: self._keep_incumbent(attempt, loss))
-        bracket = search.iterations[config_id[0]]
-        useless = [c for c, d in bracket.data.items() if d.status in ("TERMINATED", "CRASHED", "COMPLETED")]
-        for other in useless:
-            if other not in self._cleared:
-                self._cleared.add(other)
-                self._tasks.put(lambda other=other: self._clear(other))  # type: ignore[misc]
+            self._keep(attempt, result.loss)
+        self._clear_useless(search.iterations[config_id[0]])
         if config_id not in self._cleared:
             self._tasks.put(lambda: self._clear_older(attempt))
+
+    def _keep(self, attempt: Attempt, loss: float) -> None:
+        self._tasks.put(lambda: self._keep_incumbent(attempt, loss))
+
+    def _clear_useless(self, bracket: Bracket) -> None:
+        for config_id, datum in bracket.data.items():
+            if datum.status in ("TERMINATED", "CRASHED", "COMPLETED") and config_id not in self._cleared:
+                self._cleared.add(config_id)
+                self._tasks.put(lambda config_id=config_id: self._clear(config_id))  # type: ignore[misc]
 
     def note_load(self, search: Search, running: int) -> None:
         """How many checkpoints are of use now."""
@@ -101,7 +120,8 @@ class CheckpointKeeper:
         done.wait()
 
     def close(self) -> None:
-        """Do what is left to do, and end."""
+        """Do what is left to do as far as the disk lets it, and end."""
+        self._closing.set()
         self._tasks.put(None)
         self._thread.join()
 
@@ -113,12 +133,26 @@ class CheckpointKeeper:
                 task = self._tasks.get(timeout=MEASURE_S)
             except queue.Empty:
                 task = self.measure
-            if task is None:
+            if task is None or not self._do(task):
                 return
-            task()
             if time.monotonic() - measured > MEASURE_S:
                 measured = time.monotonic()
                 self.measure()
+
+    def _do(self, task: Callable[[], None]) -> bool:
+        """Do a task, again until the disk takes it: those after it would delete what it keeps. False: given up."""
+        while True:
+            try:
+                task()
+            except OSError as error:
+                if not self.problem:
+                    log.warning("an incumbent's weights cannot be kept yet: %s", error)
+                self.problem = f"an incumbent's weights cannot be kept in {self._folder.incumbents}: {error}"
+                if self._closing.wait(RETRY_S):
+                    return False  # the next master catches up
+            else:
+                self.problem = ""
+                return True
 
     def _keep_incumbent(self, attempt: Attempt, loss: float) -> None:
         source = self._folder.checkpoint(*attempt.key, attempt.number)
@@ -133,6 +167,7 @@ class CheckpointKeeper:
         except OSError:
             shutil.copyfile(source, temporary)
         temporary.replace(target)
+        temporary.unlink(missing_ok=True)  # replacing a file by another link to itself leaves both
         about = {"config_id": config_name(attempt.config_id), "budget": attempt.budget, "attempt": attempt.number}
         publish_json(target.with_suffix(".json"), {**about, "loss": loss})
 

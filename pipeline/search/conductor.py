@@ -85,9 +85,11 @@ class Conductor:
             job = self._job(*due)
             job.attempts = max(job.attempts, attempts_on_disk(self.folder, job.key))
             if job.key in self.restored.in_flight:
+                job.timestamps["started"] = self.restored.in_flight[job.key].dispatched
                 self.roster.jobs[job.key] = job
             else:
                 self.roster.submit(job)
+        self.checkpoints.catch_up(self.search)
         if journal:
             self.recruiter.wait_for_returning()
 
@@ -103,7 +105,7 @@ class Conductor:
         """What a person should know now, or ""."""
         if self._ending is not None:
             return self._ending.message
-        return self.recruiter.problem
+        return self.recruiter.problem or self.checkpoints.problem
 
     # Events ------------------------------------------------------------------------------------------------------
     def handle(self, event: Event) -> None:

@@ -24,9 +24,9 @@ from pipeline.search.stock import StockLink
 
 log = logging.getLogger("tandem.dispatch")
 
-# The longest that a worker's call waits for the master's loop: a stalled file system is not an error. The worker's own
-# timeout is longer.
-ANSWER_S = 60.0
+# The longest that a worker's call waits for the master's loop. A stalled file system is not an error: the worker, which
+# waits a little longer than this, then delivers again.
+ANSWER_S = 8.0
 
 
 class TandemDispatcher(Dispatcher):  # type: ignore[misc]

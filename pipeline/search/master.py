@@ -206,8 +206,8 @@ class _Heart:
 def _explain_disk(error: OSError, folder: RunFolder) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"No space is left for {folder.path} ({error.strerror}). Every acknowledged result is safe, and "
-            f"workers keep what they have. Free some space, then `tandem resume-search` goes on."
+            f"No space is left for {folder.path} ({error.strerror}). Every acknowledged result is safe; workers leave, "
+            f"with a checkpoint if there is room for one. Free some space, then `tandem resume-search` goes on."
         )
     return f"{folder.path} cannot be written ({error}). When it can be again, `tandem resume-search` goes on."
 

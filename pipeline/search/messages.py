@@ -60,7 +60,7 @@ class Hello:
     """How a worker introduces itself.
 
     Attributes:
-        name: unique within the run; a task that Slurm started again has the same.
+        name: unique among the run's living workers.
         incarnation: another one for every process.
         uri: where the worker listens.
         holds: the attempt that it is at, or whose result it has yet to deliver.

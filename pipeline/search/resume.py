@@ -19,19 +19,33 @@ Key = tuple[ConfigId, float]
 EXCLUDED_S = 24 * 3600.0
 
 
+@dataclass(frozen=True)
+class InFlight:
+    """An attempt that a worker was given and has not returned.
+
+    Attributes:
+        worker: its name.
+        dispatched: when, s since 1970.
+    """
+
+    attempt: Attempt
+    worker: str
+    dispatched: float
+
+
 @dataclass
 class Restored:
     """Evaluations that were under way when the last master ended, until their workers return or time is up.
 
     Attributes:
         attempts: attempts dispatched so far, by evaluation.
-        in_flight: (attempt, worker's name), by evaluation.
+        in_flight: by evaluation.
         until: when waiting for their workers ends (monotonic).
         lost, retried, lost_s: as the conductor counts them.
     """
 
     attempts: dict[Key, int] = field(default_factory=lambda: defaultdict(int))
-    in_flight: dict[Key, tuple[Attempt, str]] = field(default_factory=dict)
+    in_flight: dict[Key, InFlight] = field(default_factory=dict)
     until: float = 0.0
     lost: int = 0
     retried: int = 0
@@ -48,7 +62,7 @@ class Restored:
 
     def given_up_by(self, worker: str) -> list[Key]:
         """Evaluations that a worker had, which has returned without them; they are in flight no more."""
-        keys = [key for key, (_, name) in self.in_flight.items() if name == worker]
+        keys = [key for key, entry in self.in_flight.items() if entry.worker == worker]
         for key in keys:
             del self.in_flight[key]
         return keys
@@ -86,10 +100,11 @@ def restore(journal: Sequence[Mapping[str, Any]], grace_s: float, judge: Judge) 
         attempt = Attempt.from_plain([entry["config_id"], entry["budget"], entry["attempt"]])
         if event == "dispatched":
             restored.attempts[attempt.key] = max(restored.attempts[attempt.key], attempt.number)
-            restored.in_flight[attempt.key] = attempt, str(entry["worker"])
+            restored.in_flight[attempt.key] = InFlight(attempt, str(entry["worker"]), float(entry["time"]))
             restored.retried += attempt.number > 1
             continue
-        if restored.in_flight.get(attempt.key, (None, ""))[0] == attempt:
+        under_way = restored.in_flight.get(attempt.key)
+        if under_way is not None and under_way.attempt == attempt:
             del restored.in_flight[attempt.key]
         if entry["outcome"] == "lost":
             restored.lost += 1

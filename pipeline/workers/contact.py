@@ -31,8 +31,9 @@ SILENCE_S = 20.0
 RETURN_S = 1.0
 # How long a worker waits for a run that has ended to be resumed.
 ENDED_S = 20.0
-# Longer than the master lets a call wait for its disk.
-DELIVER_S = 75.0
+# A master whose disk stalls answers late: the result is delivered again. A worker that must leave is killed by Slurm
+# 30 s later, and has a checkpoint or the result to write before.
+DELIVER_S = 10.0
 REGISTER_S = 15.0
 FAREWELL_S = 5.0
 # Pauses between tries, the first and the longest.
@@ -227,7 +228,7 @@ class Contact:
                 self._incarnation, attempt.to_plain(), outcome.to_plain()
             )
         except CALL_ERRORS as error:
-            log.info("could not deliver to %s: %s", address.location, explain(error))
+            self._note_problem(f"could not deliver to {address.location}: {explain(error)}")
             self._delivery = None
             self._forget_master()
             return None

@@ -71,6 +71,8 @@ class Surrogate:
             raise BrokenError("the data is missing")
         if kind == "error":
             raise RuntimeError("no such layer")
+        if kind == "dead gpu":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         raise CrashedError(kind, "as the test wants it")
 
 

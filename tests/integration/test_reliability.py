@@ -207,6 +207,31 @@ def test_a_crash_is_believed_once_a_second_node_agrees(tmp_path, processes):  # 
     assert read_status(folder).suspected_nodes == {}
 
 
+def test_first_crashes_on_the_only_node_are_believed_once_something_finishes_there(tmp_path, processes):  # noqa: F811
+    folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-0": "error", "0-0-1": "error"})
+    processes += [start_master(folder), start_worker(folder, "w0")]
+    finish(folder, processes)
+    crashed = {r.config_id: r.exception for r in read_history(folder).results if r.exception}
+    assert set(crashed) == {(0, 0, 0), (0, 0, 1)}
+    assert crashed[0, 0, 0].startswith("error: RuntimeError: no such layer")
+    assert read_status(folder).suspected_nodes == {}
+    assert verify(folder) == []
+
+
+def test_a_worker_whose_gpu_is_dead_leaves_and_another_one_goes_on(tmp_path, processes):  # noqa: F811
+    folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"@bad": "dead gpu"})
+    close_gate(folder)
+    workers = [start_worker(folder, "b0", host="bad"), start_worker(folder, "g0", host="good")]
+    processes += [start_master(folder), *workers]
+    open_gate_when_busy(folder, 2)
+    finish(folder, processes)
+    assert "left: device_lost" in (folder.logs / "worker-b0.log").read_text()
+    returned = events(folder, "returned", worker="b0")
+    assert [e["outcome"] for e in returned] == ["handed_back"]
+    assert "illegal memory access" in returned[0]["reason"]
+    assert all(r.exception is None for r in read_history(folder).results)
+
+
 def test_a_full_disk_stops_the_run_without_damage(tmp_path, processes):  # noqa: F811
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")

@@ -94,6 +94,24 @@ def test_a_search_whose_master_is_killed_again_and_again_goes_on_where_it_was(tm
     assert events(folder, "returned", outcome="lost") == []
 
 
+def test_what_a_worker_lost_while_there_was_no_master_is_in_the_books(tmp_path, processes):
+    folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=2")
+    close_gate(folder)
+    processes += [start_master(folder), start_worker(folder, "w0")]
+    wait_until(lambda: events(folder, "dispatched"))
+    dispatched = events(folder, "dispatched")[0]["time"]
+    time.sleep(1)
+    for process in processes:
+        process.kill()
+    second = [start_master(folder), start_worker(folder, "w1")]
+    processes += second
+    open_gate(folder)
+    finish(folder, second)
+    (lost,) = events(folder, "returned", outcome="lost")
+    assert lost["lost_s"] == pytest.approx(lost["time"] - dispatched, abs=0.5)
+    assert read_status(folder).lost_s == pytest.approx(lost["lost_s"])
+
+
 def test_a_finished_run_can_be_extended(tmp_path, processes):
     folder = make_run(tmp_path / "run", "search.iterations=1")
     first = [start_master(folder), start_worker(folder, "w0")]

@@ -75,6 +75,10 @@ def test_losses_become_floats(loss):
 
 
 # Results ---------------------------------------------------------------------------------------------------------
+IN_ITSELF = {}
+IN_ITSELF["again"] = IN_ITSELF
+
+
 def outcome_of(result, info=None):
     """What becomes of a training that returns this, or raises it."""
 
@@ -95,6 +99,8 @@ def outcome_of(result, info=None):
         (np.zeros(3), None, "bad_result", "the loss is a ndarray with more than one element"),
         (math.nan, None, "not_finite", "the loss is nan"),
         (math.inf, None, "not_finite", "the loss is inf"),
+        (10**400, None, "not_finite", "the loss is larger than any float"),
+        (0.5, IN_ITSELF, "bad_result", "is nested more than 30 levels deep"),
         (0.5, "bare", "bad_result", "training returned a float"),
         (0.5, [1], "bad_result", "info is a list, not a dict"),
         (0.5, {"curve": np.zeros(10_000)}, "bad_result", "info['curve'] is an array of 10000 elements"),

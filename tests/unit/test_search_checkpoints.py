@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import queue
+import time
 
 import pytest
 
 from pipeline.history import Result
 from pipeline.run_folder import RunFolder
+from pipeline.search import checkpoints
 from pipeline.search.checkpoints import CheckpointKeeper
 from pipeline.search.messages import Attempt
 from pipeline.search.search import Search
 from pipeline.settings import load_settings
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Run:
@@ -112,3 +121,38 @@ def test_what_is_on_disk_never_exceeds_the_bound(tmp_path):
         run.keeper.call(run.keeper.measure)
         assert run.keeper.used_mb <= run.keeper.bound_mb
     run.keeper.close()
+
+
+def test_a_master_that_is_resumed_does_what_the_one_before_died_before(run):
+    run.keeper.close()
+    for _ in range(13):
+        config_id, _, budget = run.search.next_evaluation()
+        run.write(config_id, budget, 1)
+        run.next_loss -= 0.01
+        info = {"attempt": 1, "training_s": budget}
+        run.search.absorb(Result(config_id, budget, 0, 0, 0, run.next_loss, info, None))
+    run.keeper = CheckpointKeeper(run.folder, run.settings, queue.SimpleQueue())
+    run.keeper.catch_up(run.search)
+    run.keeper.catch_up(run.search)  # nothing goes wrong when all is done already
+    assert run.files() == []
+    assert sorted(p.name for p in run.folder.incumbents.iterdir()) == [
+        f"b{budget}.{kind}" for budget in (1, 3, 9) for kind in ("json", "pt")
+    ]
+
+
+def test_weights_that_the_disk_refuses_are_kept_once_it_takes_them(run, monkeypatch):
+    monkeypatch.setattr(checkpoints, "RETRY_S", 0.05)
+    run.folder.incumbents.write_text("a file where the folder should be")
+    run.evaluate(13)
+    wait_until(lambda: "cannot be kept" in run.keeper.problem)
+    assert len(list(run.folder.checkpoints.rglob("*.pt"))) == 13  # nothing is cleared before the weights are kept
+    run.folder.incumbents.unlink()
+    wait_until(lambda: not run.keeper.problem)
+    assert run.files() == []
+    assert (run.folder.incumbents / "b9.pt").is_file()
+
+
+def test_a_keeper_that_ends_on_a_full_disk_deletes_nothing_that_was_to_be_kept(run):
+    run.folder.incumbents.write_text("a file where the folder should be")
+    run.evaluate(13)
+    assert len([name for name in run.files() if name.endswith(".pt")]) == 13
