@@ -75,8 +75,8 @@ verify: install ## Re-derive every proposal and promotion of a run from its file
 compare: install ## Several runs on the same axes: RUNS="a b c"
 	@$(TANDEM) compare $(RUNS) $(IN_RESULTS)
 
-baselines: install ## Train the paper's baselines for PRESET's full budget with several seeds
-	@$(TANDEM) baselines $(SOURCE) $(IN_RESULTS)
+baselines: install ## Train the paper's baselines for the full budget of RUN (or PRESET) with several seeds
+	@$(TANDEM) baselines $(if $(RUN),--run '$(RUN)',$(SOURCE)) $(IN_RESULTS)
 
 retrain-incumbent: install ## Train the run's incumbent on training plus validation data with several seeds
 	@$(TANDEM) retrain-incumbent $(THIS_RUN)

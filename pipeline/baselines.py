@@ -75,7 +75,7 @@ def plan_baselines(settings: Settings, results: Path, seeds: Iterable[int] = SEE
             configuration={"model": model, **BASELINE_TRAINING, "cutout_length": CUTOUT[dataset]},
             seed=seed,
             budget=budget_ladder(settings.search)[-1],
-            path=baseline_path(results, dataset, model, seed),
+            path=baseline_path(results, settings, model, seed),
             budget_unit=settings.search.budget_unit,
         )
         for model in BASELINES

@@ -167,16 +167,22 @@ def verify(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 def baselines(
     preset: Preset = "cifar10",
     overrides: Overrides = None,
+    run: Annotated[str | None, typer.Option(help="Train as this run does; default: as the preset says.")] = None,
     results: ResultsFolder = RESULTS,
     seeds: Seeds = 3,
 ) -> None:
     """Train the paper's baselines for the full budget, on training plus validation data: what is missing of them."""
     from pipeline import operations
     from pipeline.baselines import plan_baselines
+    from pipeline.new_run import read_settings
     from pipeline.retraining import retrain_all
     from pipeline.settings import load_settings
 
-    settings = load_settings(preset, overrides or ())
+    if run is not None:
+        folder = find_run(results, run)
+        settings, results = read_settings(folder), folder.path.parent
+    else:
+        settings = load_settings(preset, overrides or ())
     operations.prepare_data(settings, say)
     retrain_all(plan_baselines(settings, results.resolve(), range(seeds)), settings, say)
 

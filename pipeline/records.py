@@ -160,6 +160,8 @@ class AttemptHeader:
     worker: str
     slurm_job_id: str  # "" off Slurm
     versions: Mapping[str, str]
+    schedule: str = ""  # `training.schedule`; "" in files of versions that did not say
+    precision: str = ""  # "float32" or "bfloat16", as trained
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,11 @@ def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> Non
 def as_one_worker(settings: Settings) -> Settings:
     """Settings under which a budget in seconds buys here what it bought one of the search's workers on this machine.
 
-    As many threads as one of them had, and no GPU where they had none; the memory is all of the machine's, because
-    trainings run one at a time.
+    As many threads as one of them had; the memory is all of the machine's, because trainings run one at a time.
     """
     training = settings.training
     threads = training.threads or max(1, len(os.sched_getaffinity(0)) // max(1, settings.workers.count))
-    device = "cpu" if settings.slurm.gpus_per_worker == 0 else training.device
-    return settings.model_copy(update={"training": training.model_copy(update={"threads": threads, "device": device})})
+    return settings.model_copy(update={"training": training.model_copy(update={"threads": threads})})
 
 
 def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:

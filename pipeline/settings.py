@@ -82,7 +82,7 @@ class TrainingSettings(Section):
     evaluation has a cycle per rung, each twice as long as the one before, the last ending with its budget; or a single
     cosine over the evaluation's budget. `doubling` and `cosine` fit search.promotion=restart."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one."""
+    """auto: CUDA where there is one and slurm.gpus_per_worker is not 0."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast on CUDA devices that have it, else float32. A CPU always trains in float32: autocast made
     it ten times slower."""

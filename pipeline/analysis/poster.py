@@ -72,7 +72,7 @@ def results_table(results: Results) -> Item:
     columns = ["model", "parameters (M)", "test error (%)", "seeds", "poster: parameters (M)", "poster: test error (%)"]
     table = pd.DataFrame(rows, columns=columns)
     missing = summary[summary["seeds"] == 0]["model"]
-    commands = [f"make baselines PRESET={results.dataset}"] if (missing != INCUMBENT).any() else []
+    commands = [f"make baselines RUN={results.run_id}"] if (missing != INCUMBENT).any() else []
     commands += ["make retrain-incumbent"] if (missing == INCUMBENT).any() else []
     lack = f" Missing: {', '.join(POSTER[m][0] for m in missing)} (run: {', '.join(commands)})." if len(missing) else ""
     budget = style.budget_label(max(results.budgets), results.budget_unit)

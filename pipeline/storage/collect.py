@@ -44,7 +44,7 @@ from pipeline.storage.gather import (
     lost_seconds,
     settle,
 )
-from pipeline.storage.retrained import find_retrained
+from pipeline.storage.retrained import baseline_folder, find_retrained
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
 
     Args:
         folder: the run.
-        baselines: folder of baseline trainings; default: `baselines/<dataset>` beside the run folder.
+        baselines: folder of baseline trainings; default: beside the run folder, see `retrained.baseline_folder`.
 
     Returns:
         The path of results.h5.
@@ -73,7 +73,7 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
     stopped = _has_stopped(journal)
     evaluations, curves, attempt_rows = _evaluations(folder, history, attempts, stopped, warnings)
     retrained, more = find_retrained(
-        baselines if baselines is not None else folder.path.parent / "baselines" / settings.data.dataset,
+        baselines if baselines is not None else baseline_folder(folder.path.parent, settings),
         folder.path / "retrained",
     )
     warnings = [*warnings, *more]

@@ -1,7 +1,7 @@
 """Trainings on training plus validation data: the baselines of a data set and the incumbent of a run.
 
-They are attempts' files (see `curves`) in `results/baselines/<dataset>/<model>-s<seed>.h5` and
-`<run>/retrained/incumbent-s<seed>.h5`. A baseline's configuration is {"model": its name in the registry}.
+They are attempts' files (see `curves`) in `results/baselines/<dataset>/<budget>-<unit>-<schedule>/<model>-s<seed>.h5`
+and `<run>/retrained/incumbent-s<seed>.h5`. A baseline's configuration has "model", its name in the registry.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.records import config_name
+from pipeline.records import budget_name, config_name
+from pipeline.settings import Settings, budget_ladder
 from pipeline.storage.curves import read_attempt_table
 
 INCUMBENT = "incumbent"
@@ -21,9 +22,16 @@ SILENT_S = 1800.0
 BASELINES = ("resnet18", "shake_shake_26_2x32d", "shake_shake_26_2x64d", "shake_shake_26_2x96d")
 
 
-def baseline_path(results: Path, dataset: str, model: str, seed: int) -> Path:
+def baseline_folder(results: Path, settings: Settings) -> Path:
+    """Where the baselines lie that were trained as these settings train their incumbent: as long, on the same data."""
+    search = settings.search
+    how = f"{budget_name(budget_ladder(search)[-1])}-{search.budget_unit}-{settings.training.schedule}"
+    return results / "baselines" / settings.data.dataset / how
+
+
+def baseline_path(results: Path, settings: Settings, model: str, seed: int) -> Path:
     """The curve of one baseline training."""
-    return results / "baselines" / dataset / f"{model}-s{seed}.h5"
+    return baseline_folder(results, settings) / f"{model}-s{seed}.h5"
 
 
 def incumbent_path(run: Path, seed: int) -> Path:

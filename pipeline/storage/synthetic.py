@@ -141,6 +141,8 @@ class _CurveWriter:
             worker=worker_name(attempt.worker),
             slurm_job_id=f"100_{attempt.worker}",
             versions={"numpy": np.__version__},
+            schedule=self.settings.training.schedule,
+            precision="float32",
         )
 
     def _train(self, job: Job, attempt: Try) -> Rows:

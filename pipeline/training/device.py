@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,16 +21,20 @@ LOCAL_WORKERS = "TANDEM_LOCAL_WORKERS"
 WORKERS_PER_DEVICE = "TANDEM_WORKERS_PER_DEVICE"
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+OWN_STATUS = Path("/proc/self/status")
 
 
 def device_for(settings: Settings) -> torch.device:
-    """The device that the settings ask for; `auto` is CUDA where there is one.
+    """The device that the settings ask for; `auto` is CUDA where there is one and workers are to have one.
+
+    Slurm does not hide a GPU that was not asked for unless the site makes it.
 
     Raises:
         BrokenError: CUDA is asked for and there is none.
     """
     wanted = settings.training.device
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+    has_one = settings.slurm.gpus_per_worker > 0 and torch.cuda.is_available()
+    if wanted == "cpu" or (wanted == "auto" and not has_one):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise BrokenError(
@@ -143,6 +148,8 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak memory so far in MB (10^6 bytes): allocated on the GPU, or resident of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    # Not getrusage: its peak outlives exec, and so may be that of the process that started this one.
+    for line in OWN_STATUS.read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return math.nan

@@ -26,7 +26,7 @@ from pipeline.records import (
 from pipeline.settings import Settings
 from pipeline.training.clock import PhaseClock
 from pipeline.training.data import ImageData
-from pipeline.training.device import device_name, peak_memory_mb
+from pipeline.training.device import device_name, peak_memory_mb, uses_bfloat16
 from pipeline.training.measure import Measurement
 from pipeline.training.trainer import Trainer
 
@@ -96,6 +96,8 @@ class Recorder:
             worker=self._worker.name,
             slurm_job_id=self._worker.slurm_job_id,
             versions=versions(),
+            schedule=self._settings.training.schedule,
+            precision="bfloat16" if uses_bfloat16(self._settings, self._data.device) else "float32",
         )
         with self._writing():
             self._curve.begin(header, self.rows)

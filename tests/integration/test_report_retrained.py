@@ -16,6 +16,7 @@ from pipeline.storage.results import load_results
 from pipeline.storage.retrained import INCUMBENT
 from pipeline.storage.synthetic import write_synthetic_run
 from pipeline.training.data import prepare_data
+from pipeline.training.device import device_for
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,17 @@ def test_a_training_of_another_budget_unit_is_missing(folder: RunFolder, setting
     assert missing([replace(task, budget_unit="epochs")]) != []
 
 
-def test_training_here_has_a_workers_threads_and_no_gpu_where_workers_have_none(settings: Settings) -> None:
-    ours = load_settings("digits", ["workers.count=1000", "slurm.gpus_per_worker=0", "training.threads=0"])
-    training = as_one_worker(ours).training
-    assert (training.threads, training.device) == (1, "cpu")
+def test_training_here_has_a_workers_threads(settings: Settings) -> None:
+    ours = load_settings("digits", ["workers.count=1000", "training.threads=0"])
+    assert as_one_worker(ours).training.threads == 1
     assert as_one_worker(settings).training.threads == settings.training.threads
+
+
+def test_nothing_trains_on_a_gpu_where_workers_ask_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    kinds = [
+        device_for(load_settings("digits", [f"slurm.gpus_per_worker={count}", f"training.device={wanted}"])).type
+        for count, wanted in ((0, "auto"), (1, "auto"), (0, "cuda"), (1, "cpu"))
+    ]
+    assert kinds == ["cpu", "cuda", "cuda", "cpu"]

@@ -1,7 +1,9 @@
 """Baselines and a run's incumbent as Slurm arrays, from the login node to the table of results."""
 
+from pipeline.new_run import read_settings
 from pipeline.storage.curves import read_attempt
 from pipeline.storage.results import load_results
+from pipeline.storage.retrained import baseline_folder
 
 from .hosts import wait_until
 
@@ -24,14 +26,15 @@ def test_baselines_and_the_incumbent_are_trained_as_arrays_and_reported(shell):
     run.wait_for_end()
     assert "Submitted as" in run.tandem("retrain-incumbent", "--seeds", "2")
 
-    baselines, retrained = shell.home / "results" / "baselines" / "digits", run.folder.path / "retrained"
+    baselines = baseline_folder(shell.home / "results", read_settings(run.folder))
+    retrained = run.folder.path / "retrained"
     wait_until(lambda: len(ends(baselines)) == 4 and len(ends(retrained)) == 2, 180, "the trainings to end", 0.5)
     assert ends(baselines) == {f"{name}-s0": "finished" for name in BASELINES}
     assert ends(retrained) == {"incumbent-s0": "finished", "incumbent-s1": "finished"}
 
     hosts = {read_attempt(path)[0].host for path in baselines.glob("*.h5")}
     assert hosts <= {"node1", "node2", "node3"}
-    again = shell.tandem("baselines", "--preset", "digits", "--seeds", "1", *shell.settings(**ROOMY))
+    again = shell.tandem("baselines", "--run", run.folder.run_id, "--seeds", "1")
     assert "0 to do" in again
     run.tandem("collect-results")
     table = load_results(run.folder.collected).retrained

@@ -215,7 +215,8 @@ def test_retrained_baselines_and_incumbents_are_collected(running: RunFolder) ->
     end = AttemptEnd("finished", "", 1.0, 9.0, 0.2, 0.05, 0.3, 0.06)
     no_rows = np.empty(0, ROW_DTYPE)
     baseline = AttemptHeader(**{**header.__dict__, "configuration": {"model": "resnet18"}, "seed": 3})
-    write_attempt(baseline_path(running.path.parent, "digits", "resnet18", 3), baseline, no_rows, end)
+    path = baseline_path(running.path.parent, load_settings(running.settings), "resnet18", 3)
+    write_attempt(path, baseline, no_rows, end)
     write_attempt(incumbent_path(running.path, 4), header, no_rows)
     retrained = load_results(collect(running)).retrained
     assert retrained[["model", "status", "test_error"]].fillna(-1).values.tolist() == [
