@@ -118,8 +118,9 @@ def _without_suspected_nodes(folder: RunFolder, settings: Settings) -> Settings:
     chosen = wanted.partition.split(",") if wanted.partition else [p.name for p in slurm.partitions() if p.is_default]
     # Slurm refuses names that it does not know: a host may have another name than its node.
     nodes = {node.name for node in slurm.nodes() if node.partition in chosen}
-    suspected = sorted(nodes & set(status.suspected_nodes) - set(wanted.exclude))
-    if not nodes - set(suspected) - set(wanted.exclude):
+    excluded = set(slurm.host_names(wanted.exclude))
+    suspected = sorted(nodes & set(status.suspected_nodes) - excluded)
+    if not nodes - set(suspected) - excluded:
         return settings
     return settings.model_copy(update={"slurm": wanted.model_copy(update={"exclude": (*wanted.exclude, *suspected)})})
 

@@ -324,6 +324,17 @@ class Node:
         return count
 
 
+def host_names(expressions: Sequence[str]) -> list[str]:
+    """The hosts that Slurm's expressions stand for ("node[1-3]"), in their order.
+
+    Raises:
+        SiteError: scontrol fails.
+    """
+    if not any("[" in each for each in expressions):
+        return list(expressions)
+    return run_command("scontrol", "show", "hostnames", ",".join(expressions)).split()
+
+
 def nodes() -> list[Node]:
     """Every node of every partition that this user sees (one that is in two partitions, twice).
 

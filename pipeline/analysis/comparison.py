@@ -18,6 +18,14 @@ from pipeline.errors import RunError
 from pipeline.storage.results import Results, load_results
 
 POINTS = 200
+# Settings that fit a run to its machine; what is searched, and how, is the same.
+OF_THE_MACHINE = (
+    "data.root",
+    "training.memory_gb",
+    "training.validation_batch",
+    "training.overhead_share",
+    "training.checkpoint_interval_s",
+)
 METHOD_NAMES = {"bohb": "BOHB", "hyperband": "Hyperband", "random": "random search"}
 
 
@@ -55,7 +63,7 @@ def group_name(settings: Mapping[str, object], others: Sequence[Mapping[str, obj
     same_method = [f for f in flat if f["search.method"] == mine["search.method"]]
     differing = sorted(
         key for key in {key for f in same_method for key in f}
-        if key.startswith(("search.", "training.", "data.", "space.", "workers.count")) and key != "data.root"
+        if key.startswith(("search.", "training.", "data.", "space.", "workers.count")) and key not in OF_THE_MACHINE
         and any(f.get(key, absent) != mine.get(key, absent) for f in same_method)
     )  # fmt: skip
     return ", ".join([name, *(f"{key.rpartition('.')[2]}={mine.get(key, absent)}" for key in differing)])

@@ -165,7 +165,10 @@ def test_runs_are_grouped_by_method_and_averaged_over_seeds(tmp_path: Path) -> N
 
 
 def test_what_else_differs_between_runs_of_one_method_names_their_groups() -> None:
-    settings = [load_settings("digits", [f"search.random_fraction={f}"]).model_dump(mode="json") for f in (0.1, 0.5)]
+    settings = [
+        load_settings("digits", [f"search.random_fraction={f}", f"training.memory_gb={10 * f}"]).model_dump(mode="json")
+        for f in (0.1, 0.5)
+    ]
     assert group_name(settings[0], settings) == "BOHB, random_fraction=0.1"
 
 

@@ -53,6 +53,9 @@ def test_nodes_under_suspicion_are_excluded_beside_those_that_the_settings_exclu
 
 
 def test_nodes_under_suspicion_are_not_excluded_where_there_is_no_other(run, monkeypatch):
+    suspect(run, "node1")
+    monkeypatch.setattr(slurm, "run_command", lambda *command: {"node[2-9]": "node2\nnode3\n"}[command[-1]])
+    assert submitted_options(run, monkeypatch, exclude=("node[2-9]",))["exclude"] == "node[2-9]"
     suspect(run, "node1", "node2")
     assert "exclude" not in submitted_options(run, monkeypatch)
     assert submitted_options(run, monkeypatch, partition="cpu")["exclude"] == "node2"

@@ -10,7 +10,7 @@ from training_support import Bench, KeptCurve
 
 from pipeline.training import attempt as attempt_module
 from pipeline.training import train as train_module
-from pipeline.training.clock import PhaseClock
+from pipeline.training.clock import BudgetClock, PhaseClock
 from pipeline.training.measure import Measurement
 from pipeline.training.trainer import Trainer
 
@@ -120,24 +120,27 @@ CONFIGURATIONS = [
 @pytest.mark.parametrize("values", CONFIGURATIONS)
 @pytest.mark.parametrize("budget", [0.01, 0.4])
 def test_real_budgets_are_overshot_by_at_most_the_last_batch_and_wall_time_is_accounted_for(
-    root, tmp_path, values, budget
+    monkeypatch, root, tmp_path, values, budget
 ):
     bench = Bench(root, tmp_path, "search.min_budget=0.01", "search.max_budget=0.81", "search.eta=3")
-    asked = []
+    spent = []  # the budget clock after every batch
+    step_done = BudgetClock.step_done
 
-    def note_the_time():
-        asked.append(time.perf_counter())
+    def note_and_decide(clock, budget_s):
+        spent.append(clock.training_s)
+        return step_done(clock, budget_s)
 
+    monkeypatch.setattr(BudgetClock, "step_done", note_and_decide)
     curve = KeptCurve()
     began = time.perf_counter()
-    result, _ = bench.train(bench.evaluation(budget, **values), note_the_time, curve)
+    result, _ = bench.train(bench.evaluation(budget, **values), curve=curve)
     wall_s = time.perf_counter() - began
     info = result.info
-    # Asked before every batch, and before the last validation's first.
-    last_batch_s = asked[info["batches"]] - asked[info["batches"] - 1]
-    assert budget <= info["training_s"] <= budget + last_batch_s + 1e-3
+    assert len(spent) == info["batches"]
+    assert ([0, *spent][-2]) < budget <= info["training_s"]  # before the last batch there was some left
     parts = [info[name] for name in ("startup_s", "compile_s", "trained_here_s", "validation_s", "checkpoint_s")]
-    assert sum(parts) == pytest.approx(wall_s, rel=0.01, abs=2e-3)
+    # The rest: a busy machine may hold this process up before the clock begins or after it ends.
+    assert sum(parts) == pytest.approx(wall_s, rel=0.01, abs=0.02)
     assert info["training_s"] == curve.rows[-1].training_s
 
 
