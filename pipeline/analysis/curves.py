@@ -58,6 +58,7 @@ def all_curves(results: Results) -> Item:
     figure, axes = style.new_figure(4.2)
     axis = axes[0, 0]
     handles = []
+    any_crashed = False
     for budget, colour in style.budget_colours(results.budgets).items():
         here = shown[shown["budget"] == budget]
         lines = segments(results, here)
@@ -69,11 +70,13 @@ def all_curves(results: Results) -> Item:
             line[-1] for line, status in zip(lines, here["status"], strict=True) if status == "crashed" and len(line)
         ]
         if crashes:
+            any_crashed = True
             axis.plot(*np.array(crashes).T, "x", color=style.CRASH_COLOUR, ms=5, mew=1.2, zorder=3)
         count = int((known["budget"] == budget).sum())
         label = f"{style.budget_label(budget, results.budget_unit)} (n = {count})"
         handles.append(Line2D([], [], color=colour, lw=2, label=label))
-    handles.append(Line2D([], [], color=style.CRASH_COLOUR, marker="x", ls="none", label="crashed"))
+    if any_crashed:
+        handles.append(Line2D([], [], color=style.CRASH_COLOUR, marker="x", ls="none", label="crashed"))
     axis.autoscale_view()
     axis.set_xscale("log")
     style.plain_log_ticks(axis.xaxis)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 WIDTH_IN = 7.2
 # Okabe and Ito 2008: eight colours that readers with any common colour vision tell apart.
@@ -144,10 +144,20 @@ def lift_zeros(axis: Any, side: int) -> float:
 
 def plain_log_ticks(axis: Any) -> None:
     """Ticks at 1, 2 and 5 times the powers of ten, written plainly."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_locator(_FewTicks(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))))
+
+
+class _FewTicks(LogLocator):
+    """LogLocator, but for a few numbers only on less than a decade, where it fills a narrow panel with them."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        ticks = np.asarray(super().tick_values(vmin, vmax))
+        if vmax < 10 * vmin and ((ticks >= vmin) & (ticks <= vmax)).sum() > 5:
+            return MaxNLocator(4).tick_values(vmin, vmax)
+        return ticks
 
 
 def two_lines(label: str) -> str:
