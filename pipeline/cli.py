@@ -41,7 +41,7 @@ def say(text: str) -> None:
 @app.command("submit-search")
 def submit_search(preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS) -> None:
     """Start a search: on Slurm where there is one, else on this machine."""
-    from pipeline import operations
+    from pipeline import launch, operations
     from pipeline.settings import load_settings
 
     folder = operations.submit(load_settings(preset, overrides or ()), results, say)
@@ -50,6 +50,8 @@ def submit_search(preset: Preset = "digits", overrides: Overrides = None, result
     say(f"  tandem status {folder.path}            what it is doing (make status)")
     say(f"  tandem collect-results {folder.path}   tables, figures and report, at any time (make collect-results)")
     say(f"  tandem stop-search {folder.path}       end it in order (make stop-search)")
+    if launch.queue_state(folder) is not None:
+        say(f"  sbatch slurm/worker.sh {folder.path}   one more worker, from the checkout")
 
 
 @app.command()
@@ -222,13 +224,18 @@ def stock_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 
 
 @app.command("run-master", hidden=True)
-def run_master(run: str) -> None:
+def run_master(run: str, results: ResultsFolder = RESULTS) -> None:
     """Be the master of a run (started by submit-search, resume-search and slurm/master.sh)."""
     from pipeline import operations
 
-    folder = find_run(RESULTS, run)
+    folder = find_run(results, run)
     _log_to(folder.master_log)
-    operations.run_master(folder)
+    try:
+        operations.run_master(folder)
+    except TandemError as error:
+        # Of a master that is a job, standard error is in a file of submitit's that nobody was told of.
+        logging.getLogger("tandem.master").error("%s", error)
+        raise
 
 
 @app.command("run-worker", hidden=True)

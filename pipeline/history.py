@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.files import read_fresh
+from pipeline.files import is_there, read_fresh
 from pipeline.json_lines import read_json_lines
 from pipeline.records import ConfigId, Configuration
 from pipeline.run_folder import RunFolder
@@ -131,7 +131,7 @@ def read_journal(folder: RunFolder, wait_s: float = 5.0) -> list[dict[str, Any]]
 
 
 def _read(path: Path, parse: Any, wait_s: float) -> list[Any]:
-    if not path.exists():
+    if not is_there(path):
         return []
     parsed = []
     for number, line in enumerate(read_fresh(path, read_json_lines, wait_s), start=1):

@@ -22,9 +22,10 @@ from typing import Any
 from pipeline import local_workers, slurm
 from pipeline.array_tasks import RequeuedAsItIs, requeue_through_submitit, slurm_executor
 from pipeline.errors import SiteError
+from pipeline.new_run import read_settings
 from pipeline.run_folder import RunFolder, ensure_jobs_folder
 from pipeline.sbatch_options import array_sizes, master_options, worker_options
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings
 from pipeline.status import read_status
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ SUBMISSION_TIMEOUT_S = 300.0
 
 # A requeued task's processes end within Slurm's KillWait (30 s), mostly at once.
 REQUEUE_WAIT_S = 40.0
+
+# From a task's start until its worker has imported what it needs, on a slow file system.
+STARTING_MIN = 3.0
 
 # squeue is asked at most this often by one process, however often a status is drawn.
 QUEUE_REFRESH_S = 5.0
@@ -63,7 +67,10 @@ def request_workers(folder: RunFolder, settings: Settings, count: int) -> list[s
         return [] if lacking <= 0 else _start_locally(folder, settings, lacking)
     queue = _settled_queue(folder)
     hasten_requeued(queue)
-    coming = [t.job_id for t in queue if t.is_pending or (t.is_running and t.job_id not in joined.values())]
+    # A worker that finds no master leaves after its patience: what has run for longer than that and is not known hangs.
+    starting_min = settings.workers.idle_timeout_min + STARTING_MIN
+    starting = [t for t in queue if t.is_running and t.job_id not in joined.values() and t.minutes < starting_min]
+    coming = [t.job_id for t in [*(t for t in queue if t.is_pending), *starting]]
     lacking = count - len(coming)
     return [] if lacking <= 0 else _start_on_slurm(folder, settings, lacking)
 
@@ -264,6 +271,9 @@ def start_master(folder: RunFolder, settings: Settings) -> StartedMaster:
         SiteError: Slurm refuses the job.
     """
     if settings.slurm.master == "slurm" and slurm.uses_slurm(settings):
+        if waiting := _waiting_masters(folder):
+            hasten_requeued(waiting)
+            return StartedMaster(f"The master is Slurm job {waiting[0].job_id} already, which waits in the queue.")
         name = slurm.master_name(folder.run_id)
         jobs = _submit(folder, "slurm", "master", 1, name, master_options(settings), settings)
         where = f"The master is Slurm job {jobs[0]}; it starts when Slurm lets it. Its log: {folder.master_log}"
@@ -281,33 +291,62 @@ def start_master(folder: RunFolder, settings: Settings) -> StartedMaster:
     return StartedMaster(where, process)
 
 
-_queue_states: dict[Path, tuple[float, dict[str, int] | None]] = {}
+@dataclass(frozen=True)
+class QueueState:
+    """A run's jobs in Slurm's queue.
+
+    Attributes:
+        pending, running, held: the workers' tasks.
+        master: where the master is a job: "job 12, pending (BeginTime)"; else "".
+        master_waits: it is to start yet.
+    """
+
+    pending: int = 0
+    running: int = 0
+    held: int = 0
+    master: str = ""
+    master_waits: bool = False
+
+    def __str__(self) -> str:
+        counts = {"pending": self.pending, "running": self.running, "held": self.held}
+        workers = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state != "held")
+        return f"workers: {workers}" + (f"; master: {self.master}" if self.master else "")
 
 
-def queue_state(folder: RunFolder) -> dict[str, int] | None:
-    """Slurm's tasks of a run by state ("pending", "running", and "held" if any); None off Slurm.
+_queue_states: dict[Path, tuple[float, QueueState | None]] = {}
+
+
+def queue_state(folder: RunFolder) -> QueueState | None:
+    """What Slurm's queue has of a run; None off Slurm, or when Slurm does not answer.
 
     One call to squeue, and at most one in `QUEUE_REFRESH_S`, answered or not.
     """
-    asked, state = _queue_states.get(folder.path, (float("-inf"), {}))
+    asked, state = _queue_states.get(folder.path, (float("-inf"), None))
     if time.monotonic() - asked < QUEUE_REFRESH_S:
         return state
     try:
-        if not slurm.uses_slurm(load_settings(folder.settings)):
+        if not slurm.uses_slurm(read_settings(folder)):
             return None
-        queue = slurm.tasks([slurm.workers_name(folder.run_id)])
+        state = _queue_state(folder.run_id)
     except SiteError as error:  # a status is worth showing even when Slurm does not answer
         log.warning("%s", error)
-        _queue_states[folder.path] = (time.monotonic(), None)
-        return None
-    state = {
-        "pending": sum(task.is_pending for task in queue),
-        "running": sum(task.is_running for task in queue),
-        "held": sum(task.is_held for task in queue),
-    }
-    state = {name: n for name, n in state.items() if n or name != "held"}
+        state = None
     _queue_states[folder.path] = (time.monotonic(), state)
     return state
+
+
+def _queue_state(run_id: str) -> QueueState:
+    workers, master = slurm.workers_name(run_id), slurm.master_name(run_id)
+    tasks = slurm.tasks([workers, master])
+    ours = [task for task in tasks if task.name == workers]
+    masters = [task for task in tasks if task.name == master]
+    return QueueState(
+        pending=sum(task.is_pending for task in ours),
+        running=sum(task.is_running for task in ours),
+        held=sum(task.is_held for task in ours),
+        master="; ".join(f"job {t.job_id}, {t.state.lower()}" + f" ({t.reason})" * t.is_pending for t in masters),
+        master_waits=any(task.is_pending for task in masters),
+    )
 
 
 def cancel_waiting_master(folder: RunFolder, settings: Settings) -> bool:
@@ -318,11 +357,14 @@ def cancel_waiting_master(folder: RunFolder, settings: Settings) -> bool:
     """
     if settings.slurm.master != "slurm" or not slurm.uses_slurm(settings):
         return False
-    name = slurm.master_name(folder.run_id)
-    waits = any(task.state == "PENDING" for task in slurm.tasks([name]))
+    waits = bool(_waiting_masters(folder))
     if waits:
-        slurm.cancel([name], "PENDING")
+        slurm.cancel([slurm.master_name(folder.run_id)], "PENDING")
     return waits
+
+
+def _waiting_masters(folder: RunFolder) -> list[slurm.Task]:
+    return [task for task in slurm.tasks([slurm.master_name(folder.run_id)]) if task.state == "PENDING"]
 
 
 def cancel_workers(folder: RunFolder, settings: Settings) -> None:

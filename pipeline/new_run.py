@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.files import publish, publish_json, publish_text
+from pipeline.files import publish, publish_json, publish_text, read_fresh
 from pipeline.provenance import provenance
 from pipeline.run_folder import LATEST, RunFolder
 from pipeline.settings import Settings, dump_settings, load_settings
@@ -39,6 +40,9 @@ def read_settings(folder: RunFolder) -> Settings:
     Raises:
         SettingsError: they are damaged, or from a version whose settings differ; the text names the field.
     """
+    # A node may not see yet what the login node wrote, and a run that is extended has its settings replaced.
+    with suppress(OSError):
+        read_fresh(folder.settings, Path.read_bytes)
     return load_settings(folder.settings)
 
 

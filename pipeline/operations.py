@@ -33,9 +33,10 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     Raises:
         DataError, SiteError, RunError: before anything was submitted, or because the master did not start.
     """
-    prepare_data(settings, say)
+    settings = slurm.settle_where(settings)
     for warning in site.check_site(settings, results):
         say(f"Warning: {warning}")
+    prepare_data(settings, say)
     folder = create_run(settings, results)
     settings = read_settings(folder)
     ladder = ", ".join(f"{b:g}" for b in budget_ladder(settings.search))
@@ -101,9 +102,15 @@ def watch(folder: RunFolder) -> Iterator[RunStatus | None]:
     while True:
         status = read_status(folder)
         yield status
-        if status is not None and (status.has_ended or status.is_stale()):
+        if status is not None and (status.has_ended or (status.is_stale() and not _master_waits(folder))):
             return
         time.sleep(1.0)
+
+
+def _master_waits(folder: RunFolder) -> bool:
+    """Whether the run's master is a job that Slurm will start (again)."""
+    queue = launch.queue_state(folder)
+    return queue is not None and queue.master_waits
 
 
 def wait_for(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RunError
+from pipeline.files import is_there
 from pipeline.records import ConfigId, budget_name, config_name, parse_config_name
 
 LATEST = "latest"
@@ -205,7 +206,7 @@ def find_run(results: Path, name: str | None = None) -> RunFolder:
     candidates = [results / LATEST] if name is None else [Path(name), results / name]
     for candidate in candidates:
         folder = RunFolder(candidate.resolve())
-        if folder.settings.is_file():
+        if folder.settings.is_file() or is_there(folder.settings):
             return folder
     if name is None:
         raise RunError(f"No run in {results} yet. `make submit-search` starts one; RUN=... names one elsewhere.")

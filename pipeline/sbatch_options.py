@@ -56,7 +56,8 @@ def worker_options(settings: Settings, count: int = 1, of: int | None = None) ->
     if wanted.array_parallelism is not None:
         share = wanted.array_parallelism * count / (of or count)
         options["array-parallelism"] = max(1, round(share))
-    return {**options, **_gpus(wanted), **{name: value for name, value in wanted.extra.items() if value is not False}}
+    options = {**options, **_gpus(wanted), **wanted.extra}
+    return {name: value for name, value in options.items() if value is not False}
 
 
 def master_options(settings: Settings) -> Options:

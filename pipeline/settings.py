@@ -21,6 +21,15 @@ from pipeline.space import narrowed
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Options of sbatch that the program itself counts on, and what to use instead.
+NOT_EXTRA = {
+    "time": "use slurm.walltime_min: workers hand back before it",
+    "array": "use workers.count and slurm.array_parallelism",
+    "signal": "use workers.handback_margin_s",
+    "job-name": "the run's tasks are found by their name",
+    "output": "logs are in the run folder",
+    "error": "logs are in the run folder",
+}
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "svhn")
 
 
@@ -170,7 +179,7 @@ class SlurmSettings(Section):
     setup: tuple[str, ...] = ()
     """Shell lines before a worker starts: modules, conda, environment variables."""
     extra: Mapping[str, str | int | bool] = Field(default_factory=dict)
-    """Further sbatch options, by long name without dashes."""
+    """Further sbatch options, by long name without dashes; they overrule the program's, and false leaves one out."""
     master: Literal["login", "slurm"] = "login"
     """Where the master runs: as a session of its own on this host, or as a Slurm job."""
     master_partition: str | None = None
@@ -179,6 +188,12 @@ class SlurmSettings(Section):
     """Time limit of a master that is a job, in minutes; it requeues itself before."""
     master_mem_gb: Positive = 4.0
     """Memory of a master that is a job, in GB."""
+
+    @model_validator(mode="after")
+    def _extra_leaves_alone_what_the_program_counts_on(self) -> SlurmSettings:
+        for name in sorted(set(self.extra) & set(NOT_EXTRA)):
+            raise ValueError(f"extra.{name}: cannot be given here, {NOT_EXTRA[name]}")
+        return self
 
 
 class Settings(Section):

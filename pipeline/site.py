@@ -12,7 +12,7 @@ from pipeline import slurm
 from pipeline.addresses import master_address
 from pipeline.errors import SiteError
 from pipeline.local_workers import usable_gpus, workers_per_device
-from pipeline.sbatch_options import as_text, command_line, master_options, worker_options
+from pipeline.sbatch_options import Options, as_text, command_line, master_options, worker_options
 from pipeline.settings import Settings
 
 # File systems of one machine. Others (nfs, lustre, gpfs, beegfs, ceph, ...) are shared or cannot be told.
@@ -173,15 +173,23 @@ def _check_gpus(settings: Settings, chosen: list[slurm.Partition]) -> None:
 
 def _check_whole(settings: Settings) -> None:
     """Let Slurm itself judge each request as a whole, without submitting it."""
-    requests = {"workers": worker_options(settings)}
+    largest = min(settings.workers.count, slurm.max_array_size())
+    array = {"array": f"0-{largest - 1}"} if largest else {}
+    requests: dict[str, Options] = {"workers": {**worker_options(settings), **array}}
     if settings.slurm.master == "slurm":
         requests["master"] = master_options(settings)
     for role, options in requests.items():
         command = ["sbatch", "--test-only", *command_line(options), "--wrap=true"]
-        tried = subprocess.run(
-            command, capture_output=True, text=True, timeout=slurm.COMMAND_TIMEOUT_S, check=False,
-            env=slurm.job_environment(),
-        )  # fmt: skip
+        try:
+            tried = subprocess.run(
+                command, capture_output=True, text=True, timeout=slurm.COMMAND_TIMEOUT_S, check=False,
+                env=slurm.job_environment(),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise SiteError(
+                f"Slurm did not say within {slurm.COMMAND_TIMEOUT_S:.0f} s whether it would take the {role}: nothing "
+                f"was submitted. Its controller may be busy; try again."
+            ) from None
         if tried.returncode != 0:
             said = " ".join(line.strip() for line in tried.stderr.splitlines() if line.strip())
             raise SiteError(f"Slurm would refuse the {role}: {said} (asked for: {as_text(options)})")

@@ -75,10 +75,21 @@ def uses_slurm(settings: Settings) -> bool:
     found = has_slurm()
     if settings.workers.where == "slurm" and not found:
         raise SiteError(
-            "workers.where is slurm, but this machine belongs to no Slurm cluster. Submit from a login node, or set "
-            "workers.where=local."
+            "workers.where is slurm, but this machine belongs to no Slurm cluster, or cannot reach it now. Use a login "
+            "node, or set workers.where=local for a new run."
         )
     return found
+
+
+def settle_where(settings: Settings) -> Settings:
+    """The settings with `workers.where` decided once and for all: a run must not change over to another kind of worker
+    because a host that resumes it has lost its Slurm for a moment.
+
+    Raises:
+        SiteError: as `uses_slurm`.
+    """
+    where = "slurm" if uses_slurm(settings) else "local"
+    return settings.model_copy(update={"workers": settings.workers.model_copy(update={"where": where})})
 
 
 def job_environment() -> dict[str, str]:
@@ -106,15 +117,25 @@ class Task:
 
     Attributes:
         job_id: "123" or "123_4".
+        name: the job's.
         state: as squeue writes it (PENDING, RUNNING, COMPLETING, ...).
         time_used: since it started ("1-02:03:04").
         reason: why it is pending.
     """
 
     job_id: str
+    name: str
     state: str
     time_used: str
     reason: str
+
+    @property
+    def minutes(self) -> float:
+        """Minutes since it started; 0 before."""
+        try:
+            return parse_minutes(self.time_used) or 0.0
+        except ValueError:  # "INVALID", between two states
+            return 0.0
 
     @property
     def is_held(self) -> bool:
@@ -148,8 +169,8 @@ def tasks(names: Sequence[str]) -> list[Task]:
     Raises:
         SiteError: squeue fails.
     """
-    output = run_command("squeue", "-h", "-r", "-u", getpass.getuser(), "-n", ",".join(names), "-o", "%i|%T|%M|%r")
-    return [Task(*line.split("|", 3)) for line in output.splitlines() if line.count("|") >= 3]
+    output = run_command("squeue", "-h", "-r", "-u", getpass.getuser(), "-n", ",".join(names), "-o", "%i|%j|%T|%M|%r")
+    return [Task(*line.split("|", 4)) for line in output.splitlines() if line.count("|") >= 4]
 
 
 def cancel(names: Sequence[str], state: str | None = None) -> None:

@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from pipeline.errors import RunError
-from pipeline.files import publish_json, read_json
+from pipeline.files import is_there, publish_json, read_json
 from pipeline.run_folder import RunFolder
 
 # A master that has not published for this long is not there any more (it publishes every second or two, and shared
 # file systems may hold a file back for some seconds).
 STALE_S = 15.0
 
-# States of a run; the last three are ends, and their `message` says why.
-STATES = ("starting", "waiting for workers", "searching", "stopping", "stopped", "finished", "broken")
+# States of a run; the last three are ends, and their `message` says why. "left": its master has ended in order, and
+# the run is to go on (a master that is a Slurm job does so by itself).
+STATES = ("starting", "waiting for workers", "searching", "stopping", "left", "stopped", "finished", "broken")
 ENDED = ("stopped", "finished", "broken")
 
 T = TypeVar("T")
@@ -126,7 +127,9 @@ class RunStatus:
         return self.state in ENDED
 
     def is_stale(self, now: float | None = None) -> bool:
-        """Whether the master stopped publishing without saying that it ended."""
+        """Whether there is no master (any more), and the run has not ended."""
+        if self.state == "left":
+            return True
         return not self.has_ended and (time.time() if now is None else now) - self.updated > STALE_S
 
 
@@ -141,7 +144,7 @@ def read_status(folder: RunFolder, wait_s: float = 5.0) -> RunStatus | None:
     Raises:
         RunError: the file is damaged or of another version.
     """
-    if not folder.status.exists():
+    if not is_there(folder.status):
         return None
     try:
         plain = read_json(folder.status, wait_s)

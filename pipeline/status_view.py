@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -36,23 +37,32 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f}%"
 
 
+class Queue(Protocol):
+    """What Slurm's queue has of a run (`pipeline.launch.QueueState`); as text for a person."""
+
+    @property
+    def master_waits(self) -> bool:
+        """Whether a master that is a job is to start yet."""
+
+
 def status_lines(
-    folder: RunFolder, status: RunStatus | None, queue: Mapping[str, int] | None = None, now: float | None = None
+    folder: RunFolder, status: RunStatus | None, queue: Queue | None = None, now: float | None = None
 ) -> list[str]:
     """The status as plain lines.
 
     Args:
-        queue: Slurm's tasks of this run by state ("pending", "running"); None without Slurm.
+        queue: None without Slurm.
     """
     now = time.time() if now is None else now
     if status is None:
-        return [f"Run {folder.run_id}: no master has published its status yet. Its log: {folder.master_log}"]
-    lines = [_headline(status, now)]
+        unheard = f"Run {folder.run_id}: no master has published its status yet. Its log: {folder.master_log}"
+        return [unheard] if queue is None else [unheard, f"Slurm: {queue}"]
+    lines = [_headline(status, queue, now)]
     if status.message:
         lines.append(f"  {status.message}")
     lines += [_master_line(folder, status, now), _evaluations_line(status), _costs_line(status)]
     if queue is not None:
-        lines.append("Slurm: " + (", ".join(f"{n} {state}" for state, n in queue.items()) or "no tasks of this run"))
+        lines.append(f"Slurm: {queue}")
     lines += [_worker_line(w, now) for w in status.workers[:LISTED_WORKERS]]
     if len(status.workers) > LISTED_WORKERS:
         lines.append(f"  ... and {_by_state(status.workers[LISTED_WORKERS:])}")
@@ -63,17 +73,17 @@ def status_lines(
     return lines
 
 
-def status_table(folder: RunFolder, status: RunStatus | None, queue: Mapping[str, int] | None = None) -> RenderableType:
+def status_table(folder: RunFolder, status: RunStatus | None, queue: Queue | None = None) -> RenderableType:
     """The status for a terminal, to be drawn again and again."""
     now = time.time()
     if status is None:
-        return Text(status_lines(folder, None)[0])
-    parts: list[RenderableType] = [Text(_headline(status, now), style="bold")]
+        return Text("\n".join(status_lines(folder, None, queue)))
+    parts: list[RenderableType] = [Text(_headline(status, queue, now), style="bold")]
     if status.message:
         parts.append(Text(status.message, style="yellow"))
     parts += [_progress(status), Text(_master_line(folder, status, now), style="dim"), Text(_costs_line(status))]
     if queue is not None:
-        parts.append(Text("Slurm: " + (", ".join(f"{n} {state}" for state, n in queue.items()) or "no tasks")))
+        parts.append(Text(f"Slurm: {queue}"))
     if status.workers:
         parts.append(_workers_table(status.workers, now))
     if status.brackets:
@@ -94,13 +104,17 @@ def progress_line(status: RunStatus) -> str:
     return text
 
 
-def _headline(status: RunStatus, now: float) -> str:
+def _headline(status: RunStatus, queue: Queue | None, now: float) -> str:
     state = status.state
     if status.is_stale(now):
         silent = duration(now - status.updated)
-        state = (
-            f"the master is silent for {silent} (dead, or its host is cut off); `tandem resume-search` starts it again"
-        )
+        gone = "the master has left" if state == "left" else f"the master is silent for {silent}"
+        if queue is not None and queue.master_waits:
+            state = f"{gone}, and goes on once Slurm starts its job"
+        elif state == "left":
+            state = f"{gone}; `tandem resume-search` goes on"
+        else:
+            state = f"{gone} (dead, or its host is cut off); `tandem resume-search` starts it again"
     return f"Run {status.run_id}: {state}"
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pipeline import slurm
 from pipeline.allocation import Allocation, allocation_end, worker_identity
+from pipeline.files import is_there
+from pipeline.new_run import read_settings
 from pipeline.run_folder import RunFolder, find_run
-from pipeline.settings import load_settings
 from pipeline.status import read_status
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def be_worker(folder: RunFolder) -> Departure:
     """
     from pipeline.worker import run_worker
 
-    settings = load_settings(folder.settings)
+    settings = read_settings(folder)
     identity = worker_identity()
     _log_to(folder.worker_log(identity.name))
     if needs_no_workers(folder):  # its task waited in the queue for longer than the run took
@@ -81,7 +82,7 @@ def be_worker(folder: RunFolder) -> Departure:
 def needs_no_workers(folder: RunFolder) -> bool:
     """Whether the run has ended, or was asked to."""
     status = read_status(folder)
-    return folder.stop_request.exists() or (status is not None and status.has_ended)
+    return is_there(folder.stop_request) or (status is not None and status.has_ended)
 
 
 def _log_to(path: Path) -> None:

@@ -9,8 +9,11 @@ TANDEM_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export TANDEM_HOME
 
 if [[ -f $TANDEM_HOME/slurm/site.sh ]]; then
+    # Not under our own options: modules and conda use unset variables, and return what they like.
+    set +euo pipefail
     # shellcheck source=/dev/null
     source "$TANDEM_HOME/slurm/site.sh"
+    set -euo pipefail
 fi
 
 if [[ -z ${TANDEM_PYTHON:-} ]]; then

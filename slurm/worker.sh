@@ -5,6 +5,7 @@
 #   sbatch --array=0-9 slurm/worker.sh results/NAME         ten workers for that run (or RUN=results/NAME sbatch ...)
 #   sbatch -p debug -t 30 --gres=gpu:a100:1 slurm/worker.sh sbatch's own options overrule the lines below
 #
+# The latest run is looked for in the checkout's results/, or where TANDEM_RESULTS says (RESULTS=... of make).
 # Without RUN it stays, when it is requeued, with the run that was the latest when it first started.
 #
 # A worker joins the run's master, leaves when the run is done or it has been idle for workers.idle_timeout_min, and

@@ -16,7 +16,17 @@ from pipeline.search.attempts import ACCEPTED, AttemptBook, answer, describe
 from pipeline.search.checkpoints import CheckpointKeeper
 from pipeline.search.dispatcher import TandemDispatcher
 from pipeline.search.judge import Judge
-from pipeline.search.messages import Attempt, Delivered, DispatchEnded, Event, Gone, Joined, Left, MasterOutcome
+from pipeline.search.messages import (
+    Attempt,
+    Delivered,
+    DispatchEnded,
+    Event,
+    Gone,
+    Joined,
+    Left,
+    MasterOutcome,
+    Unreachable,
+)
 from pipeline.search.recruiter import Recruiter
 from pipeline.search.resume import Restored, attempts_on_disk, restore
 from pipeline.search.roster import EvaluationJob, Roster, Worker
@@ -69,6 +79,7 @@ class Conductor:
         self._ending: MasterOutcome | None = None
         self._end_by = 0.0
         self._announced: set[str] = set()
+        self._blocked = ""
         self._next_look = 0.0
 
     def restore(self, journal: list[dict[str, Any]]) -> None:
@@ -105,7 +116,7 @@ class Conductor:
         """What a person should know now, or ""."""
         if self._ending is not None:
             return self._ending.message
-        return self.recruiter.problem or self.checkpoints.problem
+        return self._blocked or self.recruiter.problem or self.checkpoints.problem
 
     # Events ------------------------------------------------------------------------------------------------------
     def handle(self, event: Event) -> None:
@@ -113,6 +124,8 @@ class Conductor:
         match event:
             case Joined():
                 self._joined(event)
+            case Unreachable(name=name, reason=reason):
+                self._blocked = f"worker {name}: {reason}"
             case Left():
                 self._left(event)
             case Delivered():
@@ -153,6 +166,7 @@ class Conductor:
             "worker_joined", worker=hello.name, host=hello.host, slurm_job_id=hello.slurm_job_id, device=hello.device
         )
         self.recruiter.worker_joined()
+        self._blocked = ""
         answer(event.reply, ACCEPTED)
 
     def _reconnect(self, worker: Worker, event: Joined) -> None:
@@ -241,7 +255,7 @@ class Conductor:
         if self._ending is None:
             useful = self.search.most_parallel(max(self.settings.workers.count, len(self.roster.workers)))
             self._release_surplus(useful)
-            self.recruiter.tick(self.roster.usable_count(), useful)
+            self.recruiter.tick(self.roster.present_count(), useful)
         elif now > self._end_by or all(w.is_lost or w.is_suspect for w in self.roster.workers.values()):
             self.outcome = self._ending
 

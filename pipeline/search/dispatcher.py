@@ -19,7 +19,18 @@ from pipeline.rpc.client import CALL_ERRORS, explain
 from pipeline.rpc.master_address import dispatcher_name, worker_prefix
 from pipeline.rpc.server import NAMESERVER, AnnouncingNameServer, open_server
 from pipeline.search.links import Link
-from pipeline.search.messages import Attempt, Delivered, Event, Hello, Joined, Left, Outcome, Reply, ThreadDied
+from pipeline.search.messages import (
+    Attempt,
+    Delivered,
+    Event,
+    Hello,
+    Joined,
+    Left,
+    Outcome,
+    Reply,
+    ThreadDied,
+    Unreachable,
+)
 from pipeline.search.stock import StockLink
 
 log = logging.getLogger("tandem.dispatch")
@@ -87,7 +98,8 @@ class TandemDispatcher(Dispatcher):  # type: ignore[misc]
                 f"the network must let connections into the nodes, too; `network.ports` keeps to a range of ports"
             )
             log.warning("%s: %s", worker.name, reason)
-            return {"accepted": False, "reason": reason, "unreachable": True}
+            self.inbox.put(Unreachable(worker.name, reason))
+            return {"accepted": False, "reason": reason}
         self._incarnation_of[Pyro4.current_context.client] = worker.incarnation
         self.links[worker.incarnation] = link
         return self._ask(lambda reply: Joined(worker, link, reply))

@@ -164,6 +164,14 @@ class Joined:
 
 
 @dataclass(frozen=True)
+class Unreachable:
+    """A worker has called, and the master does not reach it: it was refused."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Left:
     """A worker says that it leaves, of its own accord or because it was asked to."""
 
@@ -215,4 +223,4 @@ class ThreadDied:
     traceback: str
 
 
-Event = Joined | Left | Delivered | DispatchEnded | Gone | ThreadDied
+Event = Joined | Unreachable | Left | Delivered | DispatchEnded | Gone | ThreadDied

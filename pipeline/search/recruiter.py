@@ -47,7 +47,7 @@ class Recruiter:
         """Ask for workers if there are too few.
 
         Args:
-            present: workers that can be counted on.
+            present: workers that need no replacement.
             useful: how many could work side by side.
         """
         missing = min(self._count, useful) - present

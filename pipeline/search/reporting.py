@@ -56,9 +56,7 @@ class Reporter:
         """Publish how the master ended, before this returns."""
         self._to_publish.put(None)
         self._thread.join()
-        state = "searching" if outcome.state == "left" else outcome.state
-        message = f"the master moves on: {outcome.message}" if outcome.state == "left" else outcome.message
-        publish_status(self._folder, self._status(conductor, state, message))
+        publish_status(self._folder, self._status(conductor, outcome.state, outcome.message))
 
     def _run(self) -> None:
         while (status := self._to_publish.get()) is not None:

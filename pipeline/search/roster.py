@@ -131,6 +131,10 @@ class Roster:
         """Hosts with a worker that can be counted on."""
         return {w.host for w in self.workers.values() if w.is_usable}
 
+    def present_count(self) -> int:
+        """Workers that need no replacement: a silent one is given the run's patience first."""
+        return sum(w.state != "leaving" and not w.is_lost for w in self.workers.values())
+
     def usable_count(self) -> int:
         """Workers that can be counted on."""
         return sum(w.is_usable for w in self.workers.values())

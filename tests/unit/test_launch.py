@@ -118,7 +118,7 @@ def test_a_master_in_the_queue_is_cancelled_by_stopping_the_run(run, monkeypatch
     settings = read_settings(run)
     slurms = settings.model_copy(update={"slurm": settings.slurm.model_copy(update={"master": "slurm"})})
     monkeypatch.setattr(operations, "read_settings", lambda folder: slurms)
-    monkeypatch.setattr(slurm, "tasks", lambda names: [slurm.Task("7", state, "0:00", "Resources")])
+    monkeypatch.setattr(slurm, "tasks", lambda names: [slurm.Task("7", *names, state, "0:00", "Resources")])
     cancelled, said = [], []
     monkeypatch.setattr(slurm, "cancel", lambda names, state=None: cancelled.append((*names, state)))
     operations.stop(run, said.append)
@@ -134,3 +134,25 @@ def test_workers_that_share_a_gpu_are_counted(monkeypatch):
         local_workers.workers_per_device(load_settings("digits", [*of, f"workers.count={n}"])) for n in (0, 2, 5)
     ] == [1, 1, 3]
     assert local_workers.workers_per_device(load_settings("digits", ["training.device=cpu", "workers.count=5"])) == 1
+
+
+def test_a_master_that_waits_in_the_queue_is_hastened_and_not_submitted_again(run, monkeypatch):
+    settings = read_settings(run)
+    slurms = settings.model_copy(update={"slurm": settings.slurm.model_copy(update={"master": "slurm"})})
+    monkeypatch.setattr(slurm, "tasks", lambda names: [slurm.Task("7", *names, "PENDING", "0:00", "BeginTime")])
+    hastened = []
+    monkeypatch.setattr(slurm, "hasten", hastened.append)
+    monkeypatch.setattr(launch, "_submit", lambda *arguments: pytest.fail("submitted"))
+    started = launch.start_master(run, slurms)
+    assert [task.job_id for task in hastened] == ["7"]
+    assert "job 7" in started.where
+    assert started.process is None
+
+
+@pytest.mark.parametrize(("used", "is_coming"), [("0:30", True), ("2:30:00", False), ("INVALID", True)])
+def test_a_task_that_has_run_for_long_without_a_worker_that_is_known_is_replaced(run, monkeypatch, used, is_coming):
+    monkeypatch.setattr(slurm, "tasks", lambda names: [slurm.Task("9_0", *names, "RUNNING", used, "None")])
+    asked = []
+    monkeypatch.setattr(launch, "_submit", lambda *arguments: asked.append(arguments[3]) or ["1_0"])
+    launch.request_workers(run, read_settings(run), 1)
+    assert asked == ([] if is_coming else [1])

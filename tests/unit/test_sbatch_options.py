@@ -1,3 +1,6 @@
+import pytest
+
+from pipeline.errors import SettingsError
 from pipeline.sbatch_options import array_sizes, as_text, command_line, master_options, warning_s, worker_options
 from pipeline.settings import validate_settings
 
@@ -48,7 +51,10 @@ def test_a_gpu_can_be_asked_for_in_the_ways_that_sites_accept():
 
 
 def test_a_sites_own_options_overrule_the_programs():
-    assert worker_options(settings(walltime_min=60, extra={"time": "0-2"}))["time"] == "0-2"
+    assert worker_options(settings(cpus_per_worker=6, extra={"cpus-per-task": 2}))["cpus-per-task"] == 2
+    assert "requeue" not in worker_options(settings(extra={"requeue": False}))
+    with pytest.raises(SettingsError, match=r"slurm: extra.time: cannot be given here, use slurm.walltime_min"):
+        validate_settings({"slurm": {"extra": {"time": "0-2"}}})
 
 
 def test_an_array_that_is_too_large_is_split_and_its_parallelism_shared():

@@ -142,3 +142,11 @@ def test_an_evaluation_that_every_usable_host_must_avoid_is_reported_once_the_ot
     job.stranded_since -= 61
     assert roster.stranded(60.0) == [job]
     assert not roster.waiting
+
+
+def test_a_silent_worker_is_not_replaced_before_the_runs_patience_is_over(roster):
+    worker = roster.workers["incarnation of w0"]
+    worker.is_suspect = True
+    assert (roster.present_count(), roster.usable_count()) == (2, 1)
+    worker.is_lost = True
+    assert roster.present_count() == 1

@@ -42,8 +42,9 @@ def answers(monkeypatch, output):
 def test_tasks_are_read_by_state_with_one_call(monkeypatch):
     asked = answers(
         monkeypatch,
-        "12_0|RUNNING|1:02|None\n12_1|PENDING|0:00|Resources\n12_2|PENDING|0:00|BeginTime\n"
-        "12_3|COMPLETING|59:58|None\n12_4|COMPLETING|0:00|None\n13|PENDING|0:00|launch failed requeued held\n",
+        "12_0|tandem-a|RUNNING|1:02|None\n12_1|tandem-a|PENDING|0:00|Resources\n"
+        "12_2|tandem-a|PENDING|0:00|BeginTime\n12_3|tandem-a|COMPLETING|59:58|None\n"
+        "12_4|tandem-a|COMPLETING|0:00|None\n13|tandem-a|PENDING|0:00|launch failed requeued held\n",
     )
     tasks = slurm.tasks(["tandem-a"])
     assert len(asked) == 1

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.errors import RunError
+from pipeline.launch import QueueState
 from pipeline.run_folder import RunFolder
 from pipeline.status import (
     STALE_S,
@@ -58,12 +59,13 @@ def test_a_status_of_another_version_is_an_error_that_names_the_file(tmp_path):
 
 def test_lines_and_tables_say_all_that_matters(tmp_path):
     folder = RunFolder(tmp_path)
-    lines = "\n".join(status_lines(folder, status_of(), {"pending": 3}))
+    queue = QueueState(pending=3, master="job 12, running")
+    lines = "\n".join(status_lines(folder, status_of(), queue))
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(status_table(folder, status_of(), {"pending": 3}))
+    console.print(status_table(folder, status_of(), queue))
     for text in (lines, console.export_text()):
         for expected in ("digits-1", "searching", "node1", "7_0", "0-0-3 on 1.2, attempt 2", "suspect", "6.25%",
-                         "10 finished", "1 crashed", "3 pending", "node3", "10/27"):  # fmt: skip
+                         "10 finished", "1 crashed", "3 pending", "job 12, running", "node3", "10/27"):  # fmt: skip
             assert expected in text
 
 
@@ -72,6 +74,21 @@ def test_a_silent_master_is_called_silent(tmp_path):
     assert stale.is_stale()
     assert "resume-search" in status_lines(RunFolder(tmp_path), stale)[0]
     assert not status_of(updated=0, state="finished").is_stale(), "an ended run is silent by right"
+
+
+@pytest.mark.parametrize("state", ["searching", "left"])
+def test_a_master_whose_job_waits_in_the_queue_needs_no_person(tmp_path, state):
+    stale = status_of(updated=time.time() - 2 * STALE_S, state=state)
+    queue = QueueState(master="job 12, pending (BeginTime)", master_waits=True)
+    lines = status_lines(RunFolder(tmp_path), stale, queue)
+    assert "goes on once Slurm starts its job" in lines[0]
+    assert "resume-search" not in lines[0]
+    assert "job 12, pending (BeginTime)" in "\n".join(lines)
+
+
+def test_before_its_master_has_started_a_run_shows_where_it_waits(tmp_path):
+    queue = QueueState(master="job 12, pending (Priority)", master_waits=True)
+    assert "job 12, pending (Priority)" in "\n".join(status_lines(RunFolder(tmp_path), None, queue))
 
 
 def test_progress_says_how_many_proposals_came_from_the_model():
