@@ -203,6 +203,7 @@ def measure_tandem(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     from pipeline.search.verify import verify
 
     make_tandem_run(path, options.evaluations)
+    began = time.time()
     master = start("tandem-master", path)
     others = start_workers("tandem-workers", path, options)
     output, _ = master.communicate()
@@ -217,7 +218,8 @@ def measure_tandem(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     return {
         **last_json(output),
         "joined": len(joins),
-        "join_s": max(joins) - min(joins),
+        "join_s": max(joins) - began,
+        "joining_s": max(joins) - min(joins),
         "evaluations": len(results),
         "seconds": max(r.finished for r in results) - max(first, max(joins)),
         "seconds_in_all": max(r.finished for r in results) - first,

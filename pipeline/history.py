@@ -96,6 +96,8 @@ def result_line(result: Result) -> list[Any]:
 def parse_draw(line: Any) -> Draw:
     """The inverse of `draw_line`; raises ValueError, TypeError or KeyError on another form."""
     config_id, configuration, info = line
+    if int(info.get("results_seen", 0)) < 0:
+        raise ValueError("results_seen is negative")
     return Draw(_config_id(config_id), dict(configuration), dict(info))
 
 
@@ -114,6 +116,15 @@ def parse_result(line: Any) -> Result:
     )
 
 
+def parse_event(line: Any) -> dict[str, Any]:
+    """A line of journal.jsonl; raises ValueError, TypeError or KeyError on another form."""
+    event = dict(line)
+    missing = [name for name in ("time", *JOURNAL_EVENTS.get(event["event"], ())) if name not in event]
+    if missing:
+        raise ValueError(f"event {event['event']} lacks {', '.join(missing)}")
+    return event
+
+
 def read_history(folder: RunFolder, wait_s: float = 5.0) -> History:
     """Read configs.json and results.json of a run, going on or ended; a run that has drawn nothing yet is empty.
 
@@ -126,8 +137,12 @@ def read_history(folder: RunFolder, wait_s: float = 5.0) -> History:
 
 
 def read_journal(folder: RunFolder, wait_s: float = 5.0) -> list[dict[str, Any]]:
-    """The journal's events, oldest first."""
-    return _read(folder.journal, dict, wait_s)
+    """The journal's events, oldest first.
+
+    Raises:
+        RunError: a line is damaged, or of a version that wrote other fields; the text names file and line.
+    """
+    return _read(folder.journal, parse_event, wait_s)
 
 
 def _read(path: Path, parse: Any, wait_s: float) -> list[Any]:

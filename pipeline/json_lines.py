@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -48,7 +49,8 @@ class JsonLinesWriter:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
-        self._file = path.open("ab")
+        # Unbuffered: a buffer would keep what a full disk refused, and write it later.
+        self._file = path.open("ab", buffering=0)
         if is_new:
             sync_folder(path.parent)
         content = path.read_bytes()
@@ -69,22 +71,17 @@ class JsonLinesWriter:
             OSError: the disk is full or gone; what was written of this batch is cut again, so the file stays whole.
         """
         lines = "".join(json.dumps(value, allow_nan=False, separators=(", ", ": ")) + "\n" for value in values)
-        before = self._file.seek(0, os.SEEK_END)
+        before = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(lines.encode())
         try:
-            self._file.write(lines.encode())
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
             if durable:
                 os.fsync(self._file.fileno())
         except OSError:
-            self._recover(before)
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)
             raise
-
-    def _recover(self, size: int) -> None:
-        """Reopen and cut what a failed write left: the buffer still holds it and would write it later."""
-        raw = self._file.detach()
-        raw.close()
-        self._file = self.path.open("ab")
-        self._file.truncate(size)
 
     def close(self) -> None:
         """Close the file."""

@@ -86,6 +86,11 @@ class RunFolder:
         return self.path / "stop.json"
 
     @property
+    def reserve(self) -> Path:
+        """Room on the disk for the last words of a master that a full disk ends."""
+        return self.path / ".reserve"
+
+    @property
     def undelivered(self) -> Path:
         """Results of workers that had to leave while there was no master: a JSON file per attempt."""
         return self.path / "undelivered"

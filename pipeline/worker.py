@@ -164,8 +164,8 @@ class TandemWorker(Worker):  # type: ignore[misc]
             log.info("evaluation %s on %g, attempt %d", evaluation.config_id, evaluation.budget, evaluation.attempt)
             outcome = run_attempt(evaluate, evaluation, lambda a=attempt: self._reason_to_stop(a))  # type: ignore[misc]
             if is_device_lost(outcome):
-                # One GPU's end is neither the configuration's fault nor the installation's: another worker goes on.
-                outcome = Outcome("handed_back", reason=f"{DEVICE_LOST}: {outcome.reason}")
+                # Nothing more can be done in this process. Whether the configuration killed the GPU, others will tell.
+                outcome = Outcome("lost", reason=f"{DEVICE_LOST}: {outcome.reason}")
                 self._dismissal = DEVICE_LOST
             self._finish(attempt, outcome)
 

@@ -14,6 +14,7 @@ from typing import Any
 MAX_INFO_BYTES = 64 * 1024
 MAX_ELEMENTS = 1000
 MAX_DEPTH = 30
+CLASS_KEY = "__class__"
 
 
 def to_plain(value: Any, where: str = "value", depth: int = 0) -> Any:
@@ -24,8 +25,10 @@ def to_plain(value: Any, where: str = "value", depth: int = 0) -> Any:
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"{where[:80]}... is nested more than {MAX_DEPTH} levels deep")
-    if value is None or isinstance(value, bool | str):
-        return str(value) if isinstance(value, str) else value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return plain_text(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -33,10 +36,17 @@ def to_plain(value: Any, where: str = "value", depth: int = 0) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
+        if CLASS_KEY in value:
+            raise ValueError(f"{where} has the key {CLASS_KEY!r}, which Pyro4 takes for an object of its own")
+        return {plain_text(str(key)): to_plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [to_plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     return _from_array_like(value, where, depth)
+
+
+def plain_text(text: str) -> str:
+    """The text as UTF-8 can hold it: of a name that is no UTF-8, Python keeps bytes as lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def plain_info(info: Any) -> dict[str, Any]:

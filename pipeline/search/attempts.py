@@ -54,6 +54,8 @@ class AttemptBook:
         # Evaluations whose result has come and is not on disk yet, with who else delivered it meanwhile.
         self._ended: dict[Key, list[Reply]] = {}
         self._to_write: list[tuple[Result, Attempt, Reply | None]] = []
+        # The latest attempt whose end was taken in and was no result, by evaluation.
+        self._taken: dict[Key, int] = {}
         self.lost = 0
         self.lost_s = 0.0
 
@@ -67,13 +69,18 @@ class AttemptBook:
         """An attempt has ended; the reply is given once what follows from it is durable."""
         job = self._waited_for(attempt.key)
         if job is None:
-            if attempt.key not in self._ended:
-                answer(reply, NOT_NEEDED)
-            elif reply is not None:
-                self._ended[attempt.key].append(reply)
+            self._take_superfluous(attempt, reply)
             return
+        if outcome.status != "finished":
+            if attempt.number <= self._taken.get(attempt.key, 0):
+                answer(reply, ACCEPTED)  # the answer to the first delivery came too late, while the disk stalled
+                return
+            self._taken[attempt.key] = attempt.number
         reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
         log.info("%s by %s: %s%s", describe(attempt), worker, outcome.status, f" ({reason})" if reason else "")
+        if outcome.status == "lost":
+            self._lose(job, attempt, worker, host, reason, counts=True, reply=reply)
+            return
         self._note(attempt, worker, host, outcome.status, reason)
         if outcome.status == "finished":
             self._end(job, attempt, outcome, worker, host, reply)
@@ -87,7 +94,19 @@ class AttemptBook:
                 verdict = self._judge.broken(attempt.key, host, outcome.reason, hosts)
             case _:
                 verdict = Verdict("retry", avoid=job.avoid)
+        self._checkpoints.attempt_ended(attempt)
         self._apply(verdict, job, attempt, worker, host, reply)
+
+    def _take_superfluous(self, attempt: Attempt, reply: Reply | None) -> None:
+        """Another attempt was faster, or this one has been delivered before."""
+        if attempt.key in self._ended:
+            if reply is not None:
+                self._ended[attempt.key].append(reply)
+            return
+        answer(reply, NOT_NEEDED)
+        accepted = self._search.accepted.get(attempt.key)
+        if accepted is not None and accepted.attempt != attempt.number:
+            self._checkpoints.attempt_was_superfluous(attempt)
 
     def lose(self, key: Key, worker: Worker | None, reason: str, counts: bool) -> None:
         """An attempt is lost.
@@ -102,16 +121,30 @@ class AttemptBook:
         had = worker.attempt if worker is not None else None
         attempt = had if had is not None else Attempt(*key, job.attempts)
         name, host = (worker.name, worker.host) if worker is not None else ("", "")
-        progressed = self._folder.checkpoint(*key, attempt.number).exists()
-        lost_s = self._checkpoints.seconds_since_checkpoint(attempt, job.timestamps.get("started"))
+        self._lose(job, attempt, name, host, reason, counts, None, was_seen=worker is not None)
+
+    def _lose(
+        self,
+        job: EvaluationJob,
+        attempt: Attempt,
+        worker: str,
+        host: str,
+        reason: str,
+        counts: bool,
+        reply: Reply | None,
+        was_seen: bool = True,
+    ) -> None:
+        progressed = self._folder.checkpoint(*attempt.key, attempt.number).exists()
+        lost_s = self._checkpoints.seconds_since_checkpoint(attempt, job.timestamps.get("started"), was_seen)
         self.lost += 1
         self.lost_s += lost_s
-        log.warning("%s on %s is lost: %s", describe(attempt), name or "a worker", reason)
-        self._note(attempt, name, host, "lost", reason, progressed if counts else None, lost_s)
+        log.warning("%s on %s is lost: %s", describe(attempt), worker or "a worker", reason)
+        self._note(attempt, worker, host, "lost", reason, progressed if counts else None, lost_s)
         verdict = Verdict("retry", avoid=job.avoid)
         if counts:
-            verdict = self._judge.died(key, host, reason, progressed, self._roster.usable_hosts())
-        self._apply(verdict, job, attempt, name, host, None)
+            verdict = self._judge.died(attempt.key, host, reason, progressed, self._roster.usable_hosts())
+        self._checkpoints.attempt_ended(attempt)
+        self._apply(verdict, job, attempt, worker, host, reply)
 
     def requeue_unstarted(self, key: Key, worker: str, host: str, reason: str) -> None:
         """An attempt was given out and never begun: nothing is lost but its number."""
@@ -151,6 +184,7 @@ class AttemptBook:
         for result, attempt, reply in entries:
             self._search.absorb(result)
             self._roster.forget(attempt.key)
+            self._taken.pop(attempt.key, None)
             answer(reply, ACCEPTED)
             for other_reply in self._ended.pop(attempt.key):
                 answer(other_reply, NOT_NEEDED)

@@ -106,14 +106,6 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         now = len(self.outstanding()) + self.unfilled()
         return int(max([now, *self.num_configs[self.stage + 1 :]]))
 
-    def stage_of(self, budget: float) -> int:
-        """Index of a budget among this bracket's rungs.
-
-        Raises:
-            ValueError: it is none of them.
-        """
-        return [float(b) for b in self.budgets].index(budget)
-
     # Rebuilding --------------------------------------------------------------------------------------------------
     def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
         """Take in a configuration that was drawn before.

@@ -1,16 +1,18 @@
 """Which checkpoints are still of use: the others are deleted, so that disk use is bounded.
 
 A configuration that can still be promoted keeps the checkpoint of its accepted attempt on its highest budget; an
-attempt that runs keeps two, and one that is being written. Everything else goes, in a thread of its own. Each budget's
-incumbent keeps its weights in `incumbents/`. So at most
+attempt that runs keeps two, and one that is being written; until it has one, the attempt that it goes on from keeps
+two as well, and so does one that waits to go on. Everything else goes, in a thread of its own. Each budget's incumbent
+keeps its weights in `incumbents/`. So at most
 
-    largest checkpoint x (configurations that can still be promoted + 3 x running attempts)
+    largest checkpoint x (configurations that can still be promoted + 5 x running attempts + 2 x interrupted ones)
 
 is on disk, which `tandem status` shows. With promotions that restart, no finished attempt needs its checkpoint.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -34,11 +36,13 @@ from pipeline.settings import Settings
 
 log = logging.getLogger("tandem.master")
 
+Task = Callable[[], None]
+
 MEASURE_S = 30.0
 # How soon what the disk has refused is tried again.
 RETRY_S = 5.0
 # With what is appended to the name of a previous one, and put before that of one being written.
-CHECKPOINT_NAME = re.compile(r"\.?b(?P<budget>.+)-a\d+\.pt")
+CHECKPOINT_NAME = re.compile(r"\.?b(?P<budget>.+)-a(?P<attempt>\d+)\.pt")
 
 
 class CheckpointKeeper:
@@ -53,13 +57,14 @@ class CheckpointKeeper:
     def __init__(self, folder: RunFolder, settings: Settings, inbox: queue.SimpleQueue[Event]) -> None:
         self._folder = folder
         self._continues = settings.search.promotion == "continue"
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[ConfigId | None, Task] | None] = queue.SimpleQueue()
+        # What the disk has refused, and what was to follow, by configuration.
+        self._refused: dict[ConfigId, list[Task]] = {}
         self._cleared: set[ConfigId] = set()
         self._largest = 0
         self._slots = 0
         self.used_mb = 0.0
         self.problem = ""
-        self._closing = threading.Event()
         self._thread = threading.Thread(
             target=guarded(inbox, "checkpoints", self._run), name="checkpoints", daemon=True
         )
@@ -84,44 +89,57 @@ class CheckpointKeeper:
             self._keep(attempt, result.loss)
         self._clear_useless(search.iterations[config_id[0]])
         if config_id not in self._cleared:
-            self._tasks.put(lambda: self._clear_older(attempt))
+            self._put(config_id, lambda: self._clear_older(attempt))
+
+    def attempt_ended(self, attempt: Attempt) -> None:
+        """An attempt was interrupted: what it has written replaces what those before it left."""
+        self._put(attempt.config_id, lambda: self._clear_before(attempt))
+
+    def attempt_was_superfluous(self, attempt: Attempt) -> None:
+        """Another attempt has the result: this one's checkpoints are of no use."""
+        path = self._folder.checkpoint(*attempt.key, attempt.number)
+        self._put(attempt.config_id, lambda: _delete(path))
 
     def _keep(self, attempt: Attempt, loss: float) -> None:
-        self._tasks.put(lambda: self._keep_incumbent(attempt, loss))
+        self._put(attempt.config_id, lambda: self._keep_incumbent(attempt, loss))
 
     def _clear_useless(self, bracket: Bracket) -> None:
         for config_id, datum in bracket.data.items():
             if datum.status in ("TERMINATED", "CRASHED", "COMPLETED") and config_id not in self._cleared:
                 self._cleared.add(config_id)
-                self._tasks.put(lambda config_id=config_id: self._clear(config_id))  # type: ignore[misc]
+                self._put(config_id, lambda config_id=config_id: self._clear(config_id))  # type: ignore[misc]
 
-    def note_load(self, search: Search, running: int) -> None:
+    def _put(self, config_id: ConfigId | None, task: Task) -> None:
+        self._tasks.put((config_id, task))
+
+    def note_load(self, search: Search, running: int, interrupted: int) -> None:
         """How many checkpoints are of use now."""
         alive = sum(len(b.data) - sum(c in self._cleared for c in b.data) for b in search.open_brackets())
-        self._slots = (alive if self._continues else 0) + 3 * running
+        self._slots = (alive if self._continues else 0) + 5 * running + 2 * interrupted
 
-    def seconds_since_checkpoint(self, attempt: Attempt, started: float | None) -> float:
-        """About how long an attempt that was lost now has trained since its last checkpoint: an upper bound by the
-        clock on the wall, since its last minutes are in nobody's books.
+    def seconds_since_checkpoint(self, attempt: Attempt, started: float | None, was_seen: bool) -> float:
+        """About how long a lost attempt has trained since its last checkpoint, in s.
+
+        Args:
+            started: when it began, s since 1970; None: it never did.
+            was_seen: its worker was there until now: an upper bound, since its last minutes are in nobody's books. Else
+                nobody knows when it ended, and what its files show is taken.
         """
         if started is None:
             return 0.0
-        try:
-            written = self._folder.checkpoint(*attempt.key, attempt.number).stat().st_mtime
-        except OSError:
-            written = started
-        return max(0.0, time.time() - max(written, started))
+        written = max(started, _modified(self._folder.checkpoint(*attempt.key, attempt.number)))
+        ended = time.time() if was_seen else _modified(self._folder.attempt(*attempt.key, attempt.number))
+        return max(0.0, ended - written)
 
-    def call(self, task: Callable[[], None]) -> None:
+    def call(self, task: Task) -> None:
         """Have a task done after those before it, and wait for it."""
         done = threading.Event()
-        self._tasks.put(task)
-        self._tasks.put(done.set)
+        self._put(None, task)
+        self._put(None, done.set)
         done.wait()
 
     def close(self) -> None:
         """Do what is left to do as far as the disk lets it, and end."""
-        self._closing.set()
         self._tasks.put(None)
         self._thread.join()
 
@@ -130,29 +148,38 @@ class CheckpointKeeper:
         measured = 0.0
         while True:
             try:
-                task = self._tasks.get(timeout=MEASURE_S)
+                entry = self._tasks.get(timeout=RETRY_S if self._refused else MEASURE_S)
             except queue.Empty:
-                task = self.measure
-            if task is None or not self._do(task):
-                return
+                entry = None, self.measure
+                self._try_again()
+            if entry is None:
+                return  # what the disk refuses still, the next master does
+            self._do(*entry)
             if time.monotonic() - measured > MEASURE_S:
                 measured = time.monotonic()
                 self.measure()
 
-    def _do(self, task: Callable[[], None]) -> bool:
-        """Do a task, again until the disk takes it: those after it would delete what it keeps. False: given up."""
-        while True:
-            try:
-                task()
-            except OSError as error:
-                if not self.problem:
-                    log.warning("an incumbent's weights cannot be kept yet: %s", error)
-                self.problem = f"an incumbent's weights cannot be kept in {self._folder.incumbents}: {error}"
-                if self._closing.wait(RETRY_S):
-                    return False  # the next master catches up
-            else:
-                self.problem = ""
-                return True
+    def _do(self, config_id: ConfigId | None, task: Task) -> None:
+        """Do a task. What follows a refused one of the same configuration waits: it would delete what is to be kept."""
+        if config_id in self._refused:
+            self._refused[config_id].append(task)
+            return
+        try:
+            task()
+        except OSError as error:
+            if config_id is None:
+                raise
+            log.warning("the checkpoints of %s cannot be put in order yet: %s", config_name(config_id), error)
+            self._refused[config_id] = [task]
+            self.problem = f"an incumbent's weights cannot be kept in {self._folder.incumbents}: {error}"
+
+    def _try_again(self) -> None:
+        refused, self._refused = self._refused, {}
+        for config_id, tasks in refused.items():
+            for task in tasks:
+                self._do(config_id, task)
+        if not self._refused:
+            self.problem = ""
 
     def _keep_incumbent(self, attempt: Attempt, loss: float) -> None:
         source = self._folder.checkpoint(*attempt.key, attempt.number)
@@ -184,18 +211,43 @@ class CheckpointKeeper:
             if path.name != kept:
                 path.unlink(missing_ok=True)
 
+    def _clear_before(self, attempt: Attempt) -> None:
+        """Delete what the attempts before this one have left on this budget, once it has a checkpoint of its own."""
+        if not self._folder.checkpoint(*attempt.key, attempt.number).exists():
+            return
+        for path in self._checkpoints_of(attempt.config_id).glob("*"):
+            named = CHECKPOINT_NAME.match(path.name)
+            if named and float(named["budget"]) == attempt.budget and int(named["attempt"]) < attempt.number:
+                path.unlink(missing_ok=True)
+
     def _checkpoints_of(self, config_id: ConfigId) -> Path:
         return self._folder.checkpoint(config_id, 1.0, 1).parent
 
     def measure(self) -> None:
         """Look at what is on disk (in the keeper's thread)."""
         sizes = []
-        for path in self._folder.checkpoints.rglob("*"):
-            try:
-                status = path.stat()
-            except OSError:
-                continue  # deleted meanwhile
-            if stat.S_ISREG(status.st_mode):
-                sizes.append(status.st_size)
+        try:
+            for path in self._folder.checkpoints.rglob("*"):
+                with contextlib.suppress(OSError):  # deleted meanwhile
+                    status = path.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        sizes.append(status.st_size)
+        except OSError as error:  # of a folder; the next time will do
+            log.info("the checkpoints cannot be measured now: %s", error)
+            return
         self.used_mb = sum(sizes) / 1e6
         self._largest = max([self._largest, *sizes])
+
+
+def _modified(path: Path) -> float:
+    """When a file was written last, s since 1970; 0 when there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _delete(path: Path) -> None:
+    """Delete an attempt's checkpoint and the one before it."""
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + ".previous").unlink(missing_ok=True)

@@ -251,7 +251,9 @@ class Conductor:
             self.attempts.reconsider(job)
         # What has its result now must not be given out in this pass.
         self.attempts.commit()
-        self.checkpoints.note_load(self.search, sum(w.attempt is not None for w in self.roster.workers.values()))
+        running = self.roster.busy_count() + len(self.restored.in_flight)
+        interrupted = sum(job.attempts > 0 for job in self.roster.waiting)
+        self.checkpoints.note_load(self.search, running, interrupted)
         if self._ending is None:
             useful = self.search.most_parallel(max(self.settings.workers.count, len(self.roster.workers)))
             self._release_surplus(useful)

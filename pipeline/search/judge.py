@@ -163,7 +163,10 @@ class Judge:
         self._broken_in_a_row.append((host, reason))
         others = {h for h in hosts - {host} - set(self.excluded) if self._nodes[h].broken < self.max_broken}
         alike = [h for h, r in self._broken_in_a_row if _alike(r) == _alike(reason)]
-        everywhere = len(alike) >= self.max_broken and len(set(alike)) > 1 and not self._works()
+        # Since something finished last. Where much works, two bad nodes are no reason to stop; half of them are.
+        where = set(alike)
+        is_common = not self._works() or 2 * len(where) >= len(hosts | where)
+        everywhere = len(alike) >= self.max_broken and len(where) > 1 and is_common
         if everywhere or (node.broken >= self.max_broken and not others):
             return Verdict("stop", reason=reason)
         if node.broken >= self.max_broken:

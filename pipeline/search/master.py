@@ -7,6 +7,7 @@ many results.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -36,6 +37,8 @@ from pipeline.settings import Settings
 log = logging.getLogger("tandem.master")
 
 TICK_S = 0.2
+# Enough for the last status of a run with hundreds of workers.
+RESERVE_BYTES = 256 * 1024
 STATUS_S = 1.0
 
 
@@ -67,6 +70,7 @@ def run_master(
     _allow_many_connections()
     # Read first: a run that cannot be rebuilt is refused before anything of it is touched.
     rebuild(settings, read_history(folder))
+    read_journal(folder)
     lease = take_lease(folder, stopped_s)
     try:
         return _run(folder, settings, request_workers, address, should_leave, lease)
@@ -86,6 +90,7 @@ def _run(
     ensure_authority(folder.tls)
     use_tls(issue_certificate(folder.tls, f"master-{lease.epoch}", sorted({address, "127.0.0.1", "localhost"})))
     files = RunFiles(folder, lease)
+    _reserve_room(folder)
     search = rebuild(settings, read_history(folder))
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     dispatcher = TandemDispatcher(folder.run_id, address, settings.network.ports, inbox)
@@ -166,15 +171,19 @@ def _take_all(inbox: queue.SimpleQueue[Event], wait_s: float) -> list[Event]:
 def _end(conductor: Conductor, reporter: Reporter, lease: Lease, outcome: MasterOutcome) -> None:
     """Say good-bye as far as the disk and the lease still allow."""
     log.info("master ends: %s%s", outcome.state, f" ({outcome.message})" if outcome.message else "")
-    try:
-        conductor.files.note("master_ended", epoch=lease.epoch, reason=f"{outcome.state}: {outcome.message}")
-        conductor.files.write_journal(durable=True)
-        reporter.publish_last(conductor, outcome)
-        lease.end(outcome.state)
-    except (OSError, RunError) as error:
-        log.error("the last words could not be written: %s", error)
-    finally:
-        conductor.close()
+    conductor.folder.reserve.unlink(missing_ok=True)
+    conductor.files.note("master_ended", epoch=lease.epoch, reason=f"{outcome.state}: {outcome.message}")
+    last_words: list[Callable[[], None]] = [
+        lambda: conductor.files.write_journal(durable=True),
+        lambda: reporter.publish_last(conductor, outcome),
+        lambda: lease.end(outcome.state),
+    ]
+    for say in last_words:
+        try:
+            say()
+        except (OSError, RunError) as error:
+            log.error("the last words could not be written: %s", error)
+    conductor.close()
 
 
 class _Heart:
@@ -201,6 +210,12 @@ class _Heart:
                 return  # the loop finds out before it writes
             except OSError as error:
                 log.warning("the heartbeat could not be written: %s", error)
+
+
+def _reserve_room(folder: RunFolder) -> None:
+    """Put some disk aside, so that a master that ends because there is none left can say so."""
+    with contextlib.suppress(OSError):
+        folder.reserve.write_bytes(os.urandom(RESERVE_BYTES))  # no file system makes nothing of these
 
 
 def _explain_disk(error: OSError, folder: RunFolder) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CRASH_KINDS
 from pipeline.records import ConfigId
-from pipeline.rpc.plain import finite_loss, plain_info
+from pipeline.rpc.plain import finite_loss, plain_info, plain_text
 
 if TYPE_CHECKING:
     from pipeline.search.links import Link
 
-OUTCOMES = ("finished", "crashed", "handed_back", "broken")
+# "lost": the worker saw its machine fail under the attempt (its GPU answers no more).
+OUTCOMES = ("finished", "crashed", "handed_back", "broken", "lost")
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Outcome:
             "loss": self.loss,
             "info": dict(self.info),
             "kind": self.kind,
-            "reason": self.reason,
+            "reason": plain_text(self.reason),
             "is_leaving": self.is_leaving,
         }
 

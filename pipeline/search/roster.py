@@ -135,6 +135,10 @@ class Roster:
         """Workers that need no replacement: a silent one is given the run's patience first."""
         return sum(w.state != "leaving" and not w.is_lost for w in self.workers.values())
 
+    def busy_count(self) -> int:
+        """Workers that are at an evaluation, as far as is known."""
+        return sum(w.attempt is not None for w in self.workers.values())
+
     def usable_count(self) -> int:
         """Workers that can be counted on."""
         return sum(w.is_usable for w in self.workers.values())

@@ -132,13 +132,6 @@ class Search(Master):  # type: ignore[misc]
         """Evaluations that have been scheduled and have no result, oldest bracket first."""
         return [entry for bracket in self.open_brackets() for entry in bracket.outstanding()]
 
-    def waits_for(self, config_id: ConfigId, budget: float) -> bool:
-        """Whether a result of this evaluation is wanted."""
-        if not 0 <= config_id[0] < len(self.iterations):
-            return False
-        datum = self.iterations[config_id[0]].data.get(config_id)
-        return datum is not None and datum.budget == budget and datum.status in ("QUEUED", "RUNNING")
-
     def most_parallel(self, limit: int) -> int:
         """How many evaluations may run side by side from now on, at most `limit`: more workers are of no use."""
         count = sum(b.most_parallel() for b in self.open_brackets())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import pickle
 import time
 import zipfile
 from collections.abc import Iterator
@@ -119,9 +118,7 @@ def find_resume_point(folder: RunFolder, evaluation: Evaluation) -> ResumePoint 
         if path.is_file():
             try:
                 return _load(path, origin, evaluation)
-            # torch.load raises several kinds for damaged files.
-            except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile,
-                    pickle.UnpicklingError) as error:  # fmt: skip
+            except Exception as error:  # torch.load raises whatever zip, pickle and zlib do for damaged files
                 log.warning("Checkpoint %s is unusable (%s); looking for an older one.", path, error)
     if evaluation.attempt > 1 or evaluation.continues is not None:
         log.warning("No usable checkpoint for %s: training starts from the beginning.", evaluation.config_id)

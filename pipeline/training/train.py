@@ -118,6 +118,13 @@ def _failures_end_the_curve(recorder: Recorder) -> Iterator[None]:
         raise failure from error
 
 
+# A CPU's allocator raises a plain RuntimeError, and so do CUDA's runtime and libraries beside PyTorch's own allocator.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 # The CUDA runtime's own errors; older versions of PyTorch have no class for them.
 _DEVICE_ERRORS: tuple[type[Exception], ...] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
 
@@ -125,8 +132,7 @@ _DEVICE_ERRORS: tuple[type[Exception], ...] = tuple(filter(None, [getattr(torch,
 def _classify(error: Exception) -> CrashedError | BrokenError:
     """Whose fault an unexpected error is."""
     text = " ".join(str(error).split())[:500]
-    # A CPU's allocator raises a plain RuntimeError.
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in text for sign in OUT_OF_MEMORY):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return CrashedError("out_of_memory", text)

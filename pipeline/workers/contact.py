@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import Pyro4
+
 from pipeline.addresses import interfaces
 from pipeline.errors import RunError
 from pipeline.files import is_there, publish_json
@@ -227,6 +229,11 @@ class Contact:
             answer: dict[str, Any] = self._delivery[1].deliver(
                 self._incarnation, attempt.to_plain(), outcome.to_plain()
             )
+        except (Pyro4.errors.SerializeError, ValueError, TypeError) as error:
+            if outcome.status == "crashed":
+                raise
+            unfit = f"the result cannot travel: {type(error).__name__}: {error}"
+            return self._try_to_deliver(attempt, Outcome("crashed", kind="bad_result", reason=unfit))
         except CALL_ERRORS as error:
             self._note_problem(f"could not deliver to {address.location}: {explain(error)}")
             self._delivery = None

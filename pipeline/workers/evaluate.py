@@ -68,9 +68,13 @@ def _mapping(info: Any) -> Mapping[str, Any]:
 def _is_device_out_of_memory(error: BaseException) -> bool:
     # By name: torch is not imported here. (torch.OutOfMemoryError; cuDNN and cuBLAS say it in their own words.)
     text = str(error)
-    return type(error).__name__ == "OutOfMemoryError" or any(
-        sign in text for sign in ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    signs = (
+        "CUDA out of memory",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDNN_STATUS_ALLOC_FAILED",
     )
+    return type(error).__name__ == "OutOfMemoryError" or any(sign in text for sign in signs)
 
 
 def is_device_lost(outcome: Outcome) -> bool:

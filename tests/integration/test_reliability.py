@@ -227,9 +227,18 @@ def test_a_worker_whose_gpu_is_dead_leaves_and_another_one_goes_on(tmp_path, pro
     finish(folder, processes)
     assert "left: device_lost" in (folder.logs / "worker-b0.log").read_text()
     returned = events(folder, "returned", worker="b0")
-    assert [e["outcome"] for e in returned] == ["handed_back"]
+    assert [e["outcome"] for e in returned] == ["lost"]
     assert "illegal memory access" in returned[0]["reason"]
     assert all(r.exception is None for r in read_history(folder).results)
+
+
+def test_a_configuration_that_kills_every_gpu_ends_as_crashed(tmp_path, processes):  # noqa: F811
+    folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-3": "dead gpu"})
+    processes += [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(4))]
+    assert processes[0].wait(60) == 0
+    (crashed,) = [r for r in read_history(folder).results if r.exception]
+    assert crashed.config_id == (0, 0, 3)
+    assert crashed.exception.startswith("killed_its_worker: 3 attempts")
 
 
 def test_a_full_disk_stops_the_run_without_damage(tmp_path, processes):  # noqa: F811
@@ -245,6 +254,9 @@ def test_a_full_disk_stops_the_run_without_damage(tmp_path, processes):  # noqa:
         fill(small / "filler")
         assert processes[0].wait(30) == 1
         assert "No space is left for" in master_log(folder)
+        assert "Traceback" not in master_log(folder)
+        status = read_status(folder)  # there was room for the last words
+        assert (status.state, "No space is left" in status.message) == ("broken", True)
         (small / "filler").unlink()
         second = [start_master(folder)]
         processes += second

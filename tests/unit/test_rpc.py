@@ -100,6 +100,7 @@ def outcome_of(result, info=None):
         (math.nan, None, "not_finite", "the loss is nan"),
         (math.inf, None, "not_finite", "the loss is inf"),
         (10**400, None, "not_finite", "the loss is larger than any float"),
+        (0.5, {"__class__": "x"}, "bad_result", "has the key '__class__'"),
         (0.5, IN_ITSELF, "bad_result", "is nested more than 30 levels deep"),
         (0.5, "bare", "bad_result", "training returned a float"),
         (0.5, [1], "bad_result", "info is a list, not a dict"),
@@ -125,6 +126,12 @@ def test_numpy_values_in_a_good_result_arrive_as_plain_ones():
     outcome = outcome_of(np.float32(0.5), {"parameters": np.int64(3)})
     assert outcome.to_plain()["loss"] == 0.5
     assert type(outcome.info["parameters"]) is int
+
+
+def test_names_that_are_no_utf8_travel_as_readable_text():
+    outcome = outcome_of(0.5, {"path": "a\udc80b"})
+    assert outcome.info["path"] == "a\\udc80b"
+    assert Outcome("crashed", kind="error", reason="a\udc80b").to_plain()["reason"] == "a\\udc80b"
 
 
 # Messages --------------------------------------------------------------------------------------------------------

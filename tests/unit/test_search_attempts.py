@@ -5,38 +5,81 @@ from __future__ import annotations
 import queue
 from concurrent.futures import Future
 
+import pytest
+
+from pipeline.history import read_history, read_journal
 from pipeline.run_folder import RunFolder
 from pipeline.search.attempts import AttemptBook
 from pipeline.search.checkpoints import CheckpointKeeper
 from pipeline.search.judge import Judge
 from pipeline.search.lease import take_lease
-from pipeline.search.messages import Outcome
+from pipeline.search.messages import Attempt, Outcome
 from pipeline.search.roster import EvaluationJob, Roster
 from pipeline.search.run_files import RunFiles
 from pipeline.search.search import Search
 from pipeline.settings import load_settings
 
 
-def test_a_result_that_comes_twice_is_acknowledged_to_neither_before_it_is_durable(tmp_path):
-    settings = load_settings("digits", [])
-    folder = RunFolder(tmp_path)
-    search, roster = Search(settings), Roster(60)
-    keeper = CheckpointKeeper(folder, settings, queue.SimpleQueue())
-    files = RunFiles(folder, take_lease(folder))
-    book = AttemptBook(folder, search, roster, Judge(3, 3), files, keeper, lambda cause: None)
-    job = EvaluationJob(*search.next_evaluation())
-    attempt = job.next_attempt()
-    roster.jobs[job.key] = job
-    files.write_draws(search.take_new_draws())
+class Book:
+    """An attempt book over a search whose first evaluation is under way."""
 
-    first, second = Future(), Future()
-    for worker, reply in (("w0", first), ("w1", second)):
-        book.take(attempt, Outcome("finished", loss=0.5), worker, "here", reply)
+    def __init__(self, path):
+        settings = load_settings("digits", [])
+        self.folder = RunFolder(path)
+        self.search, self.roster, self.judge = Search(settings), Roster(60), Judge(3, 3)
+        self.keeper = CheckpointKeeper(self.folder, settings, queue.SimpleQueue())
+        self.files = RunFiles(self.folder, take_lease(self.folder))
+        self.broken = []
+        self.book = AttemptBook(
+            self.folder, self.search, self.roster, self.judge, self.files, self.keeper, self.broken.append
+        )
+        job = EvaluationJob(*self.search.next_evaluation())
+        self.attempt = job.next_attempt()
+        self.roster.jobs[job.key] = job
+        self.files.write_draws(self.search.take_new_draws())
+
+    def take(self, outcome, worker="w0", host="here"):
+        reply = Future()
+        self.book.take(self.attempt, outcome, worker, host, reply)
+        return reply
+
+    def events(self):
+        self.files.write_journal(durable=True)
+        return read_journal(self.folder)
+
+
+@pytest.fixture
+def open_book(tmp_path):
+    made = Book(tmp_path)
+    yield made
+    made.keeper.close()
+    made.files.close()
+
+
+def test_a_result_that_comes_twice_is_acknowledged_to_neither_before_it_is_durable(open_book):
+    first, second = (open_book.take(Outcome("finished", loss=0.5), worker) for worker in ("w0", "w1"))
     assert not first.done()
     assert not second.done()
-    book.commit()
+    open_book.book.commit()
     assert first.result(0) == {"accepted": True}
     assert second.result(0)["accepted"] is False
-    assert folder.results.read_bytes().count(b"\n") == 1
-    keeper.close()
-    files.close()
+    assert open_book.folder.results.read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.parametrize("status", ["broken", "handed_back", "lost"])
+def test_an_end_that_is_delivered_again_while_the_disk_stalls_counts_once(open_book, status):
+    replies = [open_book.take(Outcome(status, reason="the data is missing")) for _ in range(5)]
+    assert [reply.result(0) for reply in replies] == [{"accepted": True}] * 5
+    assert [event["outcome"] for event in open_book.events()] == [status]
+    assert open_book.broken == []
+    assert open_book.judge.excluded == {}
+
+
+def test_an_attempt_that_loses_its_gpu_counts_as_one_that_lost_its_worker(open_book):
+    for number in (1, 2, 3):
+        open_book.attempt = Attempt(*open_book.attempt.key, number)
+        open_book.take(Outcome("lost", reason="device_lost: CUDA error: device-side assert triggered"))
+    assert open_book.book.lost == 3
+    open_book.book.commit()
+    (result,) = read_history(open_book.folder).results
+    assert result.exception.startswith("killed_its_worker: 3 attempts without progress")

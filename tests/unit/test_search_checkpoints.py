@@ -117,7 +117,7 @@ def test_what_is_on_disk_never_exceeds_the_bound(tmp_path):
     run = Run(tmp_path, "search.iterations=3")
     for _ in range(20):
         run.evaluate(1)
-        run.keeper.note_load(run.search, running=1)
+        run.keeper.note_load(run.search, running=1, interrupted=0)
         run.keeper.call(run.keeper.measure)
         assert run.keeper.used_mb <= run.keeper.bound_mb
     run.keeper.close()
@@ -145,14 +145,60 @@ def test_weights_that_the_disk_refuses_are_kept_once_it_takes_them(run, monkeypa
     run.folder.incumbents.write_text("a file where the folder should be")
     run.evaluate(13)
     wait_until(lambda: "cannot be kept" in run.keeper.problem)
-    assert len(list(run.folder.checkpoints.rglob("*.pt"))) == 13  # nothing is cleared before the weights are kept
+    run.keeper.call(lambda: None)
+    kept = sorted({path.parent.name for path in run.folder.checkpoints.rglob("*.pt")})
+    assert "0-0-8" in kept  # nothing is cleared before the weights are kept
     run.folder.incumbents.unlink()
     wait_until(lambda: not run.keeper.problem)
     assert run.files() == []
     assert (run.folder.incumbents / "b9.pt").is_file()
 
 
+def test_what_the_disk_refuses_of_one_configuration_does_not_keep_others_from_making_room(run, monkeypatch):
+    monkeypatch.setattr(checkpoints, "RETRY_S", 60.0)
+    run.evaluate(1)  # the incumbent until the next
+    run.keeper.call(lambda: None)
+    (run.folder.incumbents / "b1.tmp").mkdir()  # refuses what the next one wants to keep
+    run.evaluate(1)
+    run.evaluate(7, loss=0.95)
+    run.keeper.call(lambda: None)
+    names = {path.parent.name for path in run.folder.checkpoints.rglob("*.pt")}
+    assert "0-0-1" in names
+    assert not names & {"0-0-5", "0-0-6", "0-0-7", "0-0-8"}  # not promoted
+    (run.folder.incumbents / "b1.tmp").rmdir()
+    run.keeper.close()
+
+
+def test_an_interrupted_attempt_that_has_a_checkpoint_replaces_those_before_it(run):
+    for attempt in (1, 2):
+        run.write((0, 0, 0), 1.0, attempt)
+        run.keeper.attempt_ended(Attempt((0, 0, 0), 1.0, attempt))
+    run.keeper.attempt_ended(Attempt((0, 0, 0), 1.0, 3))  # it had no time to write one
+    assert run.files() == ["0-0-0/b1-a2.pt", "0-0-0/b1-a2.pt.previous"]
+
+
+def test_an_attempt_that_another_has_overtaken_leaves_nothing_behind(run):
+    run.evaluate(9)
+    run.write((0, 0, 0), 1.0, 2)
+    run.keeper.attempt_was_superfluous(Attempt((0, 0, 0), 1.0, 2))
+    assert [name for name in run.files() if name.startswith("0-0-0")] == []
+
+
+def test_a_folder_that_cannot_be_listed_for_a_moment_ends_nothing(run, monkeypatch):
+    run.evaluate(1)
+    run.keeper.call(run.keeper.measure)
+    before = run.keeper.used_mb
+
+    def stale(self, pattern):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("pathlib.Path.rglob", stale)
+    run.keeper.call(run.keeper.measure)
+    assert run.keeper.used_mb == before > 0
+    run.keeper.close()
+
+
 def test_a_keeper_that_ends_on_a_full_disk_deletes_nothing_that_was_to_be_kept(run):
     run.folder.incumbents.write_text("a file where the folder should be")
     run.evaluate(13)
-    assert len([name for name in run.files() if name.endswith(".pt")]) == 13
+    assert "0-0-8/b9-a1.pt" in run.files()

@@ -157,3 +157,19 @@ def test_crashes_that_no_second_node_is_left_to_try_stop_a_run_in_which_nothing_
     for index in range(3):
         assert judge.crashed(key(index), "a", "error", "boom", TWO).action == "retry"
     assert [judge.reconsider(key(i)).action for i in range(3)] == ["hold", "hold", "stop"]
+
+
+def test_what_breaks_alike_on_half_of_the_nodes_stops_the_run_also_when_it_worked_before(judge):
+    hosts = {"a", "b", "c", "d", "e"}
+    judge.finished(((0, 0, 0), 1.0), "a")
+    actions = [judge.broken(((0, 0, i), 1.0), host, "no data", hosts).action for i, host in enumerate("abc")]
+    assert actions == ["retry", "retry", "stop"]
+    assert judge.excluded == {}
+
+
+def test_two_bad_nodes_among_many_are_left_out_and_stop_nothing(judge):
+    hosts = set("abcdefgh")
+    judge.finished(((0, 0, 0), 1.0), "c")
+    actions = {judge.broken(((0, 0, i), 1.0), host, "no data", hosts).action for i, host in enumerate("ababab")}
+    assert actions == {"retry"}
+    assert set(judge.excluded) == {"a", "b"}
