@@ -38,6 +38,7 @@ help: ## List every target (the default)
 	@echo "  PRESET=digits|fashion_mnist|cifar10|cifar10-fast|cifar100|svhn   RUN=id or path (default: the latest)"
 	@echo "  NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS PROMOTION WORKERS PARTITION ACCOUNT QOS"
 	@echo "  WALLTIME_MIN MASTER=login|slurm RESULTS=folder   SET=\"section.field=value ...\" for every other setting"
+	@echo "  (SET splits at spaces: give a value that has some with \`tandem ... --set\`, or in a file: PRESET=my.yaml)"
 
 install: $(BIN)/.installed ## Make the environment (.venv) from pinned versions
 
@@ -76,7 +77,7 @@ compare: install ## Several runs on the same axes: RUNS="a b c"
 	@$(TANDEM) compare $(RUNS) $(IN_RESULTS)
 
 baselines: install ## Train the paper's baselines for the full budget of RUN (or PRESET) with several seeds
-	@$(TANDEM) baselines $(if $(RUN),--run '$(RUN)',$(SOURCE)) $(IN_RESULTS)
+	@$(TANDEM) baselines $(if $(RUN),--run '$(RUN)' $(OVERRIDES),$(SOURCE)) $(IN_RESULTS)
 
 retrain-incumbent: install ## Train the run's incumbent on training plus validation data with several seeds
 	@$(TANDEM) retrain-incumbent $(THIS_RUN)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import TandemError
+from pipeline.errors import SettingsError, TandemError
 from pipeline.run_folder import RunFolder, find_run
 
 app = typer.Typer(
@@ -167,9 +167,9 @@ def verify(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 
 @app.command()
 def baselines(
-    preset: Preset = "cifar10",
+    preset: Annotated[str | None, typer.Option("--preset", "-p", help="As in submit-search; default: cifar10.")] = None,
     overrides: Overrides = None,
-    run: Annotated[str | None, typer.Option(help="Train as this run does; default: as the preset says.")] = None,
+    run: Annotated[str | None, typer.Option(help="Train as this run does, and not as a preset says.")] = None,
     results: ResultsFolder = RESULTS,
     seeds: Seeds = 3,
 ) -> None:
@@ -180,11 +180,13 @@ def baselines(
     from pipeline.retraining import retrain_all
     from pipeline.settings import load_settings
 
-    if run is not None:
+    if run is None:
+        settings = load_settings(preset or "cifar10", overrides or ())
+    elif preset or overrides:
+        raise SettingsError("--run takes all settings from that run: leave out --preset and --set, or leave out --run.")
+    else:
         folder = find_run(results, run)
         settings, results = read_settings(folder), folder.path.parent
-    else:
-        settings = load_settings(preset, overrides or ())
     operations.prepare_data(settings, say)
     retrain_all(plan_baselines(settings, results.resolve(), range(seeds)), settings, say)
 

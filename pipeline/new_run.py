@@ -22,7 +22,7 @@ def create_run(settings: Settings, results: Path) -> RunFolder:
     Raises:
         RunError: `results` cannot be written.
     """
-    data = settings.data.model_copy(update={"root": settings.data.root.expanduser().resolve()})
+    data = settings.data.model_copy(update={"root": settings.data.root.resolve()})
     settings = settings.model_copy(update={"data": data})
     folder = RunFolder(_make_folder(results.resolve(), settings.name))
     with publish(folder.configspace) as temporary:

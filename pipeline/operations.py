@@ -175,15 +175,15 @@ def stock_worker_lines(folder: RunFolder) -> list[str]:
     Issues a certificate for this host, as Tandem's own workers have one.
 
     Raises:
-        RunError: no master is at work, or the run's authority cannot be read.
+        RunError: no master is at work, or the run's status or authority cannot be read.
     """
     from pipeline.rpc.client import address_towards
     from pipeline.rpc.master_address import read_master_address
     from pipeline.rpc.tls import issue_certificate, stock_worker_environment
 
-    master = read_master_address(folder)
-    if master is None:
-        raise RunError(f"Run {folder.run_id} has no master. `tandem resume-search {folder.path}` starts it.")
+    master, status = read_master_address(folder), read_status(folder)
+    if master is None or (status is not None and (status.has_ended or status.is_stale())):
+        raise RunError(f"Run {folder.run_id} has no master at work. `tandem resume-search {folder.path}` starts one.")
     here = address_towards(master.address)
     names = sorted({here, platform.node(), "127.0.0.1", "localhost"})
     certificate = issue_certificate(folder.tls, f"stock-{platform.node()}", names)

@@ -84,8 +84,7 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
     say(f"{len(plan) - len(todo)} of {len(plan)} trainings are there or going on; {len(todo)} to do.")
     if not todo:
         return
-    root = settings.data.root.expanduser().resolve()
-    data = settings.data.model_copy(update={"root": root})
+    data = settings.data.model_copy(update={"root": settings.data.root.resolve()})
     settings = settings.model_copy(update={"data": data})
     if slurm.uses_slurm(settings):
         jobs = submit(todo, settings)

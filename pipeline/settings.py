@@ -8,16 +8,16 @@ from __future__ import annotations
 import itertools
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import SettingsError
-from pipeline.space import narrowed
+from pipeline.space import HYPERPARAMETERS, narrowed
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -50,6 +50,14 @@ class DataSettings(Section):
     """Share of the training set held out for validation."""
     split_seed: int = 0
     """Seed of the split; the same for every run that shall be compared."""
+
+    @field_validator("root")
+    @classmethod
+    def _tilde_is_home(cls, root: Path) -> Path:
+        try:
+            return root.expanduser()
+        except RuntimeError:
+            raise ValueError(f"got {str(root)!r}, whose home folder is not known") from None
 
 
 class SearchSettings(Section):
@@ -206,7 +214,8 @@ class Settings(Section):
     data: DataSettings = DataSettings()
     """What is trained on."""
     space: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
-    """Ranges that replace the paper's, by hyperparameter: [lower, upper], both included."""
+    """Ranges that replace the paper's, by hyperparameter: [lower, upper], both included. `tandem settings` shows the
+    paper's as comments."""
     search: SearchSettings = SearchSettings()
     """How configurations are proposed and promoted."""
     training: TrainingSettings = TrainingSettings()
@@ -235,19 +244,19 @@ def budget_ladder(search: SearchSettings) -> tuple[float, ...]:
     hpbandster truncates by rounding (1..243 with eta 3 gives 3..243); here both ends are always in.
 
     Raises:
-        ValueError: max_budget is not min_budget times a whole power of eta; the text names the nearest that is.
+        ValueError: max_budget is not min_budget times a whole power of eta, 1 included; the text names the nearest
+            that is, for either end.
     """
     import math
 
     low, high, eta = search.min_budget, search.max_budget, search.eta
     if search.method == "random":
         return (high,)
-    if high < low:
-        raise ValueError(f"search.max_budget: {high:g} is below search.min_budget ({low:g})")
-    rungs = round(math.log(high / low, eta))
+    rungs = max(0, round(math.log(high / low, eta)))
     if abs(low * eta**rungs / high - 1) > 1e-3:
+        problem = f"below search.min_budget ({low:g})" if high < low else f"not {low:g} times a power of {eta:g}"
         raise ValueError(
-            f"search.max_budget: {high:g} is not {low:g} times a power of {eta:g}; "
+            f"search.max_budget: {high:g} is {problem}; "
             f"nearest that work: search.max_budget={low * eta**rungs:g} or search.min_budget={high / eta**rungs:g}"
         )
     # Multiplying down from the top, as hpbandster does, keeps the largest budget exact.
@@ -286,16 +295,30 @@ def load_settings(source: str | Path, overrides: Iterable[str] = ()) -> Settings
     return validate_settings(values, str(source))
 
 
+class _Loader(yaml.SafeLoader):
+    """Leaves numbers and dates as they were typed: the field says what a scalar is.
+
+    An account may be called 007 and a quality of service `no`; to YAML 1.1 the time 4:00:00 is the number 14400.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$"), [*"tTfF"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
 def _read_source(source: str | Path) -> dict[str, Any]:
-    if str(source) in preset_names():
-        text = (_presets() / f"{source}.yaml").read_text(encoding="utf-8")
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise SettingsError(f"No preset and no file {str(source)!r}. Presets: {', '.join(preset_names())}.")
-        text = path.read_text(encoding="utf-8")
     try:
-        values = yaml.safe_load(text) or {}
+        if str(source) in preset_names():
+            text = (_presets() / f"{source}.yaml").read_text(encoding="utf-8")
+        elif Path(source).is_file():
+            text = Path(source).read_text(encoding="utf-8")
+        else:
+            raise SettingsError(f"No preset and no file {str(source)!r}. Presets: {', '.join(preset_names())}.")
+        values = yaml.load(text, _Loader) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{source} cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -307,42 +330,85 @@ def _lay_over(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", name.strip()):
         raise SettingsError(f"{override!r}: an override is written section.field=value, such as search.eta=3")
-    *sections, last = name.strip().split(".")
+    *sections, last = names = name.strip().split(".")
     target = values
     for section in sections:
-        target = target.setdefault(section, {})
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
         if not isinstance(target, dict):
             raise SettingsError(f"{name}: {section} has no fields of its own")
+    takes_text = _type_of(names) in (str, str | None)
     try:
-        target[last] = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError:
-        raise SettingsError(f"{name}: {text!r} is not a YAML value") from None
+        if not takes_text:
+            raise SettingsError(f"{name}: {text!r} is not a YAML value") from None
+        value = text
+    # To YAML, Slurm's constraint [rack1|rack2] is a list.
+    target[last] = text if takes_text and not isinstance(value, str | None) else value
+
+
+def _type_of(names: Sequence[str]) -> Any:
+    """The type of a field, or the class of a section; None if there is none of this name."""
+    found: Any = Settings
+    for name in names:
+        field = getattr(found, "model_fields", {}).get(name)
+        found = field and field.annotation
+    return found
 
 
 def validate_settings(values: Mapping[str, Any], source: str = "settings") -> Settings:
-    """Settings from plain values.
+    """Settings from plain values; a section whose fields are all commented out is as good as none.
 
     Raises:
         SettingsError: as `load_settings`.
     """
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SettingsError(f"{source}: {_explain(first)}{more}") from None
+        errors = error.errors()
+        more = len({_names(e["loc"], values) for e in errors}) - 1
+        others = f" (and {more} more)" if more else ""
+        raise SettingsError(f"{source}: {_explain(errors[0], values)}{others}") from None
 
 
-def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+def _names(loc: Sequence[Any], values: Any) -> tuple[str, ...]:
+    """Where an error is, as far as somebody wrote it: pydantic adds positions, and the members of a union."""
+    names: list[str] = []
+    for part in loc:
+        if not isinstance(values, Mapping) or part not in values:
+            break
+        names.append(str(part))
+        values = values[part]
+    return tuple(names)
+
+
+_PLAIN = {
+    **dict.fromkeys(("tuple_type", "too_long", "too_short", "missing"), "a list such as [a, b]"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "dict_type": "a section of names and values",
+    "string_type": "a text",
+    "path_type": "a path",
+}
+
+
+def _explain(error: Any, values: Mapping[str, Any]) -> str:
+    names = _names(error["loc"], values)
+    where = ".".join(names)
     if error["type"] == "extra_forbidden":
-        model: Any = Settings
-        for part in error["loc"][:-1]:
-            model = model.model_fields[part].annotation
-        return f"{where}: unknown field; known: {', '.join(model.model_fields)}"
+        return f"{where}: unknown field; known: {', '.join(_type_of(names[:-1]).model_fields)}"
     if error["type"] == "value_error":  # raised by a validator here, which names the field where the section does not
         return ": ".join(filter(None, (where, str(error["ctx"]["error"]))))
-    return f"{where}: got {error['input']!r}, {error['msg'][0].lower()}{error['msg'][1:]}"
+    if error["type"] == "model_type":
+        expected = f"input should be a section with the fields {', '.join(_type_of(names).model_fields)}"
+    elif error["type"] in _PLAIN:
+        expected = f"input should be {_PLAIN[error['type']]}"
+    else:
+        expected = f"{error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{where}: got {error['input']!r}, {expected}"
 
 
 def dump_settings(settings: Settings) -> str:
@@ -363,6 +429,12 @@ def _documented(section: Section, indent: str) -> Iterable[str]:
         if isinstance(value, Section):
             yield f"{indent}{name}:"
             yield from _documented(value, indent + "  ")
+        elif name == "space":
+            yield f"{indent}space:"
+            for h in HYPERPARAMETERS:
+                yield f"{indent}  # {h.name}: [{h.lower}, {h.upper}]"
+                if h.name in value:
+                    yield f"{indent}  {h.name}: {list(value[h.name])}"
         else:
             plain = section.model_dump(mode="json", include={name})
             yield from (indent + line for line in yaml.safe_dump(plain, sort_keys=False).splitlines())

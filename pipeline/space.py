@@ -76,16 +76,16 @@ def narrowed(ranges: Ranges) -> tuple[Hyperparameter, ...]:
     result = []
     for name in ranges:
         if name not in BY_NAME:
-            raise ValueError(f"unknown hyperparameter {name!r}; known: {', '.join(BY_NAME)}")
+            raise ValueError(f"space.{name}: unknown hyperparameter; known: {', '.join(BY_NAME)}")
     for h in HYPERPARAMETERS:
         lower, upper = ranges.get(h.name, (h.lower, h.upper))
         if not h.lower <= lower < upper <= h.upper:
             raise ValueError(
-                f"{h.name}: [{lower:g}, {upper:g}] is not a range inside the paper's [{h.lower:g}, {h.upper:g}] "
+                f"space.{h.name}: [{lower:g}, {upper:g}] is not a range inside the paper's [{h.lower:g}, {h.upper:g}] "
                 f"(a single value is no range: all {len(HYPERPARAMETERS)} dimensions stay)"
             )
         if h.integer and (lower != int(lower) or upper != int(upper)):
-            raise ValueError(f"{h.name}: [{lower:g}, {upper:g}] must be whole numbers")
+            raise ValueError(f"space.{h.name}: [{lower:g}, {upper:g}] must be whole numbers")
         default = min(max(h.default, lower), upper)
         result.append(Hyperparameter(h.name, lower, upper, default, h.log, h.integer, h.part, h.label, h.unit))
     return tuple(result)

@@ -30,11 +30,6 @@ def is_gone(error: BaseException) -> bool:
     return any(isinstance(e, ConnectionRefusedError) for e in _chain(error))
 
 
-def is_refused(error: BaseException) -> bool:
-    """Whether the other side, or this one, did not accept a certificate."""
-    return any(isinstance(e, ssl.SSLError) and not isinstance(e, TimeoutError) for e in _chain(error))
-
-
 def explain(error: BaseException) -> str:
     """A failed call in a few words, for logs."""
     for cause in _chain(error):

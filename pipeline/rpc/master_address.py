@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from pipeline.files import publish_json, read_json
-from pipeline.rpc.server import NAMESERVER
 from pipeline.run_folder import RunFolder
 
 
@@ -34,11 +33,6 @@ class MasterAddress:
     def dispatcher_uri(self) -> str:
         """Pyro4's name of the dispatcher."""
         return f"PYRO:{dispatcher_name(self.run_id)}@{self.location}"
-
-    @property
-    def nameserver_uri(self) -> str:
-        """Pyro4's name of the nameserver."""
-        return f"PYRO:{NAMESERVER}@{self.location}"
 
 
 def dispatcher_name(run_id: str) -> str:

@@ -65,7 +65,7 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
         The path of results.h5.
 
     Raises:
-        RunError: the run folder lacks its settings, or configs.json, results.json or the journal is damaged.
+        RunError: the run folder lacks its settings, or one of its files other than those of attempts is damaged.
     """
     settings = _settings(folder)
     history, journal = read_history(folder), read_journal(folder)
@@ -236,7 +236,10 @@ def _write_run(file: Any, folder: RunFolder, settings: Settings, warnings: list[
         ("configspace", folder.configspace),
         ("status", folder.status),
     ):
-        run[name] = json.dumps(read_json(path)) if path.exists() else ""
+        try:
+            run[name] = json.dumps(read_json(path)) if path.exists() else ""
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is damaged ({error}). Move it away, and the rest can be collected.") from None
     run["budgets"] = np.array(budget_ladder(settings.search))
     run["budgets"].attrs["unit"] = settings.search.budget_unit
     run.create_dataset("warnings", data=warnings, dtype=h5py.string_dtype(), shape=(len(warnings),))

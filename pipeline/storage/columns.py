@@ -85,8 +85,3 @@ def _decoded(values: np.ndarray) -> Any:
     # Decoding each distinct text once: a column has few of them.
     distinct, positions = np.unique(values, return_inverse=True)
     return pd.array(np.array([text.decode() for text in distinct], dtype=object)[positions], dtype="str")
-
-
-def column_notes(group: Any) -> dict[str, tuple[str, str]]:
-    """(unit, description) of every column of a stored table."""
-    return {name: (str(d.attrs.get("unit", "")), str(d.attrs.get("description", ""))) for name, d in group.items()}

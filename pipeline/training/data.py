@@ -7,7 +7,7 @@ in the publisher's order. Zip keeps a CRC-32 of each array, which reading verifi
 
 from __future__ import annotations
 
-import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pipeline.errors import DataError
 from pipeline.files import publish, read_fresh
 from pipeline.records import derive_seed
 from pipeline.settings import DataSettings
-from pipeline.training.sources import RawData, read_source
+from pipeline.training.sources import RawData, data_command, read_source
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,24 @@ def prepare_data(settings: DataSettings) -> Path:
         its path.
 
     Raises:
-        DataError: the published files are missing or damaged, and cannot be downloaded.
+        DataError: the published files are missing or damaged, and cannot be downloaded; or the folder cannot be
+            written.
     """
     path = data_file(settings)
-    if path.is_file():
-        try:
-            check_data(settings)
-            return path
-        except DataError:
-            pass  # made again below; reading the source says what is wrong if that fails, too
-    raw = read_source(settings.dataset, settings.root)
-    _check_contents(raw, settings, str(settings.root))
-    with publish(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: getattr(raw, name) for name in ARRAYS})
+    try:
+        if path.is_file():
+            # A damaged one is made again below; reading the source says what is wrong if that fails, too.
+            with suppress(DataError):
+                check_data(settings)
+                return path
+        raw = read_source(settings.dataset, settings.root)
+        _check_contents(raw, settings, f"the files it is published in, in {settings.root}")
+        with publish(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **{name: getattr(raw, name) for name in ARRAYS})
+    except OSError as error:
+        raise DataError(
+            f"Cannot write {path}: {error.strerror or error}. DATA=... (data.root) names another place."
+        ) from None
     return path
 
 
@@ -146,15 +151,14 @@ def check_data(settings: DataSettings) -> None:
 
 def _read_prepared(settings: DataSettings) -> RawData:
     path = data_file(settings)
-    command = f"`tandem data {settings.dataset}` (or `make data PRESET={settings.dataset}`)"
-    if not path.parent.is_dir() or not path.is_file():
+    command = data_command(settings.dataset, settings.root)
+    if not path.is_file():
         raise DataError(f"No data: {path} is missing. {command}, run where there is internet, makes it.")
     try:
-        arrays = read_fresh(path, _read_arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({error}). {command} makes it again.") from None
-    raw = RawData(*arrays)
-    _check_contents(raw, settings, f"{path} (remove it; {command} makes it again)")
+        raw = RawData(*read_fresh(path, _read_arrays))
+    except Exception as error:  # numpy and zipfile raise many kinds for damaged files
+        raise DataError(f"{path} is damaged ({type(error).__name__}: {error}). {command} makes it again.") from None
+    _check_contents(raw, settings, f"{path}; {command} makes it again")
     return raw
 
 
@@ -173,6 +177,8 @@ def _check_contents(raw: RawData, settings: DataSettings, where: str) -> None:
         problem = ""
         if images.shape[1:] != (height, width, channels) or images.dtype != np.uint8:
             problem = f"images are {images.shape[1:]} {images.dtype}, not {(height, width, channels)} uint8"
+        elif labels.ndim != 1 or labels.dtype != np.int64:
+            problem = f"labels are {labels.shape} {labels.dtype}, not a row of int64"
         elif len(images) != len(labels) or len(images) < 2:
             problem = f"there are {len(images)} images and {len(labels)} labels"
         elif labels.min() < 0 or labels.max() >= info.classes:

@@ -6,9 +6,12 @@ same format, and Debian's copy of Fashion-MNIST (other gzip headers, same images
 
 from __future__ import annotations
 
+import errno
 import gzip
 import pickle
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +38,37 @@ class RawData:
     test_labels: Labels
 
 
+class _SourceError(Exception):
+    """What is missing or damaged, and what to do before the data are prepared again."""
+
+
+def data_command(dataset: str, root: Path) -> str:
+    """The command that gets and prepares a data set, wherever it is run, as a person types it."""
+    folder = root.absolute()
+    settings = (shlex.quote(f"data.root={folder}"), shlex.quote(f"DATA={folder}"))
+    return f"`tandem data {dataset} --set {settings[0]}` (or `make data PRESET={dataset} {settings[1]}`)"
+
+
 def read_source(dataset: str, root: Path) -> RawData:
     """Read a data set from its published files under `root`, or download them there.
 
     Raises:
-        DataError: files are missing and cannot be downloaded, or are damaged; the text names them.
+        DataError: files are missing and cannot be downloaded, or are damaged; the text names them and the command.
+        OSError: what was downloaded cannot be written.
     """
-    return _SOURCES[dataset](root)
+    try:
+        return _SOURCES[dataset](root)
+    except _SourceError as error:
+        raise DataError(f"{error}, then run {data_command(dataset, root)}.") from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # unpickling, numpy and scipy raise nearly anything for damaged files
+        problem = f"{type(error).__name__}: {error}"
+        raise _SourceError(f"{path} is damaged or of another format ({problem}): remove it") from None
 
 
 def _digits(root: Path) -> RawData:
@@ -70,7 +97,7 @@ def _fashion_mnist(root: Path) -> RawData:
             lambda: [_torchvision().FashionMNIST(root, train=True, download=True)],
             f"the four files of Fashion-MNIST ({', '.join(_FASHION_PARTS)}, each .gz or unpacked)",
             raw,
-            "On Debian and Ubuntu `apt install dataset-fashion-mnist` installs them where they are found, too.",
+            "On Debian and Ubuntu `apt install dataset-fashion-mnist` installs them where they are found, too. ",
         )
     folder = raw if _has_idx_files(raw) else DEBIAN_FASHION_MNIST
     arrays = [_read_idx(_idx_file(folder, part)) for part in _FASHION_PARTS]
@@ -94,15 +121,13 @@ def _has_idx_files(folder: Path) -> bool:
 
 def _read_idx(path: Path) -> Images:
     """The IDX format of LeCun et al.: two zero bytes, the type (8: uint8), the rank, big-endian sizes, the values."""
-    try:
+    with _reading(path):
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if content[:3] != b"\x00\x00\x08":
             raise ValueError("it does not begin like an IDX file of bytes")
         rank = content[3]
         shape = np.frombuffer(content, ">u4", rank, offset=4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(tuple(int(n) for n in shape))
-    except (OSError, EOFError, ValueError, IndexError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
-        raise DataError(f"{path} is damaged ({error}): remove it and get it again") from None
 
 
 # CIFAR -------------------------------------------------------------------------------------------------------------
@@ -136,7 +161,7 @@ class _Cifar:
         )
 
     def _read(self, path: Path) -> tuple[Images, Labels]:
-        try:
+        with _reading(path):
             with path.open("rb") as file:
                 content = _ArrayUnpickler(file, encoding="latin1").load()
             # The published keys are Python 2 strings; sets written since in their format have text or bytes.
@@ -145,10 +170,6 @@ class _Cifar:
             labels = np.asarray(batch[self.labels_key], np.int64)
             if len(pixels) != len(labels):
                 raise ValueError(f"{len(pixels)} images and {len(labels)} labels")
-        except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError) as error:
-            raise DataError(
-                f"{path} is damaged or no batch of {self.name} ({error}): remove it and get it again"
-            ) from None
         return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels
 
 
@@ -189,13 +210,11 @@ def _svhn(root: Path) -> RawData:
 def _read_mat(path: Path) -> tuple[Images, Labels]:
     from scipy.io import loadmat
 
-    try:
+    with _reading(path):
         content = loadmat(str(path))
         images = np.ascontiguousarray(content["X"].transpose(3, 0, 1, 2)).astype(np.uint8, casting="safe")
         # The publisher writes the digit 0 as 10.
         labels = content["y"].reshape(-1).astype(np.int64) % 10
-    except Exception as error:  # scipy raises many kinds for damaged files
-        raise DataError(f"{path} is damaged ({error}): remove it and get it again") from None
     return images, labels
 
 
@@ -207,15 +226,20 @@ def _torchvision() -> Any:
     return datasets
 
 
+_UNWRITABLE = {errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+
+
 def _download(fetch: Callable[[], object], files: str, folder: Path, hint: str = "") -> None:
     """Let torchvision download; its own complaint about checksums is about files that we read ourselves."""
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         fetch()
-    except Exception as error:  # urllib's, torchvision's and the file system's errors have no common base
-        raise DataError(
+    except Exception as error:  # urllib's and torchvision's errors have no common base
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            raise
+        raise _SourceError(
             f"Missing in {folder}: {files}. Downloading failed ({' '.join(str(error).split())}). "
-            f"Where there is no internet, copy them there; `make data PRESET=...` then prepares them. {hint}".rstrip()
+            f"{hint}Where there is no internet, copy them there"
         ) from None
 
 

@@ -114,6 +114,12 @@ def test_status_of_an_ended_run_is_plain_lines_in_a_pipe(digits_run):
     assert "Incumbent on 36" in lines
 
 
+def test_a_stock_worker_cannot_join_a_run_that_has_ended(digits_run):
+    done = tandem("stock-worker", digits_run.path, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has no master at work" in done.stderr
+
+
 def test_provenance_says_where_the_run_came_from(digits_run):
     provenance = json.loads(digits_run.provenance.read_text())
     assert provenance["packages"]["hpbandster"] == "0.7.4"
@@ -182,7 +188,7 @@ def test_missing_data_names_the_file_and_the_command(tmp_path):
                   *sets(f"data.root={tmp_path}/data", "workers.where=local"), check=False)  # fmt: skip
     assert done.returncode == 2
     assert "cifar" in done.stderr
-    assert "tandem data" in done.stderr or "make data" in done.stderr
+    assert f"tandem data cifar10 --set data.root={tmp_path}/data" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -190,6 +196,15 @@ def test_no_run_is_an_error_that_says_how_to_start_one(tmp_path):
     done = tandem("status", "--results", tmp_path, check=False)
     assert done.returncode == 2
     assert "make submit-search" in done.stderr
+
+
+def test_baselines_of_a_run_take_no_other_settings(tmp_path):
+    for more in (("--preset", "digits"), sets("search.eta=4")):
+        done = tandem("baselines", "--results", tmp_path, "--run", "any", *more, check=False)
+        assert done.returncode == 2
+        assert done.stderr.splitlines() == [
+            "tandem: --run takes all settings from that run: leave out --preset and --set, or leave out --run."
+        ]
 
 
 def test_help_answers_without_the_heavy_libraries():

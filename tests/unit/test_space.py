@@ -36,5 +36,5 @@ def test_numpy_strings_and_scalars_become_plain():
 
 
 def test_a_range_outside_the_papers_is_refused():
-    with pytest.raises(ValueError, match="momentum"):
+    with pytest.raises(ValueError, match=r"^space\.momentum: "):
         narrowed({"momentum": (0.5, 1.5)})

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import RunError
+from pipeline.files import read_json
 from pipeline.history import JOURNAL_EVENTS, read_history, read_journal
 from pipeline.records import INFO_KEYS, AttemptEnd, AttemptHeader
 from pipeline.run_folder import RunFolder
@@ -139,6 +140,19 @@ def test_a_torn_last_line_and_a_second_result_of_one_evaluation_do_not_count(run
     after = load_results(collect(running))
     pd.testing.assert_series_equal(after.evaluations["loss"], before.evaluations["loss"])
     assert any("has two results" in warning for warning in after.warnings)
+
+
+@pytest.mark.parametrize(("name", "content"), [("provenance", b""), ("configspace", b"{"), ("status", b"\xff")])
+def test_a_damaged_file_of_the_run_is_named_and_can_be_done_without(
+    running: RunFolder, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    monkeypatch.setattr("pipeline.storage.collect.read_json", lambda path: read_json(path, wait_s=0))
+    path = getattr(running, name)
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=rf"{name}\.json is damaged"):
+        collect(running)
+    path.unlink()
+    assert getattr(load_results(collect(running)), name) == {}
 
 
 def test_a_damaged_results_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
+import errno
 import gzip
 import pickle
+import re
+import shlex
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -120,6 +124,33 @@ def test_a_cifar_file_that_could_run_code_is_refused(tmp_path, no_downloads):
         prepare_data(DataSettings(dataset="cifar10", root=tmp_path))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x80\x02]", b"no pickle", b"B\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 8, b"\x8d" + b"\xff" * 7 + b"\x7f",
+     b"cnumpy\ndtype\n(V1\ntR.", b"r\xff\xff\xff\xff.", b"c_codecs\nencode\n(Vx\nVno-such-code\ntR."],
+)  # fmt: skip
+def test_a_damaged_cifar_batch_is_named_with_the_command_that_gets_it_again(tmp_path, no_downloads, content):
+    (write_cifar(tmp_path) / "data_batch_2").write_bytes(content)
+    with pytest.raises(DataError) as error:
+        prepare_data(DataSettings(dataset="cifar10", root=tmp_path))
+    assert "data_batch_2 is damaged" in str(error.value)
+    assert f"tandem data cifar10 --set data.root={tmp_path}`" in str(error.value)
+
+
+def test_damaged_idx_and_mat_files_are_named_with_the_command_that_gets_them_again(tmp_path, no_downloads):
+    write_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
+    write_svhn(tmp_path)
+    for dataset, path in (
+        ("fashion_mnist", tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte.gz"),
+        ("svhn", tmp_path / "test_32x32.mat"),
+    ):
+        path.write_bytes(path.read_bytes()[:40])
+        with pytest.raises(DataError) as error:
+            prepare_data(DataSettings(dataset=dataset, root=tmp_path))
+        assert f"{path} is damaged" in str(error.value)
+        assert f"make data PRESET={dataset} DATA={tmp_path}`" in str(error.value)
+
+
 def test_fashion_mnist_is_read_from_its_gzipped_files_whatever_their_checksums(tmp_path, no_downloads):
     write_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
     data = load_data(prepared(tmp_path, "fashion_mnist"), CPU)
@@ -150,15 +181,51 @@ def test_missing_sources_without_internet_name_the_files_and_where_they_belong(t
         prepare_data(DataSettings(dataset=dataset, root=tmp_path))
     assert named in str(error.value)
     assert str(tmp_path) in str(error.value)
+    assert f"tandem data {dataset} --set data.root={tmp_path}`" in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file", "/proc/x"])
+def test_a_data_folder_that_cannot_be_is_named_with_what_names_another(tmp_path, no_downloads, place):
+    (tmp_path / "file").touch()
+    root = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "data"}.get(place, place)
+    for dataset in ("digits", "cifar10"):
+        with pytest.raises(DataError, match=rf"Cannot write {root}/{dataset}\.npz: .*DATA=.*data\.root"):
+            prepare_data(DataSettings(dataset=dataset, root=root))
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def fill(file, **arrays):
+        file.write(b"PK")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fill)
+    with pytest.raises(DataError, match=r"digits\.npz: No space left on device"):
+        prepare_data(DataSettings(dataset="digits", root=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_while_downloading_is_no_lack_of_internet(tmp_path, monkeypatch):
+    class FullDisk:
+        def SVHN(self, *arguments, **options):  # noqa: N802
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sources, "_torchvision", FullDisk)
+    with pytest.raises(DataError, match=r"Cannot write .*svhn\.npz: No space left on device"):
+        prepare_data(DataSettings(dataset="svhn", root=tmp_path))
 
 
 def test_missing_prepared_data_names_the_file_and_the_command(tmp_path):
-    settings = DataSettings(dataset="cifar10", root=tmp_path)
-    with pytest.raises(DataError, match=r"cifar10\.npz is missing.*tandem data cifar10.*make data PRESET=cifar10"):
+    settings = DataSettings(dataset="cifar10", root=tmp_path / "my data")
+    with pytest.raises(DataError) as error:
         load_data(settings, CPU)
+    assert "cifar10.npz is missing" in str(error.value)
+    command, or_make = re.findall("`(.*?)`", str(error.value))
+    assert shlex.split(command) == ["tandem", "data", "cifar10", "--set", f"data.root={tmp_path}/my data"]
+    assert shlex.split(or_make) == ["make", "data", "PRESET=cifar10", f"DATA={tmp_path}/my data"]
 
 
-@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "other shapes", "no array"])
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "other shapes", "no array", "other labels",
+                                    "a method of compression", "a header"])  # fmt: skip
 def test_damaged_prepared_data_is_noticed_named_and_made_again(tmp_path, damage):
     settings = prepared(tmp_path, "digits")
     path = data_file(settings)
@@ -171,6 +238,17 @@ def test_damaged_prepared_data_is_noticed_named_and_made_again(tmp_path, damage)
     elif damage == "other shapes":
         images, labels = np.zeros((9, 32, 32, 3), np.uint8), np.zeros(9, np.int64)
         np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    elif damage == "other labels":
+        images, labels = np.zeros((9, 8, 8, 1), np.uint8), np.array("nine")
+        np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    elif damage == "a method of compression":
+        directory = content.rindex(b"PK\x01\x02")
+        for entry in (content.index(b"PK\x01\x02"), directory):
+            content[entry + 10] = 99  # zipfile raises NotImplementedError
+        path.write_bytes(content)
+    elif damage == "a header":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("train_images.npy", b"\x93NUMPY\x01\x00\x04\x00{'(\n")  # numpy raises tokenize.TokenError
     else:
         np.savez(path, something=np.zeros(3))
     with pytest.raises(DataError, match=r"digits\.npz|digits, training set"):
