@@ -38,7 +38,8 @@ class NoCurve:
 def prepared(dataset: str, *overrides: str) -> tuple[Settings, ImageData]:
     """A preset's settings and its data on the device, prepared under TANDEM_BENCH_DATA or a temporary folder."""
     root = os.environ.get("TANDEM_BENCH_DATA", str(Path(tempfile.gettempdir()) / "tandem-bench-data"))
-    settings = load_settings(dataset, [f"data.root={root}", "training.threads=1", "training.device=auto", *overrides])
+    ours = ["training.threads=1", "training.device=auto", "slurm.gpus_per_worker=1"]  # a GPU where there is one
+    settings = load_settings(dataset, [f"data.root={root}", *ours, *overrides])
     prepare_data(settings.data)
     return settings, load_data(settings.data, device_for(settings))
 

@@ -91,13 +91,12 @@ class Block(nn.Module):
         n, count = x.size(0), len(self.branches)
         out = sum([branch(x) for branch in self.branches])
         if count == 1:
-            alpha = torch.rand(n).view(n, 1, 1, 1).mul(2).add(-1)
-            beta = torch.rand(n).view(n, 1, 1, 1)
+            alpha = torch.rand(n, device=x.device).view(n, 1, 1, 1).mul(2).add(-1)
+            beta = torch.rand(n, device=x.device).view(n, 1, 1, 1)
             out = ShakeDrop.apply(out, alpha, beta, self.death_rate, self.training)
         else:
             draw = torch.rand if self.training else torch.ones
-            alpha = F.softmax(draw(count, n).view(count, n, 1, 1, 1), 0)
-            beta = F.softmax(draw(count, n).view(count, n, 1, 1, 1), 0)
+            alpha, beta = (F.softmax(draw(count, n, device=x.device).view(count, n, 1, 1, 1), 0) for _ in range(2))
             out = ShakeShake.apply(alpha, beta, *[branch(x) for branch in self.branches])
         return out + self.skip(x)
 

@@ -161,7 +161,10 @@ class Attempt:
             return True
         share = self.settings.training.overhead_share
         spent = self.phases.seconds("validation") + self.phases.seconds("checkpoint")
-        return spent + self._validation_estimate_s() <= share * self.clock.trained_here_s
+        # A checkpoint is not put off: what the next one takes must be left of the share.
+        comes = self.saved_at_s + self._checkpoint_interval_s() < self.evaluation.budget
+        reserved = self.write_s if comes else 0.0
+        return spent + self._validation_estimate_s() + reserved <= share * self.clock.trained_here_s
 
     def _validation_estimate_s(self) -> float:
         if self.validations:
@@ -172,9 +175,11 @@ class Attempt:
 
     def _checkpoint_is_due(self) -> bool:
         """After the setting's interval, or as long as keeps writing within its share: 20 times what it takes, at 5%."""
+        return self.clock.training_s - self.saved_at_s >= self._checkpoint_interval_s()
+
+    def _checkpoint_interval_s(self) -> float:
         training = self.settings.training
-        interval_s = max(training.checkpoint_interval_s, self.write_s / training.overhead_share)
-        return self.clock.training_s - self.saved_at_s >= interval_s
+        return max(training.checkpoint_interval_s, self.write_s / training.overhead_share)
 
     # Measuring and saving ------------------------------------------------------------------------------------------
     def _validate(self) -> Measurement | None:

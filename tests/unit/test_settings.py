@@ -111,8 +111,8 @@ def test_a_malformed_override_is_named(override):
 @pytest.mark.parametrize(
     ("typed", "kept"),
     [("12345", "12345"), ("007", "007"), ("1_000", "1_000"), ("no", "no"), ("true", "true"),
-     ("2026-01-01", "2026-01-01"), ("4:00:00", "4:00:00"), ("[rack1|rack2]", "[rack1|rack2]"),
-     ("@x", "@x"), ("'12'", "12"), ("null", None)],
+     ("2026-01-01", "2026-01-01"), ("4:00:00", "4:00:00"), ("[rack1|rack2]", "[rack1|rack2]"), ("@x", "@x"),
+     ("'12'", "12"), ("null", None)],
 )  # fmt: skip
 def test_a_text_is_what_was_typed_though_yaml_would_make_something_else_of_it(typed, kept):
     settings = load_settings("digits", [f"slurm.account={typed}"])

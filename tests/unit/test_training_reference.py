@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import support
 from benchmarks.reference.data import Cutout, mix, training_loader
 from benchmarks.reference.network import Block as ReferenceBlock
 from benchmarks.reference.network import ReferenceNetwork
@@ -35,6 +36,20 @@ def test_the_network_has_the_same_parameters_and_its_backward_pass_shakes_apart(
     assert sorted(p.shape for p in ours.parameters()) == sorted(p.shape for p in theirs.parameters())
     theirs.train()(torch.randn(4, 3, 9, 9)).sum().backward()
     assert all(p.grad.isfinite().all() for p in theirs.parameters())
+
+
+def test_the_reference_draws_its_weights_on_the_device_that_it_is_on():
+    values = architecture_of(architecture((1, 1, 1), 8, (1, 2, 1.5), (2, 1, 3)))
+    network = ReferenceNetwork(values, 3, 10).to("meta").train()
+    assert network(torch.empty(4, 3, 9, 9, device="meta")).shape == (4, 10)
+
+
+def test_benchmarks_use_a_gpu_where_there_is_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("TANDEM_BENCH_DATA", str(tmp_path))
+    monkeypatch.setattr(support, "load_data", lambda settings, device: device)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    assert support.prepared("digits")[1] == torch.device("cuda", 0)
 
 
 def test_the_data_path_normalises_and_labels_alike_where_nothing_is_random():
