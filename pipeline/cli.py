@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import SettingsError, TandemError
-from pipeline.run_folder import RunFolder, find_run
+from pipeline.run_folder import RunFolder, find_collected, find_run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,7 +117,7 @@ def collect_results(
     ] = False,
 ) -> None:
     """Merge what is there, finished or not, into results.h5, tables, figures and report.html."""
-    _collect(find_run(results, run), "kendall" if kendall else "spearman")
+    _collect(find_collected(results, run), "kendall" if kendall else "spearman")
 
 
 @app.command()
@@ -212,7 +212,7 @@ def compare(
     """Show several runs (methods, seeds) on the same axes, with mean and standard error over seeds."""
     from pipeline import operations
 
-    folders = [find_run(results, run) for run in runs]
+    folders = [find_collected(results, run) for run in runs]
     say(f"Comparison: {operations.compare(folders, output or results / 'comparison', say)}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline import launch, site, slurm
 from pipeline.errors import RunError
-from pipeline.files import publish_json
+from pipeline.files import is_there, publish_json
 from pipeline.new_run import create_run, extend_run, point_latest, read_settings
 from pipeline.run_folder import RunFolder
 from pipeline.settings import Settings, budget_ladder
@@ -146,12 +146,10 @@ def collect(folder: RunFolder, say: Say, correlation: str = "spearman") -> Path:
         correlation: "spearman" or "kendall", between budgets.
     """
     from pipeline.analysis.report import make_report
-    from pipeline.storage.collect import collect
 
-    say(f"Collecting {folder.path} ...")
-    results = collect(folder)
+    _collect(folder, say)
     say("Drawing figures and writing the report ...")
-    return make_report(results, folder, correlation=correlation)
+    return make_report(folder.collected, folder, correlation=correlation)
 
 
 def compare(folders: list[RunFolder], output: Path, say: Say) -> Path:
@@ -161,12 +159,21 @@ def compare(folders: list[RunFolder], output: Path, say: Say) -> Path:
         RunError: the runs have different data sets or largest budgets.
     """
     from pipeline.analysis.comparison import compare_runs
-    from pipeline.storage.collect import collect
 
     for folder in folders:
+        _collect(folder, say)
+    return compare_runs([folder.collected for folder in folders], output)
+
+
+def _collect(folder: RunFolder, say: Say) -> None:
+    """Build results.h5 anew, unless it is all that there is of the run (a copy on another machine)."""
+    from pipeline.storage.collect import collect
+
+    if is_there(folder.settings):
         say(f"Collecting {folder.path} ...")
         collect(folder)
-    return compare_runs([folder.collected for folder in folders], output)
+    else:
+        say(f"Using {folder.collected} as it is: the run itself is not here.")
 
 
 def stock_worker_lines(folder: RunFolder) -> list[str]:

@@ -202,6 +202,19 @@ def ensure_jobs_folder(folder: RunFolder) -> None:
             )
 
 
+def find_collected(results: Path, name: str | None = None) -> RunFolder:
+    """As `find_run`, or where a results.h5 lies alone: that file, or the folder that holds it.
+
+    Raises:
+        RunError: there is neither.
+    """
+    for candidate in () if name is None else (Path(name), results / name):
+        folder = RunFolder((candidate.parent if candidate.is_file() else candidate).resolve())
+        if folder.collected.is_file() and not folder.settings.is_file():
+            return folder
+    return find_run(results, name)
+
+
 def find_run(results: Path, name: str | None = None) -> RunFolder:
     """The run that a person means: a path, an id under `results`, or (None) the latest one.
 

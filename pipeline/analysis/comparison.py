@@ -18,13 +18,23 @@ from pipeline.errors import RunError
 from pipeline.storage.results import Results, load_results
 
 POINTS = 200
-# Settings that fit a run to its machine; what is searched, and how, is the same.
-OF_THE_MACHINE = (
+# The method is named anyway; the others fit a run to its machine, and what is searched, and how, is the same.
+NOT_NAMED = (
+    "search.method",
     "data.root",
     "training.memory_gb",
     "training.validation_batch",
     "training.overhead_share",
     "training.checkpoint_interval_s",
+)
+# Settings that the other methods ignore: they tell BOHB's runs from each other only.
+OF_BOHB = (
+    "search.random_fraction",
+    "search.top_n_percent",
+    "search.num_samples",
+    "search.bandwidth_factor",
+    "search.min_bandwidth",
+    "search.min_points_in_model",
 )
 METHOD_NAMES = {"bohb": "BOHB", "hyperband": "Hyperband", "random": "random search"}
 
@@ -62,9 +72,9 @@ def group_name(settings: Mapping[str, object], others: Sequence[Mapping[str, obj
     name = METHOD_NAMES.get(str(mine["search.method"]), str(mine["search.method"]))
     same_method = [f for f in flat if f["search.method"] == mine["search.method"]]
     differing = sorted(
-        key for key in {key for f in same_method for key in f}
-        if key.startswith(("search.", "training.", "data.", "space.", "workers.count")) and key not in OF_THE_MACHINE
-        and any(f.get(key, absent) != mine.get(key, absent) for f in same_method)
+        key for key in {key for f in flat for key in f}
+        if key.startswith(("search.", "training.", "data.", "space.", "workers.count")) and key not in NOT_NAMED
+        and any(f.get(key, absent) != mine.get(key, absent) for f in (same_method if key in OF_BOHB else flat))
     )  # fmt: skip
     return ", ".join([name, *(f"{key.rpartition('.')[2]}={mine.get(key, absent)}" for key in differing)])
 

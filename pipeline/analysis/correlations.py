@@ -54,7 +54,8 @@ def rank_correlations(results: Results, method: str = "spearman", seed: int = 0)
         method: "spearman" or "kendall".
 
     Returns:
-        Columns: lower, upper (budgets), n, correlation, low, high (percentile bootstrap, 95%). NaN: n is too small.
+        Columns: lower, upper (budgets), n, correlation, low, high (percentile bootstrap, 95%). NaN: n is too small, or
+        all errors are equal.
     """
     measure = METHODS[method][1]
     table = losses_by_budget(results)
@@ -80,7 +81,10 @@ def _bootstrap(
     for start in range(0, RESAMPLES, block):
         picks = generator.integers(len(both), size=(min(block, RESAMPLES - start), len(both)))
         values.append(measure(both[picks, 0], both[picks, 1]))
-    low, high = np.nanquantile(np.concatenate(values), [0.025, 0.975])
+    drawn = np.concatenate(values)
+    if np.isnan(drawn).all():
+        return np.nan, np.nan
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -103,6 +107,8 @@ def _items(results: Results, method: str) -> list[Item]:
     if table["correlation"].isna().all():
         most = int(table["n"].max())
         lacking = f"At most {most} configurations have finished on two budgets; {FEWEST_RHO} are needed."
+        if most >= FEWEST_RHO:
+            lacking = f"{most} configurations have finished on two budgets, with the same error: there are no ranks."
         return [Item("rank_correlation", f"{name} between budgets", "", data=table, lacking=lacking)]
     return [_matrix(results, table, name), _scatter(results, table, name)]
 
@@ -151,8 +157,12 @@ def _cell(axis: Any, x: int, y: int, row: Any) -> None:
     is_dark = known and np.dot(colour[:3], [0.299, 0.587, 0.114]) < 0.5
     ink = "white" if is_dark else "black"
     axis.text(x, y - 0.1, f"{row.correlation:.2f}" if known else "–", ha="center", va="center", color=ink, size=13)
-    interval = f"[{row.low:.2f}, {row.high:.2f}], " if not np.isnan(row.low) else "n too small: "
+    interval = f"[{row.low:.2f}, {row.high:.2f}], " if not np.isnan(row.low) else f"{_lacking(row.n)}: "
     axis.text(x, y + 0.25, f"{interval}n = {row.n}", ha="center", va="center", color=ink, size=7.5)
+
+
+def _lacking(n: int) -> str:
+    return "n too small" if n < FEWEST_INTERVAL else "all errors equal"
 
 
 def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
@@ -180,7 +190,7 @@ def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
                 style.plain_log_ticks(side)
                 side.set_tick_params(labelsize=7)
             value = float(correlations[lower, upper])
-            axis.set_title(f"{'n too small' if np.isnan(value) else f'{value:.2f}'}, n = {len(both)}", size=8.5)
+            axis.set_title(f"{_lacking(len(both)) if np.isnan(value) else f'{value:.2f}'}, n = {len(both)}", size=8.5)
             axis.set_xlabel(f"error on {style.budget_label(lower, results.budget_unit)} (%)", size=8)
             axis.set_ylabel(f"on {style.budget_label(upper, results.budget_unit)} (%)", size=8)
     caption = (

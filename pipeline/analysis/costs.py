@@ -177,16 +177,20 @@ def _draw_spans(axis: Any, lefts: np.ndarray, widths: np.ndarray, rows: np.ndarr
 def _failures(results: Results) -> Item:
     crashed = results.evaluations[results.evaluations["status"] == "crashed"]
     lost = results.attempts[results.attempts["outcome"].isin(FAILURES)]
+    spent = results.attempts[results.attempts["outcome"] == "crashed"].groupby("evaluation")["wall_s"].sum()
+    crashed = crashed.assign(wall_s=spent.reindex(crashed.index).fillna(0.0))
     parts = [
-        crashed.assign(kind="crashed: " + crashed["crash_kind"])[["kind", "budget"]],
-        lost.assign(kind="attempt " + lost["outcome"].str.replace("_", " "))[["kind", "budget"]],
+        crashed.assign(kind="crashed: " + crashed["crash_kind"])[["kind", "budget", "wall_s"]],
+        lost.assign(kind="attempt " + lost["outcome"].str.replace("_", " "))[["kind", "budget", "wall_s"]],
     ]
     both = pd.concat(parts)
     if both.empty:
         return Item("failures", "Failures by kind", "No evaluation crashed and no attempt was lost.")
     counts = pd.crosstab(both["kind"], both["budget"]).reindex(columns=list(results.budgets), fill_value=0)
     counts = counts.rename(columns={b: style.budget_label(b, results.budget_unit) for b in results.budgets})
-    table = counts.assign(total=counts.sum(axis=1)).rename_axis("kind").reset_index().astype(str)
+    table = counts.assign(total=counts.sum(axis=1)).astype(str)
+    table["worker time"] = both.groupby("kind")["wall_s"].sum().map(style.duration_label)
+    table = table.rename_axis("kind").reset_index()
     caption = (
         f"Of {len(results.evaluations)} evaluations {len(crashed)} crashed (the configuration's fault: bad news for "
         f"the model). {len(lost)} attempts were lost or handed back (the machine's fault: tried again, hidden from the "

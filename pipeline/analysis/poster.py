@@ -36,8 +36,8 @@ def summarise(results: Results) -> pd.DataFrame:
     Only trainings on this run's data set and largest budget count, and only those of the present incumbent.
 
     Returns:
-        Columns: model, parameters, seeds (finished), running, mean, std (of the test error, fractions; std is the
-        sample standard deviation, NaN for one seed).
+        Columns: model, parameters, seeds (finished), running, crashed (with the kinds), mean, std (of the test error,
+        fractions; std is the sample standard deviation, NaN for one seed).
     """
     found = results.retrained
     budget = max(results.budgets)
@@ -55,25 +55,30 @@ def summarise(results: Results) -> pd.DataFrame:
             parameters = best["parameters"].iloc[-1]
         spread = done["test_error"].std(ddof=1) if len(done) > 1 else np.nan
         running = int((here["status"] == "running").sum())
-        rows.append((model, parameters, len(done), running, done["test_error"].mean(), spread))
-    return pd.DataFrame(rows, columns=["model", "parameters", "seeds", "running", "mean", "std"])
+        failed = here[here["status"] == "crashed"]
+        kinds = ", ".join(sorted({str(reason).partition(":")[0] for reason in failed["reason"]} - {""}))
+        crashed = f"{len(failed)} crashed: {kinds}" if len(failed) else ""
+        rows.append((model, parameters, len(done), running, crashed, done["test_error"].mean(), spread))
+    return pd.DataFrame(rows, columns=["model", "parameters", "seeds", "running", "crashed", "mean", "std"])
 
 
 def results_table(results: Results) -> Item:
     """The table, with what is missing said in its place."""
     summary = summarise(results)
     rows = []
-    for model, parameters, seeds, running, mean, std in summary.itertuples(index=False, name=None):
+    for model, parameters, seeds, running, crashed, mean, std in summary.itertuples(index=False, name=None):
         name, published_parameters, published = POSTER.get(model, (model, None, "–"))
         counted = "–" if np.isnan(parameters) else _millions(parameters)
-        done = f"{seeds}" + (f" (+ {running} running)" if running else "")
+        others = ", ".join(filter(None, (f"{running} running" if running else "", crashed)))
+        done = f"{seeds}" + (f" (+ {others})" if others else "")
         beside = "–" if published_parameters is None else f"{published_parameters:g}"
         rows.append((name, counted, _error(mean, std), done, beside, published))
     columns = ["model", "parameters (M)", "test error (%)", "seeds", "poster: parameters (M)", "poster: test error (%)"]
     table = pd.DataFrame(rows, columns=columns)
-    missing = summary[summary["seeds"] == 0]["model"]
+    # The same training would crash again.
+    missing = summary[(summary["seeds"] == 0) & (summary["crashed"] == "")]["model"]
     commands = [f"make baselines RUN={results.run_id}"] if (missing != INCUMBENT).any() else []
-    commands += ["make retrain-incumbent"] if (missing == INCUMBENT).any() else []
+    commands += [f"make retrain-incumbent RUN={results.run_id}"] if (missing == INCUMBENT).any() else []
     lack = f" Missing: {', '.join(POSTER[m][0] for m in missing)} (run: {', '.join(commands)})." if len(missing) else ""
     budget = style.budget_label(max(results.budgets), results.budget_unit)
     caption = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ _DTYPES = {"float": np.dtype(np.float64), "int": np.dtype(np.int64), "bool": np.
 _MISSING: dict[str, Any] = {"float": np.nan, "int": 0, "bool": False, "text": ""}
 
 
-def frame(columns: Sequence[Column], records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def frame(columns: Sequence[Column], records: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     """A data frame with exactly these columns and types; what a record lacks (or has as None) is missing."""
     rows = list(records)
     data = {}

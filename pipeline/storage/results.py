@@ -15,7 +15,7 @@ import yaml
 
 from pipeline.errors import RunError
 from pipeline.storage import schema
-from pipeline.storage.columns import read_table
+from pipeline.storage.columns import frame, read_table
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def _load(file: Any, path: Path) -> Results:
         attempts=read_table(file["attempts"]),
         learning_curves=curves,
         journal=read_table(file["journal"]),
-        retrained=read_table(file["retrained"]),
+        # An earlier version's has fewer columns.
+        retrained=frame(schema.RETRAINED, read_table(file["retrained"]).to_dict("records")),
     )
 
 

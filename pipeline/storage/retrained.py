@@ -62,5 +62,10 @@ def _row(path: Path) -> dict[str, Any]:
     row["config_id"] = config_name(header.config_id) if model == INCUMBENT else ""
     row["training_s"] = float(table["training_s"][-1]) if len(table) else 0.0
     if end is not None:
-        row |= {"training_s": end.training_s, "test_error": end.test_error, "test_loss": end.test_loss}
+        row |= {
+            "reason": end.reason,
+            "training_s": end.training_s,
+            "test_error": end.test_error,
+            "test_loss": end.test_loss,
+        }
     return row

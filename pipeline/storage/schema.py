@@ -132,6 +132,7 @@ RETRAINED = (
     Column("budget", "float", "budget of the training", "budget unit"),
     Column("budget_unit", "text", "seconds, epochs or batches"),
     Column("status", "text", "finished, crashed, ..., running, or died (silent for half an hour)"),
+    Column("reason", "text", "why it did not finish: `kind: reason`"),
     Column("parameters", "float", "trainable parameters"),
     Column("training_s", "float", "budget clock at its last row", "s"),
     Column("test_error", "float", "error on the test set", "fraction"),

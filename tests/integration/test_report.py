@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from pipeline import operations
 from pipeline.analysis.report import make_report
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RunFolder, find_collected
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
@@ -100,7 +101,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from pipeline.analysis.report import make_report
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RunFolder, find_collected
 
 make_report(Path(sys.argv[1]) / "results.h5", RunFolder(Path(sys.argv[1])))
 """
@@ -116,6 +117,21 @@ def test_a_report_is_made_from_the_collected_file_alone_without_torch(tmp_path: 
     evaluations = pd.read_csv(alone / "tables" / "evaluations.csv")
     assert (evaluations["status"] != "running").sum() == 8
     assert (alone / "report.html").stat().st_size > 100_000
+
+
+def test_a_results_file_alone_is_all_that_the_command_needs(tmp_path: Path) -> None:
+    folder = write_synthetic_run(tmp_path / "run", SETTINGS, max_rows=3, evaluations=8)
+    collect(folder)
+    alone = tmp_path / "laptop" / "results.h5"
+    alone.parent.mkdir()
+    shutil.copy(folder.collected, alone)
+    for named in (alone, alone.parent):
+        found = find_collected(tmp_path, str(named))
+        assert found.path == alone.parent
+        said: list[str] = []
+        assert operations.collect(found, said.append) == alone.parent / "report.html"
+        assert "as it is" in said[0]
+    assert find_collected(tmp_path, "run").path == folder.path
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

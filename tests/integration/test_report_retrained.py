@@ -105,3 +105,17 @@ def test_nothing_trains_on_a_gpu_where_workers_ask_for_none(monkeypatch: pytest.
         for count, wanted in ((0, "auto"), (1, "auto"), (0, "cuda"), (1, "cpu"))
     ]
     assert kinds == ["cpu", "cuda", "cuda", "cpu"]
+
+
+def test_a_baseline_that_crashed_is_named_with_its_reason_and_not_asked_for_again(
+    folder: RunFolder, settings: Settings
+) -> None:
+    small = settings.model_copy(update={"training": settings.training.model_copy(update={"max_parameters": 1000})})
+    plan = [task for task in plan_baselines(settings, folder.path.parent, seeds=(0,)) if task.model == "resnet18"]
+    said: list[str] = []
+    retrain_all(plan, small, said.append)
+    assert "crashed: too_large" in said[-1]
+    table = results_table(load_results(collect(folder)))
+    assert table.table is not None
+    assert table.table.set_index("model")["seeds"]["ResNet-18"] == "0 (+ 1 crashed: too_large)"
+    assert "ResNet-18" not in table.caption

@@ -24,7 +24,7 @@ def test_a_search_on_three_nodes_finishes_and_collects(shell):
 
     text = run.tandem("status", "--once")
     assert ": finished" in text
-    assert "Slurm: 0 pending, 0 running" in text
+    assert "Slurm: workers: 0 pending, 0 running" in text
     run.tandem("collect-results")
     assert run.folder.report.is_file()
     with (run.folder.tables / "evaluations.csv").open() as file:

@@ -172,6 +172,17 @@ def test_what_else_differs_between_runs_of_one_method_names_their_groups() -> No
     assert group_name(settings[0], settings) == "BOHB, random_fraction=0.1"
 
 
+def test_what_differs_between_methods_is_not_taken_for_the_methods_own() -> None:
+    settings = [
+        load_settings("digits", [f"search.method={m}", f"search.promotion={p}", f"search.num_samples={n}"]).model_dump(
+            mode="json"
+        )
+        for m, p, n in (("bohb", "continue", 64), ("random", "restart", 32))
+    ]
+    names = [group_name(one, settings) for one in settings]
+    assert names == ["BOHB, promotion=continue", "random search, promotion=restart"]
+
+
 def test_runs_on_different_budgets_are_not_compared(tmp_path: Path) -> None:
     one = compared(tmp_path, "bohb", 0)
     other = compared(tmp_path, "bohb", 1, "search.max_budget=9")
