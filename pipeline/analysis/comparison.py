@@ -17,7 +17,6 @@ from pipeline.analysis.trajectories import spent_seconds, start_time, trajectory
 from pipeline.errors import RunError
 from pipeline.storage.results import Results, load_results
 
-POINTS = 200
 # The method is named anyway; the others fit a run to its machine, and what is searched, and how, is the same.
 NOT_NAMED = (
     "search.method",
@@ -131,20 +130,25 @@ def mean_trajectory(runs: Sequence[ComparedRun], axis: str) -> pd.DataFrame:
 
     A point counts where every run of the group has an incumbent and has not ended.
 
+    Args:
+        runs: at least one.
+
     Returns:
-        Columns: the axis, n, mean, standard_error (of the validation error; NaN for one run), test_mean.
+        A row at every improvement of any of the runs, and one at the end; none where some run has no incumbent before
+        another ends. Columns: the axis, n, mean, standard_error (of the validation error; NaN for one run), test_mean.
     """
     begin = max((float(r.path[axis].iloc[0]) if len(r.path) else np.inf) for r in runs)
     end = min(float(getattr(r, axis)) for r in runs)
     if not begin <= end:
         return pd.DataFrame({axis: [], "n": [], "mean": [], "standard_error": [], "test_mean": []})
-    grid = np.linspace(begin, end, POINTS)
+    steps = np.unique(np.concatenate([[end], *(r.path[axis].to_numpy(dtype=float) for r in runs)]))
+    grid = steps[(steps >= begin) & (steps <= end)]
     places = [np.searchsorted(r.path[axis].to_numpy(), grid, side="right") - 1 for r in runs]
     errors, tests = (
         np.array([r.path[column].to_numpy()[place] for r, place in zip(runs, places, strict=True)])
         for column in ("validation_error", "test_error")
     )
-    spread = errors.std(0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.full(POINTS, np.nan)
+    spread = errors.std(0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.full(len(grid), np.nan)
     columns = {axis: grid, "n": len(runs), "mean": errors.mean(0), "standard_error": spread, "test_mean": tests.mean(0)}
     return pd.DataFrame(columns)
 
@@ -173,29 +177,45 @@ def comparison_figure(runs: Sequence[ComparedRun], budget: str) -> Item:
     title = f"Incumbents on {budget}"
     if all(run.path.empty for run in runs):
         return Item("comparison", title, "", lacking=f"No run has a result on {budget} yet.")
+    groups = {group: [run for run in members if len(run.path)] for group, members in _groups(runs).items()}
+    means = {(a, g): mean_trajectory(members, a) for a, _ in AXES for g, members in groups.items() if members}
+    if all(mean.empty for mean in means.values()):
+        lacking = f"In every group a run ended before another had its first result on {budget}: no mean can be taken."
+        return Item("comparison", title, "", lacking=lacking)
     figure, axes = style.new_figure(3.6, 1, 3, sharey=True)
     parts = []
     for panel, (axis, label) in zip(axes[0], AXES, strict=True):
         longest = max(getattr(run, axis) for run in runs)
         scale, unit = style.time_unit(longest) if axis.endswith("_s") else (1.0, "")
-        for (group, members), colour in zip(_groups(runs).items(), style.CYCLE * 9, strict=False):
-            mean = mean_trajectory(members, axis)
+        for (group, members), colour in zip(groups.items(), style.CYCLE * 9, strict=False):
+            mean = means.get((axis, group), pd.DataFrame())
+            if mean.empty:
+                continue
             parts.append(mean.rename(columns={axis: "x"}).assign(axis=axis, group=group))
             x, y = mean[axis] / scale, 100 * mean["mean"]
             panel.step(x, y, where="post", color=colour, label=f"{group} (n = {len(members)})")
             band = 100 * mean["standard_error"]
             panel.fill_between(x, y - band, y + band, step="post", color=colour, alpha=0.22, lw=0)
+        if not panel.lines:
+            style.note(panel, f"{label}:\nno mean yet")
+            continue
         panel.set_xlabel(f"{label} ({unit})" if unit else label)
         panel.set_xscale("log")
         style.plain_log_ticks(panel.xaxis)
         style.log_percent_axis(panel, "validation error (%)" if panel is axes[0, 0] else None)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    entries = {k: h for panel in axes[0] for h, k in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=2)
     caption = (
         f"Mean validation error of the incumbents on {budget} over the seeds of each group (n runs, {len(runs)} in "
         "all); bands: one standard error. A line runs from where each of its runs has an incumbent to where the first "
-        "ends."
+        f"ends.{_left_out(runs, budget)}"
     )
     return Item("comparison", title, caption, figure, data=pd.concat(parts))
+
+
+def _left_out(runs: Sequence[ComparedRun], budget: str) -> str:
+    without = [run.run_id for run in runs if run.path.empty]
+    return f" Left out, without a result on {budget} yet: {', '.join(without)}." if without else ""
 
 
 def comparison_table(runs: Sequence[ComparedRun], budget: str) -> Item:
@@ -209,7 +229,9 @@ def comparison_table(runs: Sequence[ComparedRun], budget: str) -> Item:
         row["worker time per run"] = style.duration_label(float(np.mean([r.spent_s for r in members])))
         row["evaluations per run"] = f"{np.mean([r.evaluations for r in members]):.0f}"
         rows.append(row)
-    caption = f"Incumbents on {budget} at the end of each run, mean ± standard error over seeds."
+    caption = (
+        f"Incumbents on {budget} at the end of each run, mean ± standard error over seeds.{_left_out(runs, budget)}"
+    )
     return Item("comparison_table", "At the end of the runs", caption, table=pd.DataFrame(rows))
 
 

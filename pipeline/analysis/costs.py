@@ -45,7 +45,8 @@ def section(results: Results) -> Section:
 def time_parts(results: Results) -> pd.DataFrame:
     """Seconds of worker time of each attempt by what they went into: the columns are `PARTS`, and budget."""
     attempts = results.attempts
-    trained = (attempts["training_s"] - attempts["inherited_training_s"]).clip(lower=0).fillna(0)
+    trained = (attempts["training_s"] - attempts["inherited_training_s"]).clip(lower=0)
+    trained = trained.fillna(attempts["lost_s"]).fillna(0)  # of an attempt without a file only the loss is known
     lost = attempts["lost_s"].fillna(0).clip(upper=trained)
     table = pd.DataFrame({"budget": attempts["budget"], "training": trained - lost, "training lost": lost})
     for name, column in (

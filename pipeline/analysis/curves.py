@@ -52,6 +52,8 @@ def all_curves(results: Results) -> Item:
     known = results.evaluations[results.evaluations["curve_length"] > 0]
     if known.empty:
         return Item("learning_curves", title, "", lacking="No learning curve has been written yet.")
+    if results.learning_curves["validation_error"].isna().all():
+        return Item("learning_curves", title, "", lacking="Nothing has been measured on the validation set yet.")
     shown = known
     if len(known) > MAX_CURVES:  # the same ones each time the report is made
         shown = known.sample(MAX_CURVES, random_state=0).sort_index()

@@ -65,6 +65,8 @@ def _over_time(results: Results, axes: list[Axis]) -> Item:
         label_coordinates(axis, panel.yaxis)
         panel.set_title(style.two_lines(axis.axis_label), size=7.5)
         panel.tick_params(labelsize=7)
+    for panel in panels.flat[max(len(axes) - columns, 0) : len(axes)]:  # the lowest ones that are not spare
+        panel.tick_params(labelbottom=True)
     spare = list(panels.flat)[len(axes) :]
     handles = [
         Line2D([], [], color=style.RANDOM_COLOUR, marker="o", ls="none", ms=4, label="drawn at random"),
@@ -91,7 +93,7 @@ def label_coordinates(axis: Axis, side: Any) -> None:
     places = np.array([0.0, 0.5, 1.0])
     values = axis.decode(places)
     if axis.is_discrete:
-        values = np.round(values)
+        values = np.unique(np.round(values))
         places = axis.coordinate(values)
     side.set_ticks(list(places), [f"{v:.2g}" if abs(v) < 100 else f"{v:.0f}" for v in values])
 

@@ -145,10 +145,9 @@ def _counts(results: Results, fits: Fits) -> str:
 def _bars(axis: Any, shares: pd.Series, spreads: pd.Series, colours: Any) -> None:
     places = range(len(shares))
     axis.barh(places, 100 * shares, color=colours, height=0.7)
-    low = 100 * np.minimum(spreads, shares)  # a share is never negative
-    axis.errorbar(
-        100 * shares, places, xerr=[low, 100 * spreads], fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5
-    )
+    # A share is never negative, nor more than all.
+    ends = [100 * np.minimum(spreads, shares), 100 * np.minimum(spreads, 1 - shares)]
+    axis.errorbar(100 * shares, places, xerr=ends, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
     axis.grid(axis="y", visible=False)
 
 

@@ -46,10 +46,10 @@ def incumbent_curve(results: Results) -> Item:
     if not np.isnan(chosen["test_error"]):
         end = curve["training_s"].iloc[-1]
         top.plot([end], [100 * chosen["test_error"]], "D", mfc="white", mec="black", ms=5, label="test, at the end")
-    for budget in results.budgets:
-        if (curve["rung"] == budget).any() and budget < chosen["budget"] and results.budget_unit == "seconds":
-            top.axvline(budget, color="#999999", ls=":", lw=1)
-            bottom.axvline(budget, color="#999999", ls=":", lw=1)
+    came_from = curve.loc[curve["rung"] < chosen["budget"]].groupby("rung")["training_s"].max()
+    for axis in (top, bottom):
+        for end in came_from:
+            axis.axvline(end, color="#999999", ls=":", lw=1)
     style.log_percent_axis(top, "error (%)")
     top.legend(loc="best")
     bottom.plot(curve["training_s"], curve["learning_rate"], color=style.GREEN)
@@ -57,7 +57,8 @@ def incumbent_curve(results: Results) -> Item:
     bottom.set_xlabel("training time, budget clock (s)")
     caption = (
         f"{chosen['config_id']} on {label}, one configuration ({chosen['parameters'] / 1e6:.3g} M parameters, "
-        f"{chosen['epochs']:.1f} epochs). Errors above, learning rate below; dotted: rungs that it continued from."
+        f"{chosen['epochs']:.1f} epochs). Errors above, learning rate below"
+        + ("; dotted: the ends of the rungs that it continued from." if len(came_from) else ".")
     )
     return Item(name, title, caption, figure, data=curve.drop(columns="evaluation"))
 

@@ -1,6 +1,7 @@
 """The numbers behind the figures, on small runs whose answers are known."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,18 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from pipeline.analysis import correlations, costs, exploration, single_curves, style, trajectories
+from pipeline.analysis import correlations, costs, curves, exploration, importance, single_curves, style, trajectories
 from pipeline.analysis.axes import Axis
-from pipeline.analysis.comparison import duplicate_seeds, group_name, mean_trajectory, read_runs
+from pipeline.analysis.comparison import (
+    ComparedRun,
+    comparison_figure,
+    duplicate_seeds,
+    group_name,
+    mean_trajectory,
+    read_runs,
+)
 from pipeline.errors import RunError
+from pipeline.run_folder import RunFolder
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import Results, load_results
@@ -248,3 +257,71 @@ def test_a_run_given_twice_is_refused_and_a_seed_run_twice_is_told(tmp_path: Pat
     run = read_runs([one])[0][0]
     assert duplicate_seeds({"BOHB": [run, replace(run, seed=1)]}) == ()
     assert "several runs have seed 0" in duplicate_seeds({"BOHB": [run, replace(run, run_id="again")]})[0]
+
+
+def run_of(name: str, times: list[float], errors: list[float], end: float) -> ComparedRun:
+    """A run of one group whose incumbents were found at these times."""
+    columns = ("time_s", "spent_s", "evaluations")
+    path = pd.DataFrame(
+        {**dict.fromkeys(columns, times), "validation_error": errors, "test_error": errors}, dtype=float
+    )
+    return ComparedRun(name, "BOHB", len(name), path, end, end, end)
+
+
+def test_a_mean_trajectory_has_a_step_at_every_improvement_however_early() -> None:
+    mean = mean_trajectory([run_of("a", [1, 2, 900], [0.8, 0.4, 0.1], 1000), run_of("bb", [3], [0.2], 990)], "time_s")
+    assert mean["time_s"].tolist() == [3, 900, 990]
+    np.testing.assert_allclose(mean["mean"], [0.3, 0.15, 0.15])
+
+
+def test_a_run_without_a_result_does_not_hide_the_others_of_its_group() -> None:
+    item = comparison_figure([run_of("a", [1, 5], [0.4, 0.2], 9), run_of("bb", [], [], 0)], "3 h")
+    assert item.data is not None
+    assert set(item.data["n"]) == {1}
+    assert item.caption.endswith("Left out, without a result on 3 h yet: bb.")
+
+
+def test_runs_that_do_not_overlap_have_no_mean() -> None:
+    item = comparison_figure([run_of("a", [1], [0.4], 2), run_of("bb", [5], [0.2], 9)], "3 h")
+    assert (item.figure, item.data) == (None, None)
+    assert "no mean can be taken" in item.lacking
+
+
+def test_a_run_that_has_not_validated_anything_yet_says_so(results: Results) -> None:
+    blind = replace(results, learning_curves=results.learning_curves.assign(validation_error=np.nan))
+    assert curves.all_curves(blind).lacking == "Nothing has been measured on the validation set yet."
+
+
+def test_an_attempt_that_was_lost_before_it_wrote_a_file_has_its_cost(results: Results, tmp_path: Path) -> None:
+    folder = RunFolder(Path(shutil.copytree(results.path.parent, tmp_path / "run")))
+    lost = results.attempts[(results.attempts["outcome"] == "lost") & (results.attempts["lost_s"] > 0)].iloc[0]
+    (folder.path / lost["file"]).unlink()
+    parts = costs.time_parts(load_results(collect(folder))).drop(columns="budget")
+    attempts = results.attempts
+    assert parts.to_numpy().sum() == pytest.approx((attempts["ended"] - attempts["started"]).sum(), rel=1e-3)
+    assert parts["training lost"].sum() == pytest.approx(attempts["lost_s"].sum())
+
+
+def test_no_error_bar_of_a_share_leaves_what_a_share_can_be() -> None:
+    _figure, axes = style.new_figure(2)
+    importance._bars(axes[0, 0], pd.Series([0.1, 0.7]), pd.Series([0.3, 0.4]), style.BLUE)
+    (lines,) = axes[0, 0].collections
+    np.testing.assert_allclose([segment[:, 0] for segment in lines.get_segments()], [[0, 40], [30, 100]], atol=1e-9)
+
+
+def test_a_hyperparameter_of_two_values_has_each_of_them_as_a_tick_once() -> None:
+    _figure, axes = style.new_figure(2)
+    axis = Axis("n", "n", choices=(1, 2), coordinates=(0.0, 1.0), masses=(0.5, 0.5), lower=1, upper=2)
+    exploration.label_coordinates(axis, axes[0, 0].xaxis)
+    assert [text.get_text() for text in axes[0, 0].get_xticklabels()] == ["1", "2"]
+
+
+def test_a_caption_speaks_of_rungs_only_where_the_incumbent_went_through_some(results: Results) -> None:
+    best = trajectories.trajectory(results).iloc[-1]
+    row = results.evaluations[
+        (results.evaluations["config_id"] == best["config_id"]) & (results.evaluations["budget"] == best["budget"])
+    ]
+    below = results.curve(int(row.index[0]))["rung"] < best["budget"]
+    assert ("dotted" in single_curves.incumbent_curve(results).caption) == below.any()
+    alone = replace(results, learning_curves=results.learning_curves.assign(rung=best["budget"]))
+    assert "dotted" not in single_curves.incumbent_curve(alone).caption
