@@ -41,7 +41,8 @@ def say(text: str) -> None:
 @app.command("submit-search")
 def submit_search(preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS) -> None:
     """Start a search: on Slurm where there is one, else on this machine."""
-    from pipeline import launch, operations
+    from pipeline import operations
+    from pipeline.new_run import read_settings
     from pipeline.settings import load_settings
 
     folder = operations.submit(load_settings(preset, overrides or ()), results, say)
@@ -50,7 +51,7 @@ def submit_search(preset: Preset = "digits", overrides: Overrides = None, result
     say(f"  tandem status {folder.path}            what it is doing (make status)")
     say(f"  tandem collect-results {folder.path}   tables, figures and report, at any time (make collect-results)")
     say(f"  tandem stop-search {folder.path}       end it in order (make stop-search)")
-    if launch.queue_state(folder) is not None:
+    if read_settings(folder).workers.where == "slurm":
         say(f"  sbatch slurm/worker.sh {folder.path}   one more worker, from the checkout")
 
 

@@ -41,4 +41,19 @@ class BrokenError(Exception):
     """The installation's fault (data missing, import error, full disk): every evaluation would fail alike."""
 
 
+# What CUDA's runtime and libraries and a CPU's allocator say, which raise plain RuntimeErrors.
+_OUT_OF_MEMORY = (
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+)
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Whether an error's text says that memory ran out, of the device or of the host."""
+    return any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
 CRASH_KINDS = ("too_large", "out_of_memory", "not_finite", "killed_its_worker", "bad_result", "error")

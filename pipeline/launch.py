@@ -69,9 +69,9 @@ def request_workers(folder: RunFolder, settings: Settings, count: int) -> list[s
     hasten_requeued(queue)
     # A worker that finds no master leaves after its patience: what has run for longer than that and is not known hangs.
     starting_min = settings.workers.idle_timeout_min + STARTING_MIN
-    starting = [t for t in queue if t.is_running and t.job_id not in joined.values() and t.minutes < starting_min]
-    coming = [t.job_id for t in [*(t for t in queue if t.is_pending), *starting]]
-    lacking = count - len(coming)
+    unknown = [t for t in queue if t.is_running and t.job_id not in joined.values()]
+    expected = [t for t in queue if t.is_pending] + [t for t in unknown if t.minutes < starting_min]
+    lacking = count - len(expected)
     return [] if lacking <= 0 else _start_on_slurm(folder, settings, lacking)
 
 

@@ -224,7 +224,7 @@ def find_run(results: Path, name: str | None = None) -> RunFolder:
     candidates = [results / LATEST] if name is None else [Path(name), results / name]
     for candidate in candidates:
         folder = RunFolder(candidate.resolve())
-        if folder.settings.is_file() or is_there(folder.settings):
+        if is_there(folder.settings):
             return folder
     if name is None:
         raise RunError(f"No run in {results} yet. `make submit-search` starts one; RUN=... names one elsewhere.")

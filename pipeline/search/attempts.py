@@ -121,7 +121,7 @@ class AttemptBook:
         had = worker.attempt if worker is not None else None
         attempt = had if had is not None else Attempt(*key, job.attempts)
         name, host = (worker.name, worker.host) if worker is not None else ("", "")
-        self._lose(job, attempt, name, host, reason, counts, None, was_seen=worker is not None)
+        self._lose(job, attempt, name, host, reason, counts, None)
 
     def _lose(
         self,
@@ -132,10 +132,9 @@ class AttemptBook:
         reason: str,
         counts: bool,
         reply: Reply | None,
-        was_seen: bool = True,
     ) -> None:
         progressed = self._folder.checkpoint(*attempt.key, attempt.number).exists()
-        lost_s = self._checkpoints.seconds_since_checkpoint(attempt, job.timestamps.get("started"), was_seen)
+        lost_s = self._checkpoints.seconds_since_checkpoint(attempt, job.timestamps.get("started"), bool(worker))
         self.lost += 1
         self.lost_s += lost_s
         log.warning("%s on %s is lost: %s", describe(attempt), worker or "a worker", reason)

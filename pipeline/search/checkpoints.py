@@ -21,7 +21,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.files import publish_json
@@ -97,8 +97,7 @@ class CheckpointKeeper:
 
     def attempt_was_superfluous(self, attempt: Attempt) -> None:
         """Another attempt has the result: this one's checkpoints are of no use."""
-        path = self._folder.checkpoint(*attempt.key, attempt.number)
-        self._put(attempt.config_id, lambda: _delete(path))
+        self._put(attempt.config_id, lambda: self._clear_attempt(attempt))
 
     def _keep(self, attempt: Attempt, loss: float) -> None:
         self._put(attempt.config_id, lambda: self._keep_incumbent(attempt, loss))
@@ -150,12 +149,12 @@ class CheckpointKeeper:
             try:
                 entry = self._tasks.get(timeout=RETRY_S if self._refused else MEASURE_S)
             except queue.Empty:
-                entry = None, self.measure
                 self._try_again()
-            if entry is None:
-                return  # what the disk refuses still, the next master does
-            self._do(*entry)
-            if time.monotonic() - measured > MEASURE_S:
+            else:
+                if entry is None:
+                    return  # what the disk refuses still, the next master does
+                self._do(*entry)
+            if time.monotonic() - measured >= MEASURE_S:
                 measured = time.monotonic()
                 self.measure()
 
@@ -204,21 +203,29 @@ class CheckpointKeeper:
     def _clear_older(self, accepted: Attempt) -> None:
         """Delete what other attempts on this budget, and all on lower ones, have left; the next rung may have begun."""
         kept = self._folder.checkpoint(*accepted.key, accepted.number).name if self._continues else None
-        for path in self._checkpoints_of(accepted.config_id).glob("*"):
-            named = CHECKPOINT_NAME.match(path.name)
-            if named is None or float(named["budget"]) > accepted.budget:
-                continue
-            if path.name != kept:
+        for path, budget, _ in self._written(accepted.config_id):
+            if budget <= accepted.budget and path.name != kept:
                 path.unlink(missing_ok=True)
 
     def _clear_before(self, attempt: Attempt) -> None:
         """Delete what the attempts before this one have left on this budget, once it has a checkpoint of its own."""
         if not self._folder.checkpoint(*attempt.key, attempt.number).exists():
             return
-        for path in self._checkpoints_of(attempt.config_id).glob("*"):
-            named = CHECKPOINT_NAME.match(path.name)
-            if named and float(named["budget"]) == attempt.budget and int(named["attempt"]) < attempt.number:
+        for path, budget, number in self._written(attempt.config_id):
+            if budget == attempt.budget and number < attempt.number:
                 path.unlink(missing_ok=True)
+
+    def _clear_attempt(self, attempt: Attempt) -> None:
+        for path, budget, number in self._written(attempt.config_id):
+            if budget == attempt.budget and number == attempt.number:
+                path.unlink(missing_ok=True)
+
+    def _written(self, config_id: ConfigId) -> Iterator[tuple[Path, float, int]]:
+        """What attempts at a configuration have left: files of checkpoints, with their budgets and attempts."""
+        for path in self._checkpoints_of(config_id).glob("*"):
+            named = CHECKPOINT_NAME.match(path.name)
+            if named is not None:
+                yield path, float(named["budget"]), int(named["attempt"])
 
     def _checkpoints_of(self, config_id: ConfigId) -> Path:
         return self._folder.checkpoint(config_id, 1.0, 1).parent
@@ -245,9 +252,3 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _delete(path: Path) -> None:
-    """Delete an attempt's checkpoint and the one before it."""
-    path.unlink(missing_ok=True)
-    path.with_name(path.name + ".previous").unlink(missing_ok=True)

@@ -171,9 +171,9 @@ def _take_all(inbox: queue.SimpleQueue[Event], wait_s: float) -> list[Event]:
 def _end(conductor: Conductor, reporter: Reporter, lease: Lease, outcome: MasterOutcome) -> None:
     """Say good-bye as far as the disk and the lease still allow."""
     log.info("master ends: %s%s", outcome.state, f" ({outcome.message})" if outcome.message else "")
-    conductor.folder.reserve.unlink(missing_ok=True)
     conductor.files.note("master_ended", epoch=lease.epoch, reason=f"{outcome.state}: {outcome.message}")
     last_words: list[Callable[[], None]] = [
+        lambda: conductor.folder.reserve.unlink(missing_ok=True),
         lambda: conductor.files.write_journal(durable=True),
         lambda: reporter.publish_last(conductor, outcome),
         lambda: lease.end(outcome.state),

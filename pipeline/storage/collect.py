@@ -191,7 +191,9 @@ def _attempt_row(
     row |= {"worker": a.worker, "dispatched": a.dispatched, "started": a.dispatched, "ended": a.returned}
     if a.path is not None:
         row["file"] = str(a.path.relative_to(folder.path))
-    if a.header is None:
+    if a.header is None:  # lost before it wrote a file, it occupied its worker too
+        if a.returned is not None and a.dispatched is not None:
+            row["wall_s"] = a.returned - a.dispatched
         return row
     names = ("worker", "host", "device", "slurm_job_id", "continued_from", "seed", "parameters")
     row |= {name: getattr(a.header, name) for name in names}

@@ -87,9 +87,7 @@ def _load(file: Any, path: Path) -> Results:
     run = file["run"]
     configurations = read_table(file["configurations"])
     values = read_table(file["configurations/values"])
-    evaluations, attempts = read_table(file["evaluations"]), read_table(file["attempts"])
-    # An attempt that was lost before it wrote a file occupied its worker too.
-    attempts["wall_s"] = attempts["wall_s"].fillna(attempts["ended"] - attempts["started"])
+    evaluations = read_table(file["evaluations"])
     curves = read_table(file["learning_curves"])
     # The table's rows lie in the order of the evaluations, without gaps.
     curves.insert(0, "evaluation", np.repeat(np.arange(len(evaluations)), evaluations["curve_length"]))
@@ -108,7 +106,7 @@ def _load(file: Any, path: Path) -> Results:
         hyperparameters=tuple(values.columns),
         configurations=pd.concat([configurations, values], axis=1),
         evaluations=evaluations,
-        attempts=attempts,
+        attempts=read_table(file["attempts"]),
         learning_curves=curves,
         journal=read_table(file["journal"]),
         # An earlier version's has fewer columns.

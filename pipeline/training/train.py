@@ -9,7 +9,7 @@ import torch
 
 from models.cost import Cost
 from models.registry import model_cost
-from pipeline.errors import BrokenError, CrashedError, DataError
+from pipeline.errors import BrokenError, CrashedError, DataError, says_out_of_memory
 from pipeline.records import CurveSink, Evaluation, TrainResult, WorkerIdentity
 from pipeline.run_folder import RunFolder
 from pipeline.settings import Settings
@@ -118,13 +118,6 @@ def _failures_end_the_curve(recorder: Recorder) -> Iterator[None]:
         raise failure from error
 
 
-# A CPU's allocator raises a plain RuntimeError, and so do CUDA's runtime and libraries beside PyTorch's own allocator.
-OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
 # The CUDA runtime's own errors; older versions of PyTorch have no class for them.
 _DEVICE_ERRORS: tuple[type[Exception], ...] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
 
@@ -132,7 +125,7 @@ _DEVICE_ERRORS: tuple[type[Exception], ...] = tuple(filter(None, [getattr(torch,
 def _classify(error: Exception) -> CrashedError | BrokenError:
     """Whose fault an unexpected error is."""
     text = " ".join(str(error).split())[:500]
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in text for sign in OUT_OF_MEMORY):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or says_out_of_memory(error):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return CrashedError("out_of_memory", text)

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.errors import BrokenError, CrashedError, TandemError
+from pipeline.errors import BrokenError, CrashedError, TandemError, says_out_of_memory
 from pipeline.records import Evaluation, TrainResult, WorkerIdentity
 from pipeline.rpc.plain import finite_loss, plain_info
 from pipeline.run_folder import RunFolder
@@ -39,7 +39,9 @@ def run_attempt(evaluate: Evaluate, evaluation: Evaluation, should_stop: ShouldS
         return Outcome("crashed", kind="out_of_memory", reason=f"host memory: {error or 'no more could be had'}")
     except BaseException as error:  # sys.exit() in an evaluation must not lose it
         log.exception("the evaluation raised an error")
-        kind = "out_of_memory" if _is_device_out_of_memory(error) else "error"
+        # By name: torch is not imported here.
+        is_out_of_memory = type(error).__name__ == "OutOfMemoryError" or says_out_of_memory(error)
+        kind = "out_of_memory" if is_out_of_memory else "error"
         where = traceback.extract_tb(error.__traceback__)[-1]
         return Outcome(
             "crashed", kind=kind, reason=f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
@@ -63,18 +65,6 @@ def _outcome(result: Any) -> Outcome:
 
 def _mapping(info: Any) -> Mapping[str, Any]:
     return {} if info is None else info
-
-
-def _is_device_out_of_memory(error: BaseException) -> bool:
-    # By name: torch is not imported here. (torch.OutOfMemoryError; cuDNN and cuBLAS say it in their own words.)
-    text = str(error)
-    signs = (
-        "CUDA out of memory",
-        "CUDA error: out of memory",
-        "CUBLAS_STATUS_ALLOC_FAILED",
-        "CUDNN_STATUS_ALLOC_FAILED",
-    )
-    return type(error).__name__ == "OutOfMemoryError" or any(sign in text for sign in signs)
 
 
 def is_device_lost(outcome: Outcome) -> bool:
