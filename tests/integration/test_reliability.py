@@ -118,6 +118,8 @@ def test_a_worker_that_joins_late_has_work_within_half_a_second(tmp_path, proces
 def test_a_configuration_that_kills_its_workers_ends_as_crashed(tmp_path, processes):  # noqa: F811
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-3": "die"})
     processes += [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(4))]
+    wait_until(lambda: len(events(folder, "returned", outcome="lost")) == 3, 60)
+    processes.append(start_worker(folder, "late"))  # the fourth was of no use while there were three, and may have left
     assert processes[0].wait(90) == 0
     crashed = [r for r in read_history(folder).results if r.exception]
     assert [(r.config_id, r.loss) for r in crashed] == [((0, 0, 3), None)]
@@ -236,6 +238,8 @@ def test_a_worker_whose_gpu_is_dead_leaves_and_another_one_goes_on(tmp_path, pro
 def test_a_configuration_that_kills_every_gpu_ends_as_crashed(tmp_path, processes):  # noqa: F811
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-3": "dead gpu"})
     processes += [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(4))]
+    wait_until(lambda: len(events(folder, "returned", outcome="lost")) == 3, 60)
+    processes.append(start_worker(folder, "late"))  # the fourth was of no use while there were three, and may have left
     assert processes[0].wait(60) == 0
     (crashed,) = [r for r in read_history(folder).results if r.exception]
     assert crashed.config_id == (0, 0, 3)
