@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.synthetic_run import write_synthetic_run
 from pipeline.analysis.report import make_report
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
-from pipeline.storage.synthetic import write_synthetic_run
 
 
 def timed(name: str, action: Callable[[], Any]) -> Any:

@@ -36,7 +36,7 @@ JOIN_TIMEOUT_S = 120.0
 # Tandem ----------------------------------------------------------------------------------------------------------
 def make_tandem_run(path: Path, evaluations: int) -> None:
     from pipeline.files import publish_text
-    from pipeline.run_folder import RunFolder
+    from pipeline.run.folder import RunFolder
     from pipeline.search.brackets import planned_evaluations
     from pipeline.settings import budget_ladder, dump_settings, load_settings
 
@@ -52,8 +52,8 @@ def make_tandem_run(path: Path, evaluations: int) -> None:
 
 
 def tandem_master(path: Path) -> None:
-    from pipeline.run_folder import RunFolder
-    from pipeline.search.master import run_master
+    from pipeline.master.process import run_master
+    from pipeline.run.folder import RunFolder
     from pipeline.settings import load_settings
 
     folder = RunFolder(path)
@@ -63,9 +63,9 @@ def tandem_master(path: Path) -> None:
 
 def tandem_workers(path: Path, first: int, count: int, sleep_ms: int) -> None:
     from pipeline.records import Evaluation, TrainResult, WorkerIdentity
-    from pipeline.run_folder import RunFolder
+    from pipeline.run.folder import RunFolder
     from pipeline.settings import load_settings
-    from pipeline.worker import run_worker
+    from pipeline.worker.worker import run_worker
 
     folder = RunFolder(path)
     settings = load_settings(folder.settings)
@@ -94,7 +94,7 @@ def stock_master(path: Path, workers: int, evaluations: int) -> None:
 
     from pipeline.search.brackets import planned_evaluations
     from pipeline.settings import budget_ladder, load_settings
-    from pipeline.space import build_space, plain_configuration
+    from pipeline.settings.space import build_space, plain_configuration
 
     Pyro4.config.THREADPOOL_SIZE = 4 * workers + 64
 
@@ -198,8 +198,8 @@ def last_json(text: str) -> dict[str, Any]:
 
 
 def measure_tandem(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from pipeline.history import read_history, read_journal
-    from pipeline.run_folder import RunFolder
+    from pipeline.run.folder import RunFolder
+    from pipeline.run.history import read_history, read_journal
     from pipeline.search.verify import verify
 
     make_tandem_run(path, options.evaluations)

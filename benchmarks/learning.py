@@ -28,8 +28,8 @@ from models import network
 from models.registry import MODEL_KEY, MODEL_NAMES
 from models.regularisers import shake_shake
 from pipeline.errors import CrashedError
-from pipeline.run_folder import RunFolder
-from pipeline.space import build_space, plain_configuration
+from pipeline.run.folder import RunFolder
+from pipeline.settings.space import build_space, plain_configuration
 from pipeline.training import train as train_module
 from pipeline.training.clock import PhaseClock
 from pipeline.training.data import Split

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from pipeline.records import Evaluation, LowerRung, TrainResult, WorkerIdentity
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings, load_settings
 from pipeline.training.data import ImageData, load_data, prepare_data
 from pipeline.training.device import device_for

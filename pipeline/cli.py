@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import SettingsError, TandemError
-from pipeline.run_folder import RunFolder, find_collected, find_run
+from pipeline.run.folder import RunFolder, find_collected, find_run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,7 +42,7 @@ def say(text: str) -> None:
 def submit_search(preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS) -> None:
     """Start a search: on Slurm where there is one, else on this machine."""
     from pipeline import operations
-    from pipeline.new_run import read_settings
+    from pipeline.run.creation import read_settings
     from pipeline.settings import load_settings
 
     folder = operations.submit(load_settings(preset, overrides or ()), results, say)
@@ -77,9 +77,9 @@ def status(
     once: Annotated[bool, typer.Option("--once", help="Print once and leave, also on a terminal.")] = False,
 ) -> None:
     """Show what a run is doing: live on a terminal, plain lines into a pipe."""
-    from pipeline import launch
-    from pipeline.status import read_status
-    from pipeline.status_view import status_lines
+    from pipeline.launch import launch
+    from pipeline.run.status import read_status
+    from pipeline.run.status_view import status_lines
 
     folder = find_run(results, run)
     if sys.stdout.isatty() and not once:
@@ -176,9 +176,9 @@ def baselines(
 ) -> None:
     """Train the paper's baselines for the full budget, on training plus validation data: what is missing of them."""
     from pipeline import operations
-    from pipeline.baselines import plan_baselines
-    from pipeline.new_run import read_settings
-    from pipeline.retraining import retrain_all
+    from pipeline.retraining.plan import plan_baselines
+    from pipeline.retraining.retrain import retrain_all
+    from pipeline.run.creation import read_settings
     from pipeline.settings import load_settings
 
     if run is None:
@@ -195,9 +195,9 @@ def baselines(
 @app.command("retrain-incumbent")
 def retrain_incumbent(run: Run = None, results: ResultsFolder = RESULTS, seeds: Seeds = 3) -> None:
     """Train a run's incumbent for the full budget, on training plus validation data: what is missing of it."""
-    from pipeline.baselines import plan_incumbent
-    from pipeline.new_run import read_settings
-    from pipeline.retraining import retrain_all
+    from pipeline.retraining.plan import plan_incumbent
+    from pipeline.retraining.retrain import retrain_all
+    from pipeline.run.creation import read_settings
 
     folder = find_run(results, run)
     settings = read_settings(folder)
@@ -244,7 +244,7 @@ def run_master(run: str, results: ResultsFolder = RESULTS) -> None:
 @app.command("run-worker", hidden=True)
 def run_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     """Be a worker of a run (started by slurm/worker.sh, or by hand on any machine that sees the run folder)."""
-    from pipeline.worker_process import run_to_join, work
+    from pipeline.worker.process import run_to_join, work
 
     work(run_to_join(results, run))
 
@@ -257,7 +257,7 @@ def _watch(folder: RunFolder) -> None:
     import time
 
     from pipeline import operations
-    from pipeline.status_view import progress_line
+    from pipeline.run.status_view import progress_line
 
     started, last = time.monotonic(), 0.0
     for status in operations.watch(folder):
@@ -270,8 +270,9 @@ def _watch(folder: RunFolder) -> None:
 def _watch_live(folder: RunFolder) -> None:
     from rich.live import Live
 
-    from pipeline import launch, operations
-    from pipeline.status_view import status_table
+    from pipeline import operations
+    from pipeline.launch import launch
+    from pipeline.run.status_view import status_table
 
     with Live(refresh_per_second=2) as live:
         for status in operations.watch(folder):

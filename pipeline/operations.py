@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline import launch, site, slurm
+from pipeline.cluster import site, slurm
 from pipeline.errors import RunError
 from pipeline.files import is_there, publish_json
-from pipeline.new_run import create_run, extend_run, point_latest, read_settings
-from pipeline.run_folder import RunFolder
+from pipeline.launch import launch
+from pipeline.run.creation import create_run, extend_run, point_latest, read_settings
+from pipeline.run.folder import RunFolder
+from pipeline.run.status import ENDED, STALE_S, RunStatus, read_status
 from pipeline.settings import Settings, budget_ladder
-from pipeline.status import ENDED, STALE_S, RunStatus, read_status
 
 Say = Callable[[str], None]
 
@@ -211,9 +212,9 @@ def run_master(folder: RunFolder) -> None:
     Raises:
         RunError: the run broke; the text has the cause.
     """
-    from pipeline.addresses import master_address
-    from pipeline.allocation import Allocation, allocation_end
-    from pipeline.search import master
+    from pipeline.cluster.addresses import master_address
+    from pipeline.cluster.allocation import Allocation, allocation_end
+    from pipeline.master.process import run_master as be_master
 
     settings = read_settings(folder)
     allocation = Allocation(allocation_end(), MASTER_MARGIN_S)
@@ -222,7 +223,7 @@ def run_master(folder: RunFolder) -> None:
     def request_workers(count: int) -> None:
         launch.request_workers(folder, settings, count)
 
-    outcome = master.run_master(
+    outcome = be_master(
         folder, settings, request_workers, master_address(settings), should_leave=allocation.should_stop
     )
     if outcome.state == "left" and allocation.asks_for_requeue(outcome.message):
@@ -235,17 +236,17 @@ def run_master(folder: RunFolder) -> None:
 
 def _start(folder: RunFolder, settings: Settings, say: Say) -> None:
     before = read_status(folder)
-    epoch_before = -1 if before is None else before.epoch
+    term_before = -1 if before is None else before.term
     started = launch.start_master(folder, settings)
     say(started.where)
     if started.process is None:
         return  # it starts when Slurm lets it
-    status = wait_for(folder, lambda s: s.epoch > epoch_before, MASTER_START_S, started.has_died)
-    if status is None or status.epoch <= epoch_before:
+    status = wait_for(folder, lambda s: s.term > term_before, MASTER_START_S, started.has_died)
+    if status is None or status.term <= term_before:
         what = "ended at once" if started.has_died() else f"did not start within {MASTER_START_S:.0f} s"
         log = folder.master_log
         raise RunError(f"The master {what}. The end of {log}:\n{_tail(log)}")
-    say(f"The master listens on {status.address} (epoch {status.epoch}).")
+    say(f"The master listens on {status.address} (term {status.term}).")
 
 
 def _tail(path: Path, lines: int = 15) -> str:

@@ -16,6 +16,8 @@ ConfigId = tuple[int, int, int]
 # Plain Python values only: numpy's types do not survive Pyro4's serializer.
 Value = int | float | str | bool | None
 Configuration = Mapping[str, Value]
+# One configuration on one budget.
+EvaluationKey = tuple[ConfigId, float]
 
 
 def config_name(config_id: ConfigId) -> str:

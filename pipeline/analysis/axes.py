@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import RunError
-from pipeline.space import BY_NAME
+from pipeline.settings.space import BY_NAME
 
 
 @dataclass(frozen=True)

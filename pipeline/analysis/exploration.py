@@ -17,7 +17,7 @@ from pipeline.analysis import style
 from pipeline.analysis.axes import Axis, read_axes
 from pipeline.analysis.items import Item, Section
 from pipeline.errors import RunError
-from pipeline.space import BY_NAME
+from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
 

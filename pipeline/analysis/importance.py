@@ -13,7 +13,7 @@ from pipeline.analysis.exploration import label_coordinates, ordered
 from pipeline.analysis.fanova import FEWEST, Fanova
 from pipeline.analysis.items import Item, Section
 from pipeline.errors import RunError
-from pipeline.space import BY_NAME
+from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
 
 # More observations change the shares by less than their spread over trees, and cost seconds.

@@ -14,7 +14,7 @@ from pipeline.analysis import correlations, costs, curves, exploration, importan
 from pipeline.analysis.items import Section
 from pipeline.analysis.page import write_page
 from pipeline.analysis.summary import cards, facts
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.storage.results import Results, load_results
 from pipeline.storage.tables import write_tables
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from pipeline.files import publish_json, read_json
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.former_names import with_present_names
 
 
 @dataclass(frozen=True)
@@ -13,13 +14,13 @@ class MasterAddress:
     """What a worker must know to join.
 
     Attributes:
-        epoch: of the master's lease; a higher one replaces this master.
+        term: of the master's lease; a higher one replaces this master.
         host: name of the master's machine, for people.
         address, port: of the nameserver and the dispatcher, which share one port.
     """
 
     run_id: str
-    epoch: int
+    term: int
     host: str
     address: str
     port: int
@@ -53,13 +54,13 @@ def publish_master_address(folder: RunFolder, address: MasterAddress) -> None:
 def read_master_address(folder: RunFolder) -> MasterAddress | None:
     """Where the last master listened, or None: none has said so yet, or the file is being replaced."""
     try:
-        plain = read_json(folder.master_address, wait_s=0)
+        plain = with_present_names(read_json(folder.master_address, wait_s=0))
         return MasterAddress(
             run_id=str(plain["run_id"]),
-            epoch=int(plain["epoch"]),
+            term=int(plain["term"]),
             host=str(plain["host"]),
             address=str(plain["address"]),
             port=int(plain["port"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

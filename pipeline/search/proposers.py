@@ -18,9 +18,9 @@ from hpbandster.core.base_config_generator import base_config_generator
 from scipy.special import ndtr, ndtri
 
 from pipeline.records import ConfigId, Configuration, derive_seed
-from pipeline.search.kde import Array, Density, fit_density
+from pipeline.search.densities import Array, Density, fit_density
 from pipeline.settings import Settings
-from pipeline.space import plain_configuration
+from pipeline.settings.space import plain_configuration
 
 
 class RandomProposer(base_config_generator):  # type: ignore[misc]

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hpbandster.core.master import Master
 
-from pipeline.errors import RunError
-from pipeline.history import DRAW_KEYS, Draw, History, Result
-from pipeline.records import ConfigId, Configuration, Evaluation, LowerRung, config_name, derive_seed
+from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
+from pipeline.run.history import DRAW_KEYS, Draw, Result
 from pipeline.search.brackets import Bracket, bracket_shape
 from pipeline.search.proposers import RandomProposer, make_proposer
 from pipeline.settings import Settings, budget_ladder
-from pipeline.space import build_space
+from pipeline.settings.space import build_space
 
 log = logging.getLogger("tandem.search")
-
-Key = tuple[ConfigId, float]
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Search(Master):  # type: ignore[misc]
         self.config_generator = proposer or make_proposer(settings, build_space(settings.space, settings.seed))
         self.iterations: list[Bracket] = []
         self.draws: list[Draw] = []
-        self.accepted: dict[Key, Accepted] = {}
+        self.accepted: dict[EvaluationKey, Accepted] = {}
         self.incumbents: dict[float, tuple[ConfigId, float]] = {}
         self.model_based = 0
         self.trained_s = 0.0
@@ -199,53 +196,3 @@ class Search(Master):  # type: ignore[misc]
         if draw.info["budget"] != bracket.data[draw.config_id].budget:
             raise ValueError(f"it was drawn for budget {draw.info['budget']:g}, which is not that rung's")
         self._note(draw)
-
-
-def replay_order(history: History) -> Sequence[Draw | Result]:
-    """Draws and results interleaved as they happened: a draw came after the results that it had seen."""
-    events: list[Draw | Result] = []
-    absorbed = 0
-    for draw in history.draws:
-        seen = int(draw.info.get("results_seen", 0))
-        events.extend(history.results[absorbed:seen])
-        absorbed = max(absorbed, min(seen, len(history.results)))
-        events.append(draw)
-    events.extend(history.results[absorbed:])
-    return events
-
-
-def lost_results(history: History) -> int:
-    """Results that draws had seen and the file does not hold (any more)."""
-    seen = max((int(d.info.get("results_seen", 0)) for d in history.draws), default=0)
-    return max(0, seen - len(history.results))
-
-
-def rebuild(settings: Settings, history: History) -> Search:
-    """The search as its files say it stood: every bracket, promotion and observation.
-
-    Raises:
-        RunError: the files do not fit together or not to the settings; the text says which line.
-    """
-    if lost := lost_results(history):
-        log.warning("results.json has lost %d of its last lines; those evaluations are run again", lost)
-    search = Search(settings)
-    draws = results = 0
-    for event in replay_order(history):
-        try:
-            if isinstance(event, Draw):
-                draws += 1
-                search.take_in(event)
-                continue
-            results += 1
-            if (event.config_id, event.budget) in search.accepted:
-                # The first result wins. (Two masters in the same instant could leave a second line.)
-                search.config_generator.results_seen += 1
-                continue
-            search.absorb(event)
-        except (ValueError, TypeError) as error:
-            file, line = ("configs.json", draws) if isinstance(event, Draw) else ("results.json", results)
-            raise RunError(
-                f"{file}, line {line} ({config_name(event.config_id)}) does not fit the run: {error}. The files were "
-                f"edited, or the settings changed since; `tandem verify` lists every difference."
-            ) from None
-    return search

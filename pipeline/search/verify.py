@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from pipeline.history import Draw, Result, read_history
 from pipeline.records import Configuration, Value, config_name
-from pipeline.run_folder import RunFolder
-from pipeline.search.search import Search, replay_order
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import Draw, Result, read_history
+from pipeline.search.replay import replay_order
+from pipeline.search.search import Search
 from pipeline.settings import Settings, load_settings
 
 # Another processor may round the last digit of an exponential differently.

@@ -29,15 +29,14 @@ import numpy as np
 
 from pipeline.errors import CRASH_KINDS, RunError, SettingsError
 from pipeline.files import publish, read_json
-from pipeline.history import Draw, History, Result, read_history, read_journal
-from pipeline.records import INFO_KEYS, config_name
-from pipeline.run_folder import RunFolder
+from pipeline.records import INFO_KEYS, EvaluationKey, config_name
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import Draw, History, Result, read_history, read_journal
 from pipeline.settings import Settings, budget_ladder, load_settings
 from pipeline.storage import schema
 from pipeline.storage.columns import Column, frame, write_column, write_table
 from pipeline.storage.curves import COLUMNS, ROW_DTYPE
 from pipeline.storage.gather import (
-    EvaluationKey,
     FoundAttempt,
     event_config_id,
     find_attempts,

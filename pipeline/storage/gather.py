@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import RunError
-from pipeline.records import AttemptEnd, AttemptHeader, ConfigId, parse_config_name
-from pipeline.run_folder import RunFolder
+from pipeline.records import AttemptEnd, AttemptHeader, ConfigId, EvaluationKey, parse_config_name
+from pipeline.run.folder import RunFolder
 from pipeline.storage.curves import ROW_DTYPE, read_attempt_table
 
-EvaluationKey = tuple[ConfigId, float]
 NO_ROWS = np.empty(0, dtype=ROW_DTYPE)
 
 

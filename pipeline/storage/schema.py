@@ -109,7 +109,7 @@ LEARNING_CURVES = (
 
 JOURNAL = (
     Column("time", "float", "when it happened", _TIME),
-    Column("event", "text", "see pipeline/history.py"),
+    Column("event", "text", "see pipeline/run/history.py"),
     Column("config_id", "text", "configuration concerned"),
     Column("budget", "float", "budget concerned", "budget unit"),
     Column("attempt", "float", "attempt concerned"),
@@ -119,7 +119,7 @@ JOURNAL = (
     Column("device", "text", "device of a worker that joined"),
     Column("outcome", "text", "of a returned attempt"),
     Column("reason", "text", "why"),
-    Column("epoch", "float", "number of the master"),
+    Column("term", "float", "number of the master's lease"),
     Column("count", "float", "workers asked for"),
 )
 

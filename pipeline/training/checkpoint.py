@@ -21,7 +21,7 @@ import torch
 from pipeline.errors import BrokenError
 from pipeline.files import is_there, publish
 from pipeline.records import EpochRow, Evaluation, budget_name
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 
 FORMAT = 1
 # The lower rung's checkpoint is on disk before its result counts; other hosts may see it later.

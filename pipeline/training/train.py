@@ -11,13 +11,13 @@ from models.cost import Cost
 from models.registry import model_cost
 from pipeline.errors import BrokenError, CrashedError, DataError, says_out_of_memory
 from pipeline.records import CurveSink, Evaluation, TrainResult, WorkerIdentity
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
-from pipeline.training.attempt import Attempt
 from pipeline.training.checkpoint import TrainingState, find_resume_point
 from pipeline.training.clock import PhaseClock
 from pipeline.training.data import ImageData
 from pipeline.training.device import memory_limit_bytes, set_up_device, synchroniser, uses_bfloat16
+from pipeline.training.loop import TrainingLoop
 from pipeline.training.recorder import Recorder
 from pipeline.training.trainer import Trainer
 
@@ -80,8 +80,8 @@ def train(
         if point:
             trainer.load(point)
             del point  # its weights are in the model now
-        attempt = Attempt(evaluation, settings, folder, trainer, recorder, phases, should_stop)
-        return attempt.run()
+        loop = TrainingLoop(evaluation, settings, folder, trainer, recorder, phases, should_stop)
+        return loop.run()
 
 
 def too_large(cost: Cost, evaluation: Evaluation, settings: Settings, data: ImageData) -> str:

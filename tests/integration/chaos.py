@@ -25,12 +25,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from surrogate import make_run, read_settings, start_master, start_trainer, start_worker
-
-from pipeline.history import read_history, read_journal
 from pipeline.rpc.master_address import read_master_address
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import read_history, read_journal
 from pipeline.search.verify import verify
+from tests.integration.surrogate import make_run, read_settings, start_master, start_trainer, start_worker
 
 VARIANTS = ("random", "bohb-one", "bohb-many", "trainer")
 LIMIT_S = 900.0

@@ -14,10 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from surrogate import make_run, read_settings, start_master, start_trainer
-
-from pipeline.history import read_history, read_journal
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import read_history, read_journal
+from tests.integration.surrogate import make_run, read_settings, start_master, start_trainer
 
 CHECKPOINT_S = 0.5
 LIMIT_S = 600.0

@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline.errors import BrokenError, CrashedError
 from pipeline.files import publish_text
 from pipeline.records import Evaluation, TrainResult, WorkerIdentity
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings, dump_settings, load_settings
 
 # Short, so that a killed master is soon replaced; the heart beats every second.
@@ -128,12 +128,12 @@ def main(path: str, role: str, *arguments: str) -> int:
     folder = RunFolder(Path(path))
     settings = read_settings(folder)
     if role == "master":
-        from pipeline.search.master import run_master
+        from pipeline.master.process import run_master
 
         outcome = run_master(folder, settings, None, "127.0.0.1", stopped_s=STOPPED_S)
         print(outcome, flush=True)
         return 0 if outcome.state in ("finished", "stopped", "left") else 1
-    from pipeline.worker import run_worker
+    from pipeline.worker.worker import run_worker
 
     name, seconds, host = arguments
     stop = threading.Event()

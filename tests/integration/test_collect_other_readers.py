@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.synthetic_run import write_synthetic_run
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
-from pipeline.storage.synthetic import write_synthetic_run
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")

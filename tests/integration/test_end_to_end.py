@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.history import read_history
-from pipeline.run_folder import find_run
+from pipeline.run.folder import find_run
+from pipeline.run.history import read_history
+from pipeline.run.status import read_status
 from pipeline.settings import load_settings, preset_names
-from pipeline.status import read_status
 from pipeline.storage.results import load_results
 
 SMALL = [
@@ -135,7 +135,7 @@ def test_a_run_is_stopped_resumed_and_extended(tmp_path, tmp_path_factory):
         assert status.state == "stopped"
         before = read_history(folder)
         tandem("resume-search", folder.path, "--iterations", 3)
-        wait_until(lambda: ended(folder) and read_status(folder).epoch > status.epoch, "the end of the resumed search")
+        wait_until(lambda: ended(folder) and read_status(folder).term > status.term, "the end of the resumed search")
     finally:
         tandem("stop-search", folder.path)
     after = read_history(folder)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import launch, local_workers
 from pipeline.errors import RunError
 from pipeline.files import publish_text
-from pipeline.new_run import create_run
+from pipeline.launch import launch, local_workers
+from pipeline.run.creation import create_run
 from pipeline.settings import load_settings
 
 LIMIT_S = 60.0

@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 
 import pytest
-from surrogate import close_gate, make_run, open_gate, start_master, start_worker
 from test_search_run import events, finish, processes, results_count, wait_until  # noqa: F401 (a fixture)
 
-from pipeline.history import read_history
 from pipeline.rpc.tls import ensure_authority, issue_certificate
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import read_history
+from pipeline.run.status import read_status
 from pipeline.search.verify import verify
-from pipeline.status import read_status
+from tests.integration.surrogate import close_gate, make_run, open_gate, start_master, start_worker
 
 
 def worker_state(folder: RunFolder, name: str) -> str:

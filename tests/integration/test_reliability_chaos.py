@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from chaos import disturbed_and_undisturbed
+
+from tests.integration.chaos import disturbed_and_undisturbed
 
 
 @pytest.mark.parametrize(("variant", "iterations"), [("random", 10), ("bohb-one", 14), ("bohb-many", 14)])

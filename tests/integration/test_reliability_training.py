@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kill_training import CHECKPOINT_S, kill_workers
+from tests.integration.kill_training import CHECKPOINT_S, kill_workers
 
 
 def test_workers_killed_in_mid_training_lose_no_finished_epoch_and_repeat_less_than_a_checkpoint_interval(tmp_path):

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from benchmarks.synthetic_run import write_synthetic_run
 from pipeline import operations
 from pipeline.analysis.report import make_report
-from pipeline.run_folder import RunFolder, find_collected
+from pipeline.run.folder import RunFolder, find_collected
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
-from pipeline.storage.synthetic import write_synthetic_run
 
 SETTINGS = load_settings(
     "digits", ["search.min_budget=1", "search.max_budget=27", "workers.count=4", "search.iterations=12"]
@@ -101,7 +101,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from pipeline.analysis.report import make_report
-from pipeline.run_folder import RunFolder, find_collected
+from pipeline.run.folder import RunFolder, find_collected
 
 make_report(Path(sys.argv[1]) / "results.h5", RunFolder(Path(sys.argv[1])))
 """

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.synthetic_run import write_synthetic_run
 from pipeline.analysis.poster import POSTER, results_table, summarise
-from pipeline.baselines import missing, plan_baselines, plan_incumbent, previous_attempt
 from pipeline.errors import RunError
-from pipeline.retraining import as_one_worker, retrain, retrain_all
-from pipeline.run_folder import RunFolder
+from pipeline.retraining.plan import missing, plan_baselines, plan_incumbent, previous_attempt
+from pipeline.retraining.retrain import as_one_worker, retrain, retrain_all
+from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
 from pipeline.storage.retrained import INCUMBENT
-from pipeline.storage.synthetic import write_synthetic_run
 from pipeline.training.data import prepare_data
 from pipeline.training.device import device_for
 

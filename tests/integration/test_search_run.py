@@ -9,12 +9,12 @@ import stat
 import time
 
 import pytest
-from surrogate import close_gate, make_run, open_gate, read_settings, start_master, start_worker
 
-from pipeline.history import read_history, read_journal
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import read_history, read_journal
+from pipeline.run.status import read_status
 from pipeline.search.verify import verify
-from pipeline.status import read_status
+from tests.integration.surrogate import close_gate, make_run, open_gate, read_settings, start_master, start_worker
 
 
 def wait_until(condition, wait_s=30.0):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.training.checkpoint import previous_path
 
 PROGRAM = """
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from pipeline.errors import BrokenError, CrashedError
 from pipeline.records import Evaluation, WorkerIdentity
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.settings import load_settings
 from pipeline.training.data import load_data, prepare_data
 from pipeline.training.train import train

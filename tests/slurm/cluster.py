@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .hosts import NETWORK, Host, wait_until
+from tests.slurm.hosts import NETWORK, Host, wait_until
 
 PACKAGES = "slurm-wlm slurmdbd munge mariadb-server iproute2 util-linux procps"
 COMMANDS = (

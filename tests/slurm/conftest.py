@@ -8,9 +8,8 @@ import pytest
 
 from pipeline.settings import load_settings
 from pipeline.training.data import prepare_data
-
-from .cluster import Cluster, why_not
-from .runs import Shell
+from tests.slurm.cluster import Cluster, why_not
+from tests.slurm.runs import Shell
 
 # Arrays of four tasks at most: a run with more workers than that takes several.
 MAX_ARRAY_SIZE = 4

@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.history import Result, read_history, read_journal
-from pipeline.run_folder import RunFolder
-from pipeline.status import RunStatus, read_status
-
-from .cluster import Cluster
-from .hosts import wait_until
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import Result, read_history, read_journal
+from pipeline.run.status import RunStatus, read_status
+from tests.slurm.cluster import Cluster
+from tests.slurm.hosts import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -1,6 +1,6 @@
 """The cluster that the other tests stand on is one."""
 
-from .hosts import wait_until
+from tests.slurm.hosts import wait_until
 
 
 def test_a_job_runs_on_the_node_that_it_asked_for_with_its_gpu_and_is_accounted(cluster, tmp_path):

@@ -1,6 +1,6 @@
 """Nodes, networks, tasks and login hosts fail in mid-search; every evaluation gets its one result all the same."""
 
-from .hosts import wait_until
+from tests.slurm.hosts import wait_until
 
 # Long enough to be interrupted in, short enough to be repeated: some seconds of the smallest networks.
 LONG = {
@@ -82,7 +82,7 @@ def test_the_login_host_reboots_and_resume_search_continues(shell):
     before = {(r.config_id, r.budget) for r in run.results}
     shell.cluster.boot("login")
     run.tandem("resume-search")
-    assert run.status.epoch == 2
+    assert run.status.term == 2
     run.wait_for_end(limit_s=180)
     run.assert_each_evaluation_has_one_result()
     assert {(r.config_id, r.budget) for r in run.results} >= before

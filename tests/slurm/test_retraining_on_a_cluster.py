@@ -1,11 +1,10 @@
 """Baselines and a run's incumbent as Slurm arrays, from the login node to the table of results."""
 
-from pipeline.new_run import read_settings
+from pipeline.run.creation import read_settings
 from pipeline.storage.curves import read_attempt
 from pipeline.storage.results import load_results
 from pipeline.storage.retrained import baseline_folder
-
-from .hosts import wait_until
+from tests.slurm.hosts import wait_until
 
 BASELINES = {"resnet18", "shake_shake_26_2x32d", "shake_shake_26_2x64d", "shake_shake_26_2x96d"}
 # The largest baseline has 26 M parameters.

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from .conftest import MAX_ARRAY_SIZE
-from .hosts import wait_until
+from tests.slurm.conftest import MAX_ARRAY_SIZE
+from tests.slurm.hosts import wait_until
 
 
 def test_a_search_on_three_nodes_finishes_and_collects(shell):

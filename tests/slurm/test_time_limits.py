@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.storage.curves import read_attempt
 
 # A minute is Slurm's shortest limit, and a quarter of it the workers' margin: this budget takes two allocations.
@@ -75,7 +75,7 @@ def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell):
     assert run.status.host.startswith("node")
     run.wait(lambda: run.events("master_ended"), "the first master to leave", 90)
     before = {(r.config_id, r.budget) for r in run.results}
-    assert run.events("master_ended")[0]["epoch"] == 1
+    assert run.events("master_ended")[0]["term"] == 1
 
     def has_ended():
         shell.hasten_requeued(f"tandem-master-{run.folder.run_id}")
@@ -84,6 +84,6 @@ def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell):
     run.wait(has_ended, "the search to end", 150)
     run.wait_for_end()
     run.assert_each_evaluation_has_one_result()
-    assert run.status.epoch >= 2
+    assert run.status.term >= 2
     assert {(r.config_id, r.budget) for r in run.results} >= before
     assert run.status.lost == 0, "workers trained on while there was no master"

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.files import publish, publish_json, publish_text, read_json
-from pipeline.json_lines import JsonLinesWriter, read_json_lines
+from pipeline.run.json_lines import JsonLinesWriter, read_json_lines
 
 
 def test_a_file_is_published_whole_or_not_at_all(tmp_path):

@@ -11,7 +11,7 @@ from pipeline.records import (
     parse_config_name,
     row_columns,
 )
-from pipeline.run_folder import RunFolder
+from pipeline.run.folder import RunFolder
 
 config_ids = st.tuples(*[st.integers(0, 10**6)] * 3)
 budgets = st.floats(1e-6, 1e9)

@@ -1,0 +1,1 @@
+"""Slurm and the site: its commands and options, addresses, allocations, and what a site can be refused for."""

@@ -1,0 +1,1 @@
+"""Start a run's workers and masters: as Slurm jobs or as processes of this machine."""

@@ -1,0 +1,72 @@
+"""What submitit needs around an array task on Slurm: its executor, and the requeue that goes on where it left."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# submitit counts every requeue at or after 80% of the limit, and every preemption of a short task, as a time-out.
+UNLIMITED_TIMEOUTS = 1_000_000
+
+
+def slurm_executor(jobs: Path, name: str, options: Mapping[str, Any], count: int, setup: Sequence[str]) -> Any:
+    """The executor of submitit for an array.
+
+    Args:
+        jobs: folder of its pickles and logs.
+        name: of the job.
+        options: as `pipeline.cluster.sbatch_options` makes them.
+        count: tasks of the array.
+        setup: shell lines before a task starts.
+    """
+    import submitit
+
+    others = dict(options)
+    executor = submitit.SlurmExecutor(folder=jobs, max_num_timeout=UNLIMITED_TIMEOUTS)
+    executor.update_parameters(
+        job_name=name,
+        time=others.pop("time"),
+        array_parallelism=others.pop("array-parallelism", count),
+        signal_delay_s=others.pop("signal-delay-s"),
+        setup=list(setup) or None,
+        # srun does not take over sbatch's --cpus-per-task since Slurm 22.05.
+        srun_args=[f"--cpus-per-task={others['cpus-per-task']}"],
+        additional_parameters=others,
+        stderr_to_stdout=True,
+        wckey=None,
+    )
+    return executor
+
+
+def requeue_through_submitit() -> Callable[[], None]:
+    """A function that requeues this task and ends it; does nothing where submitit has no handler.
+
+    To be called before a task installs handlers of its own: submitit's, which pickles `checkpoint` anew, asks Slurm
+    to requeue the task and exits, is the one that stands then.
+    """
+    from submitit.core.job_environment import JobEnvironment
+
+    warning = JobEnvironment._usr_sig()
+    handler = signal.getsignal(warning)
+
+    def requeue() -> None:
+        if callable(handler):
+            handler(warning, None)
+
+    return requeue
+
+
+class RequeuedAsItIs:
+    """A task that holds no state: a requeued one runs the same again, and finds the rest on disk."""
+
+    def checkpoint(self) -> Any:
+        """What the requeued task runs: the same."""
+        import submitit
+        from submitit.core.job_environment import JobEnvironment
+
+        # submitit refuses to write beside what a killed task left half written.
+        pickled: Path = JobEnvironment().paths.submitted_pickle
+        pickled.with_suffix(pickled.suffix + ".save_tmp").unlink(missing_ok=True)
+        return submitit.helpers.DelayedSubmission(self)

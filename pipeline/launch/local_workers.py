@@ -1,0 +1,137 @@
+"""Workers on a machine without Slurm: processes under submitit's local executor, one GPU each where there are any.
+
+A worker is known by its controller, the process that submitit puts above it: its command line names the run's
+folder, so that a process id that was given to somebody else since is never taken for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.run.folder import RunFolder
+from pipeline.settings import Settings
+
+# The device of one worker, from the process that submits to the worker: submitit overwrites CUDA_VISIBLE_DEVICES.
+DEVICE = "TANDEM_DEVICE"
+
+
+def submit(folder: RunFolder, task: Callable[[], Any], devices: list[str], timeout_min: float) -> list[str]:
+    """Start a worker process per device; called in a session of its own (`pipeline.launch.launch.submit_from_stdin`).
+
+    Returns:
+        Process ids of the controllers.
+    """
+    import submitit
+
+    _detach(folder.jobs / "controllers.log")
+    executor = submitit.LocalExecutor(folder=folder.jobs)
+    executor.update_parameters(timeout_min=timeout_min, stderr_to_stdout=True)
+    jobs = []
+    for device in devices:
+        os.environ[DEVICE] = device
+        jobs.append(executor.submit(task).job_id)
+    return jobs
+
+
+def _detach(log: Path) -> None:
+    """Standard streams of the controllers: nothing to read, and a file to write to."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+
+
+def take_device() -> None:
+    """In a local worker, before anything imports torch: see the GPU that was assigned to it, and no other."""
+    device = os.environ.get(DEVICE)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+
+def assign_devices(folder: RunFolder, settings: Settings, count: int) -> list[str]:
+    """A GPU for each of `count` new workers, the least used ones first; "" where none is wanted or there is none.
+
+    With fewer GPUs than workers, workers share.
+    """
+    gpus = usable_gpus(settings)
+    if not gpus:
+        return [""] * count
+    used = Counter(device_of(int(job)) for job in running(folder))
+    assigned = []
+    for _ in range(count):
+        device = min(gpus, key=lambda gpu: used[gpu])
+        used[device] += 1
+        assigned.append(device)
+    return assigned
+
+
+def usable_gpus(settings: Settings) -> list[str]:
+    """The GPUs that local workers take, as CUDA_VISIBLE_DEVICES names them; none where training is on CPUs."""
+    return [] if settings.slurm.gpus_per_worker == 0 or settings.training.device == "cpu" else visible_gpus()
+
+
+def workers_per_device(settings: Settings) -> int:
+    """The most local workers that share one GPU; 1 without GPUs."""
+    gpus = usable_gpus(settings)
+    return max(1, -(-settings.workers.count // len(gpus))) if gpus else 1
+
+
+def device_of(controller: int) -> str:
+    """The GPU that was assigned to the worker under a controller; "": none."""
+    pairs = (pair.partition(b"=") for pair in _read(controller, "environ").split(b"\0"))
+    return next((os.fsdecode(value) for name, _, value in pairs if os.fsdecode(name) == DEVICE), "")
+
+
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The GPUs of this process as CUDA_VISIBLE_DEVICES names them: those it says, or all of the machine."""
+    if "CUDA_VISIBLE_DEVICES" in environment:
+        return [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return [str(index) for index in range(count)]
+
+
+def running(folder: RunFolder) -> list[str]:
+    """Process ids of this run's controllers on this machine."""
+    jobs = (path.name.removesuffix("_submitted.pkl") for path in folder.jobs.glob("*_submitted.pkl"))
+    return [job for job in jobs if job.isdigit() and _is_controller(int(job), folder)]
+
+
+def end(folder: RunFolder, wait_s: float = 60.0) -> None:
+    """Ask this run's workers on this machine to hand back and leave, and wait until they have or `wait_s` has passed.
+
+    They are asked again and again: a worker that is just starting passes over the first requests.
+    """
+    deadline = time.monotonic() + wait_s
+    pause_s = 0.1
+    while (jobs := running(folder)) and time.monotonic() < deadline:
+        for job in jobs:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(job), signal.SIGTERM)  # the controller passes it on
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 1.0)
+
+
+def _is_controller(pid: int, folder: RunFolder) -> bool:
+    arguments = _read(pid, "cmdline").split(b"\0")
+    return b"submitit.local._local" in arguments and os.fsencode(folder.jobs) in arguments
+
+
+def _read(pid: int, name: str) -> bytes:
+    """A file of /proc; empty for a process that is gone (a zombie's are empty as well)."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,283 @@
+"""What becomes of attempts: a result on disk, another attempt, or the end of the run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.master.checkpoints import CheckpointKeeper
+from pipeline.master.events import Reply
+from pipeline.master.failures import Decision, FailurePolicy
+from pipeline.master.run_files import RunFiles
+from pipeline.master.worker_pool import EvaluationJob, KnownWorker, WorkerPool
+from pipeline.records import EvaluationKey, config_name
+from pipeline.rpc.messages import AttemptId, Outcome
+from pipeline.rpc.undelivered import read_undelivered, undelivered_path
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import Result
+from pipeline.search.search import Search
+
+log = logging.getLogger("tandem.master")
+
+ACCEPTED: dict[str, Any] = {"accepted": True}
+NOT_NEEDED: dict[str, Any] = {"accepted": False, "reason": "this evaluation has its result already"}
+
+
+class AttemptTracker:
+    """Takes outcomes and losses in, asks the policy, and keeps the files.
+
+    Args:
+        break_run: called with the cause when the policy stops the run.
+
+    Attributes:
+        lost: attempts that were the machine's fault.
+        lost_s: training seconds that will not count.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        search: Search,
+        pool: WorkerPool,
+        policy: FailurePolicy,
+        files: RunFiles,
+        checkpoints: CheckpointKeeper,
+        break_run: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._search = search
+        self._pool = pool
+        self._policy = policy
+        self._files = files
+        self._checkpoints = checkpoints
+        self._break_run = break_run
+        # Evaluations whose result has come and is not on disk yet, with who else delivered it meanwhile.
+        self._ended: dict[EvaluationKey, list[Reply]] = {}
+        self._to_write: list[tuple[Result, AttemptId, Reply | None]] = []
+        # The latest attempt whose end was taken in and was no result, by evaluation.
+        self._taken: dict[EvaluationKey, int] = {}
+        self.lost = 0
+        self.lost_s = 0.0
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether results wait for `commit`."""
+        return bool(self._to_write)
+
+    # Outcomes ----------------------------------------------------------------------------------------------------
+    def take(self, attempt: AttemptId, outcome: Outcome, worker: str, host: str, reply: Reply | None) -> None:
+        """An attempt has ended; the reply is given once what follows from it is durable."""
+        job = self._waited_for(attempt.key)
+        if job is None:
+            self._take_superfluous(attempt, reply)
+            return
+        if outcome.status != "finished":
+            if attempt.number <= self._taken.get(attempt.key, 0):
+                answer(reply, ACCEPTED)  # the answer to the first delivery came too late, while the disk stalled
+                return
+            self._taken[attempt.key] = attempt.number
+        reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
+        log.info("%s by %s: %s%s", describe(attempt), worker, outcome.status, f" ({reason})" if reason else "")
+        if outcome.status == "lost":
+            self._lose(job, attempt, worker, host, reason, counts=True, reply=reply)
+            return
+        self._note(attempt, worker, host, outcome.status, reason)
+        if outcome.status == "finished":
+            self._end(job, attempt, outcome, worker, host, reply)
+            self._end_held(self._policy.finished(attempt.key, host))
+            return
+        hosts = self._pool.usable_hosts()
+        match outcome.status:
+            case "crashed":
+                decision = self._policy.crashed(attempt.key, host, outcome.kind, outcome.reason, hosts)
+            case "broken":
+                decision = self._policy.broken(attempt.key, host, outcome.reason, hosts)
+            case _:
+                decision = Decision("retry", avoid=job.avoid)
+        self._checkpoints.attempt_ended(attempt)
+        self._apply(decision, job, attempt, worker, host, reply)
+
+    def _take_superfluous(self, attempt: AttemptId, reply: Reply | None) -> None:
+        """Another attempt was faster, or this one has been delivered before."""
+        if attempt.key in self._ended:
+            if reply is not None:
+                self._ended[attempt.key].append(reply)
+            return
+        answer(reply, NOT_NEEDED)
+        accepted = self._search.accepted.get(attempt.key)
+        if accepted is not None and accepted.attempt != attempt.number:
+            self._checkpoints.attempt_was_superfluous(attempt)
+
+    def lose(self, key: EvaluationKey, worker: KnownWorker | None, reason: str, counts: bool) -> None:
+        """An attempt is lost.
+
+        Args:
+            worker: who had it; None: nobody that this master has met.
+            counts: whether it may be the configuration that killed its worker.
+        """
+        job = self._waited_for(key)
+        if job is None or job in self._pool.waiting or self._runs_elsewhere(key, worker):
+            return
+        had = worker.attempt if worker is not None else None
+        attempt = had if had is not None else AttemptId(*key, job.attempts)
+        name, host = (worker.name, worker.host) if worker is not None else ("", "")
+        self._lose(job, attempt, name, host, reason, counts, None)
+
+    def _lose(
+        self,
+        job: EvaluationJob,
+        attempt: AttemptId,
+        worker: str,
+        host: str,
+        reason: str,
+        counts: bool,
+        reply: Reply | None,
+    ) -> None:
+        progressed = self._folder.checkpoint(*attempt.key, attempt.number).exists()
+        lost_s = self._checkpoints.seconds_since_checkpoint(attempt, job.timestamps.get("started"), bool(worker))
+        self.lost += 1
+        self.lost_s += lost_s
+        log.warning("%s on %s is lost: %s", describe(attempt), worker or "a worker", reason)
+        self._note(attempt, worker, host, "lost", reason, progressed if counts else None, lost_s)
+        decision = Decision("retry", avoid=job.avoid)
+        if counts:
+            decision = self._policy.died(attempt.key, host, reason, progressed, self._pool.usable_hosts())
+        self._checkpoints.attempt_ended(attempt)
+        self._apply(decision, job, attempt, worker, host, reply)
+
+    def requeue_unstarted(self, key: EvaluationKey, worker: str, host: str, reason: str) -> None:
+        """An attempt was given out and never begun: nothing is lost but its number."""
+        job = self._waited_for(key)
+        if job is None or job in self._pool.waiting:
+            return
+        self._note(AttemptId(*key, job.attempts), worker, host, "handed_back", reason)
+        self._requeue(job, job.avoid)
+
+    def reconsider(self, job: EvaluationJob) -> None:
+        """The hosts that were to try an evaluation again are gone: believe its failure, or try it anywhere."""
+        attempt = AttemptId(*job.key, job.attempts)
+        decision = self._policy.reconsider(job.key)
+        log.info("%s: no other node is left to try it (%s)", describe(attempt), decision.action)
+        job.avoid = frozenset()
+        self._apply(decision, job, attempt, "", "", None)
+
+    def end_held(self) -> None:
+        """Crashes that were put aside are believed: nothing else is left to be learnt."""
+        self._end_held(self._policy.release_held())
+
+    def take_undelivered(self, claim: Callable[[AttemptId], None]) -> None:
+        """Take results that workers left in the run folder because no master took them."""
+        for attempt, worker, host, outcome in read_undelivered(self._folder):
+            claim(attempt)
+            self.take(attempt, outcome, worker, host, None)
+            if attempt.key not in self._ended:
+                undelivered_path(self._folder, attempt).unlink(missing_ok=True)
+
+    # Writing -----------------------------------------------------------------------------------------------------
+    def commit(self) -> None:
+        """Make results durable, let the search know, and acknowledge them."""
+        if not self._to_write:
+            return
+        entries, self._to_write = self._to_write, []
+        self._files.write_results([result for result, _, _ in entries])
+        for result, attempt, reply in entries:
+            self._search.absorb(result)
+            self._pool.forget(attempt.key)
+            self._taken.pop(attempt.key, None)
+            answer(reply, ACCEPTED)
+            for other_reply in self._ended.pop(attempt.key):
+                answer(other_reply, NOT_NEEDED)
+            for other in self._pool.running(attempt.key):
+                other.connection.stop_attempt(other.attempt, "superseded")
+            self._checkpoints.evaluation_ended(self._search, result, attempt)
+            if reply is None:
+                undelivered_path(self._folder, attempt).unlink(missing_ok=True)
+
+    # Inside ------------------------------------------------------------------------------------------------------
+    def _waited_for(self, key: EvaluationKey) -> EvaluationJob | None:
+        return None if key in self._ended else self._pool.jobs.get(key)
+
+    def _runs_elsewhere(self, key: EvaluationKey, worker: KnownWorker | None) -> bool:
+        return any(w is not worker and not w.is_lost for w in self._pool.running(key))
+
+    def _requeue(self, job: EvaluationJob, avoid: frozenset[str]) -> None:
+        if not self._runs_elsewhere(job.key, None):
+            self._pool.requeue(job, avoid)
+
+    def _apply(
+        self, decision: Decision, job: EvaluationJob, attempt: AttemptId, worker: str, host: str, reply: Reply | None
+    ) -> None:
+        match decision.action:
+            case "crash":
+                crash = Outcome("crashed", kind=decision.kind, reason=decision.reason)
+                self._end(job, attempt, crash, worker, host, reply)
+                return
+            case "retry":
+                self._requeue(job, decision.avoid)
+            case "stop":
+                self._requeue(job, job.avoid)
+                self._break_run(decision.reason)
+        answer(reply, ACCEPTED)
+
+    def _end(
+        self, job: EvaluationJob, attempt: AttemptId, outcome: Outcome, worker: str, host: str, reply: Reply | None
+    ) -> None:
+        crashed = outcome.status == "crashed"
+        submitted = job.timestamps["submitted"]
+        result = Result(
+            config_id=attempt.config_id,
+            budget=attempt.budget,
+            submitted=submitted,
+            started=job.timestamps.get("started", submitted),
+            finished=time.time(),
+            loss=None if crashed else outcome.loss,
+            info={} if crashed else {**outcome.info, "attempt": attempt.number, "worker": worker, "host": host},
+            exception=f"{outcome.kind}: {outcome.reason}" if crashed else None,
+        )
+        self._ended[attempt.key] = []
+        self._to_write.append((result, attempt, reply))
+
+    def _end_held(self, held: list[tuple[EvaluationKey, str, str]]) -> None:
+        for key, kind, reason in held:
+            job = self._waited_for(key)
+            if job is not None:
+                crash = Outcome("crashed", kind=kind, reason=reason)
+                self._end(job, AttemptId(*key, job.attempts), crash, "", "", None)
+
+    def _note(
+        self,
+        attempt: AttemptId,
+        worker: str,
+        host: str,
+        outcome: str,
+        reason: str,
+        progressed: bool | None = None,
+        lost_s: float = 0.0,
+    ) -> None:
+        self._files.note(
+            "returned",
+            config_id=list(attempt.config_id),
+            budget=attempt.budget,
+            attempt=attempt.number,
+            worker=worker,
+            host=host,
+            outcome=outcome,
+            reason=reason,
+            progressed=progressed,
+            lost_s=lost_s,
+        )
+
+
+def answer(reply: Reply | None, text: dict[str, Any]) -> None:
+    """Answer a waiting call, if anybody waits."""
+    if reply is not None and not reply.done():
+        reply.set_result(text)
+
+
+def describe(attempt: AttemptId | None) -> str:
+    """An attempt as people read it, or ""."""
+    if attempt is None:
+        return ""
+    return f"{config_name(attempt.config_id)} on {attempt.budget:g}, attempt {attempt.number}"

@@ -1,0 +1,152 @@
+"""The dispatcher's network side: where workers register and deliver. It decides nothing and keeps no state of the
+search; what arrives is posted to the master's loop, which answers through futures.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import uuid
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+import Pyro4
+from hpbandster.core.dispatcher import Dispatcher
+
+from pipeline.master.connections import WorkerConnection
+from pipeline.master.events import Delivered, Event, Joined, Left, Reply, Unreachable
+from pipeline.master.stock import StockWorkerConnection
+from pipeline.rpc.client import CALL_ERRORS, explain
+from pipeline.rpc.master_address import dispatcher_name, worker_prefix
+from pipeline.rpc.messages import AttemptId, Outcome, Registration
+from pipeline.rpc.server import NAMESERVER, AnnouncingNameServer, open_server
+
+log = logging.getLogger("tandem.dispatch")
+
+# The longest that a worker's call waits for the master's loop. A stalled file system is not an error: the worker, which
+# waits a little longer than this, then delivers again.
+ANSWER_S = 8.0
+
+
+class TandemDispatcher(Dispatcher):  # type: ignore[misc]
+    """hpbandster's dispatcher, whose calls are confirmed and never made under a lock.
+
+    Args:
+        run_id: the run's id.
+        address: host name or IP address to listen on.
+        ports: range of ports, or None.
+        inbox: where events go.
+    """
+
+    def __init__(
+        self, run_id: str, address: str, ports: tuple[int, int] | None, inbox: queue.SimpleQueue[Event]
+    ) -> None:
+        # Not hpbandster's own: its threads hold a lock while they call workers.
+        self.run_id = run_id
+        self.host = address
+        self.inbox = inbox
+        self.connections: dict[str, WorkerConnection] = {}
+        self._incarnation_of: dict[Any, str] = {}
+        self.pyro_id = dispatcher_name(run_id)
+        self.server = open_server(address, ports, self._connection_closed)
+        self.nameserver = AnnouncingNameServer(self._name_registered)
+        self.server.register(self.nameserver, NAMESERVER)
+        uri = self.server.register(self, self.pyro_id)
+        self.nameserver.storage[NAMESERVER] = (str(self.server.uriFor(NAMESERVER)), None)
+        self.nameserver.storage[self.pyro_id] = (str(uri), None)
+
+    def number_of_workers(self) -> int:
+        """Workers that the master is connected to."""
+        return len(self.connections)
+
+    def run(self) -> None:
+        """Serve in the background."""
+        self.server.start()
+
+    def shutdown(self, shutdown_workers: bool = False) -> None:
+        """Close every connection."""
+        for connection in list(self.connections.values()):
+            connection.close()
+        self.server.shutdown()
+
+    # Called by workers -------------------------------------------------------------------------------------------
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def register_worker(self, registration: dict[str, Any]) -> dict[str, Any]:
+        """A worker joins; the master dials back at once, so that a way that is blocked is found now."""
+        try:
+            worker = Registration.from_plain(registration)
+        except (ValueError, TypeError, KeyError) as error:
+            return {"accepted": False, "reason": f"this is no introduction of a Tandem worker ({error!r})"}
+        connection = WorkerConnection(worker.name, worker.uri, self.inbox.put, self.number_of_workers)
+        try:
+            connection.connect()
+        except CALL_ERRORS as error:
+            reason = (
+                f"the master at {self.server.locationStr} cannot reach this worker at {worker.uri} ({explain(error)}): "
+                f"the network must let connections into the nodes, too; `network.ports` keeps to a range of ports"
+            )
+            log.warning("%s: %s", worker.name, reason)
+            self.inbox.put(Unreachable(worker.name, reason))
+            return {"accepted": False, "reason": reason}
+        self._incarnation_of[Pyro4.current_context.client] = worker.incarnation
+        self.connections[worker.incarnation] = connection
+        return self._ask(lambda reply: Joined(worker, connection, reply))
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def deliver(self, incarnation: str, attempt: list[Any], outcome: dict[str, Any]) -> dict[str, Any]:
+        """A worker delivers a result; answered once it is durable."""
+        self._note_life(incarnation)
+        parsed = Outcome.from_plain(outcome)
+        return self._ask(lambda reply: Delivered(incarnation, AttemptId.from_plain(attempt), parsed, reply))
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def leave(self, incarnation: str, reason: str) -> dict[str, Any]:
+        """A worker leaves."""
+        return self._ask(lambda reply: Left(incarnation, str(reason), reply))
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def trigger_discover_worker(self) -> None:
+        """What stock workers call before they register; the nameserver tells when they have."""
+
+    def forget(self, incarnation: str) -> None:
+        """A worker is no more."""
+        self.connections.pop(incarnation, None)
+
+    # Inside ------------------------------------------------------------------------------------------------------
+    def _ask(self, event: Any) -> dict[str, Any]:
+        reply: Reply = Future()
+        self.inbox.put(event(reply))
+        try:
+            return reply.result(ANSWER_S)
+        except FutureTimeoutError:
+            return {"accepted": False, "again": True, "reason": "the master is busy; deliver again"}
+
+    def _note_life(self, incarnation: str) -> None:
+        connection = self.connections.get(incarnation)
+        if connection is not None:
+            connection.note_life()
+            self._incarnation_of[Pyro4.current_context.client] = incarnation
+
+    def _connection_closed(self, closed: Any) -> None:
+        incarnation = self._incarnation_of.pop(closed, None)
+        connection = self.connections.get(incarnation) if incarnation else None
+        if connection is not None:
+            connection.check_now()
+
+    def _name_registered(self, name: str, uri: str) -> None:
+        """A stock hpbandster worker has registered with the nameserver."""
+        if not name.startswith(worker_prefix(self.run_id)):
+            return
+        connection = StockWorkerConnection(name, uri, self.inbox.put, self.number_of_workers, self.server)
+        incarnation = connection.incarnation = uuid.uuid4().hex
+        host = name.removeprefix(worker_prefix(self.run_id)).split(".")[0]
+        registration = Registration(
+            name, incarnation, host=host, uri=uri, device="stock hpbandster worker", is_stock=True
+        )
+
+        def join() -> None:
+            self.connections[incarnation] = connection
+            self.inbox.put(Joined(registration, connection, Future()))
+
+        connection.join_when_it_answers(join)

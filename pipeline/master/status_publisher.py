@@ -1,0 +1,152 @@
+"""The run's status, published by a thread of its own: a slow file system must not slow the search."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.master.attempts import describe
+from pipeline.master.events import MasterOutcome
+from pipeline.master.worker_pool import KnownWorker
+from pipeline.records import EvaluationKey, config_name
+from pipeline.run.folder import RunFolder
+from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
+from pipeline.search.brackets import Bracket, planned_evaluations
+from pipeline.search.search import Search
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.master.scheduler import Scheduler
+
+log = logging.getLogger("tandem.master")
+
+
+# `pipeline.run.status.STALE_S` must be well above.
+MAX_PAUSE_S = 5.0
+
+
+class StatusPublisher:
+    """Turns the scheduler's state into a `RunStatus` and publishes it."""
+
+    def __init__(self, folder: RunFolder, settings: Settings, term: int, location: str) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._term = term
+        self._location = location
+        self._started = time.time()
+        self._planned: tuple[int, int] = (0, 0)
+        self._not_before = 0.0
+        self._ended_brackets: dict[int, BracketStatus] = {}
+        self._to_publish: queue.Queue[RunStatus | None] = queue.Queue(maxsize=1)
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+        self._thread.start()
+
+    def publish(self, scheduler: Scheduler) -> None:
+        """Publish the state soon; left out while the last one is being written, or if that took long just now."""
+        if not self._to_publish.full() and time.monotonic() > self._not_before:
+            self._to_publish.put(self._status(scheduler, scheduler.state, scheduler.message))
+
+    def publish_last(self, scheduler: Scheduler, outcome: MasterOutcome) -> None:
+        """Publish how the master ended, before this returns."""
+        self._to_publish.put(None)
+        self._thread.join()
+        publish_status(self._folder, self._status(scheduler, outcome.state, outcome.message))
+
+    def _run(self) -> None:
+        while (status := self._to_publish.get()) is not None:
+            began = time.monotonic()
+            try:
+                publish_status(self._folder, status)
+            except OSError as error:  # the next one may get through; results have their own word on a full disk
+                log.warning("the status could not be written: %s", error)
+            # With hundreds of workers and brackets it is a large file: it may take a twentieth of the master's time.
+            self._not_before = began + min(MAX_PAUSE_S, 20 * (time.monotonic() - began))
+
+    def _bracket_statuses(self, scheduler: Scheduler) -> Iterator[BracketStatus]:
+        waiting = {job.key for job in scheduler.pool.waiting}
+        for number, bracket in enumerate(scheduler.search.iterations):
+            status = self._ended_brackets.get(number) or _bracket_status(bracket, scheduler.search, waiting)
+            if status.is_finished:
+                self._ended_brackets[number] = status
+            yield status
+
+    def _status(self, scheduler: Scheduler, state: str, message: str) -> RunStatus:
+        search = scheduler.search
+        crashed = sum(a.loss is None for a in search.accepted.values())
+        brackets = len(search.iterations)
+        if self._planned[0] != brackets:
+            planned = planned_evaluations(search.ladder, self._settings.search.eta, self._settings.search.iterations)
+            self._planned = brackets, planned
+        return RunStatus(
+            run_id=self._folder.run_id,
+            state=state,
+            message=message,
+            term=self._term,
+            host=platform.node(),
+            pid=os.getpid(),
+            address=self._location,
+            started=self._started,
+            updated=time.time(),
+            iterations=self._settings.search.iterations,
+            planned=self._planned[1],
+            finished=len(search.accepted) - crashed,
+            crashed=crashed,
+            queued=len(scheduler.pool.waiting),
+            lost=scheduler.attempts.lost,
+            retried=scheduler.retried,
+            trained_s=search.trained_s,
+            lost_s=scheduler.attempts.lost_s,
+            draws=len(search.draws),
+            model_based=search.model_based,
+            checkpoint_mb=scheduler.checkpoints.used_mb,
+            checkpoint_bound_mb=scheduler.checkpoints.bound_mb,
+            workers=tuple(_worker_status(w) for w in sorted(scheduler.pool.workers.values(), key=lambda w: w.name)),
+            brackets=tuple(self._bracket_statuses(scheduler)),
+            incumbents=tuple(
+                IncumbentStatus(budget, config_name(config_id), loss)
+                for budget, (config_id, loss) in sorted(search.incumbents.items())
+            ),
+            suspected_nodes=dict(scheduler.policy.excluded),
+        )
+
+
+def _worker_status(worker: KnownWorker) -> WorkerStatus:
+    states = {"starting": "training", "unsettled": "idle"}
+    state = "suspect" if worker.is_suspect or worker.is_lost else states.get(worker.state, worker.state)
+    return WorkerStatus(
+        name=worker.name,
+        host=worker.host,
+        slurm_job_id=worker.registration.slurm_job_id,
+        device=worker.registration.device,
+        state=state,
+        evaluation=describe(worker.attempt),
+        since=worker.since,
+        allocation_end=worker.registration.allocation_end,
+    )
+
+
+def _bracket_status(bracket: Bracket, search: Search, waiting: set[EvaluationKey]) -> BracketStatus:
+    rungs = []
+    for stage, budget in enumerate(bracket.budgets):
+        results = [search.accepted.get((config_id, budget)) for config_id in bracket.data]
+        crashed = sum(r is not None and r.loss is None for r in results)
+        finished = sum(r is not None for r in results) - crashed
+        here = [c for c, _, _ in bracket.outstanding()] if stage == bracket.stage and not bracket.is_finished else []
+        queued = sum((c, budget) in waiting for c in here)
+        rungs.append(
+            RungStatus(
+                budget=budget,
+                planned=bracket.num_configs[stage],
+                finished=finished,
+                crashed=crashed,
+                running=len(here) - queued,
+                queued=queued,
+            )
+        )
+    return BracketStatus(bracket.HPB_iter, bool(bracket.is_finished), tuple(rungs))

@@ -1,0 +1,72 @@
+"""When to ask for workers: at the start, and again when there is work for more than there are."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from pipeline.master.run_files import RunFiles
+from pipeline.settings import Settings
+
+log = logging.getLogger("tandem.master")
+
+# Workers of an earlier master return within seconds: wait for them before asking for others.
+RETURN_S = 8.0
+REQUEST_S = 20.0
+# While requests bear no fruit (a full cluster), they become rarer.
+MAX_REQUEST_S = 600.0
+
+
+class WorkerRequester:
+    """Calls `request_workers` in a thread of its own: submitting may take long, and may fail.
+
+    Attributes:
+        problem: why the last request failed, or "".
+    """
+
+    def __init__(self, settings: Settings, request_workers: Callable[[int], None] | None, files: RunFiles) -> None:
+        self._count = settings.workers.count
+        self._request = request_workers
+        self._files = files
+        self._next = 0.0
+        self._pause_s = REQUEST_S
+        self._busy = threading.Event()
+        self.problem = ""
+
+    def wait_for_returning(self) -> None:
+        """Workers of an earlier master may be alive: give them time."""
+        self._next = time.monotonic() + RETURN_S
+
+    def worker_joined(self) -> None:
+        """Requests bear fruit."""
+        self._pause_s = REQUEST_S
+
+    def tick(self, present: int, useful: int) -> None:
+        """Ask for workers if there are too few.
+
+        Args:
+            present: workers that need no replacement.
+            useful: how many could work side by side.
+        """
+        missing = min(self._count, useful) - present
+        now = time.monotonic()
+        if self._request is None or missing <= 0 or now < self._next or self._busy.is_set():
+            return
+        self._next = now + self._pause_s
+        self._pause_s = min(2 * self._pause_s, MAX_REQUEST_S)
+        self._files.note("workers_requested", count=missing)
+        self._busy.set()
+        threading.Thread(target=self._ask, args=(self._request, missing), name="request workers", daemon=True).start()
+
+    def _ask(self, request: Callable[[int], None], count: int) -> None:
+        try:
+            log.info("asking for %d workers", count)
+            request(count)
+            self.problem = ""
+        except Exception as error:  # a full queue, a partition that is down: the run goes on with what it has
+            self.problem = f"workers could not be requested: {error}"
+            log.exception("workers could not be requested")
+        finally:
+            self._busy.clear()

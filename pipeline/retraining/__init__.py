@@ -1,0 +1,1 @@
+"""Baselines and the incumbent, trained on training plus validation data for the table of results."""

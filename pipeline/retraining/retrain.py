@@ -1,0 +1,167 @@
+"""Train what `pipeline.retraining.plan` plans: as a Slurm array, or one after the other on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pipeline.cluster import slurm
+from pipeline.cluster.allocation import Allocation, allocation_end, worker_identity
+from pipeline.cluster.sbatch_options import array_sizes, worker_options
+from pipeline.errors import CrashedError, SiteError
+from pipeline.launch.array_tasks import RequeuedAsItIs, requeue_through_submitit, slurm_executor
+from pipeline.records import Evaluation, TrainResult
+from pipeline.retraining.plan import Retraining, missing, previous_attempt
+from pipeline.run.folder import RunFolder, ensure_jobs_folder
+from pipeline.settings import DataSettings, Settings
+from pipeline.storage.curves import AttemptFile
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+def retrain(task: Retraining, settings: Settings, should_stop: Callable[[], str | None]) -> TrainResult:
+    """Train one model on training plus validation data, going on from its last checkpoint.
+
+    Raises:
+        CrashedError, BrokenError: as `pipeline.training.train.train`.
+    """
+    from pipeline.training.train import train
+
+    number, state = previous_attempt(task)
+    if number == 0:
+        shutil.rmtree(task.work.path, ignore_errors=True)  # of another incumbent or budget
+    log.info("%s: attempt %d (before: %s)", task.name, number + 1, state)
+    evaluation = Evaluation(
+        config_id=task.config_id,
+        configuration=task.configuration,
+        budget=task.budget,
+        attempt=number + 1,
+        seed=task.seed,
+        is_largest=True,
+    )
+    # The test set is what this training is for.
+    training = settings.training.model_copy(update={"test": "largest"})
+    settings = settings.model_copy(update={"training": training})
+    curve, identity = AttemptFile(task.path), worker_identity()
+    result = train(evaluation, settings, task.work, _all_data(settings.data, settings), curve, identity, should_stop)
+    if result.status == "finished":
+        shutil.rmtree(task.work.path, ignore_errors=True)
+    return result
+
+
+@cache
+def _joined(data: str, device: str) -> Any:
+    """Training plus validation data, loaded once per process."""
+    import torch
+
+    from pipeline.training.data import join_validation, load_data
+
+    return join_validation(load_data(DataSettings.model_validate_json(data), torch.device(device)))
+
+
+def _all_data(data: DataSettings, settings: Settings) -> Any:
+    from pipeline.training.device import device_for
+
+    return _joined(data.model_dump_json(), str(device_for(settings)))
+
+
+def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> None:
+    """Train what is missing of a plan: on Slurm as an array, else here and now, one after the other.
+
+    Raises:
+        BrokenError, DataError: nothing can be trained.
+        SiteError: Slurm refused the array.
+    """
+    todo = missing(plan)
+    say(f"{len(plan) - len(todo)} of {len(plan)} trainings are there or going on; {len(todo)} to do.")
+    if not todo:
+        return
+    data = settings.data.model_copy(update={"root": settings.data.root.resolve()})
+    settings = settings.model_copy(update={"data": data})
+    if slurm.uses_slurm(settings):
+        jobs = submit(todo, settings)
+        say(f"Submitted as {', '.join(jobs)}. `squeue --me` shows them; run this again for what is missing by then.")
+    else:
+        _train_here(todo, settings, say)
+
+
+def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> None:
+    settings = as_one_worker(settings)
+    allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
+    allocation.listen()
+    for number, task in enumerate(todo, start=1):
+        say(f"[{number}/{len(todo)}] {task.name}: training for {task.budget:g} {settings.search.budget_unit} ...")
+        try:
+            result = retrain(task, settings, allocation.should_stop)
+        except CrashedError as error:
+            say(f"    crashed: {error}")
+            continue
+        if result.status == "handed_back":
+            say(f"    stopped ({result.reason}); the same command goes on from its checkpoint.")
+            return
+        say(f"    test error {100 * float(result.info['test_error'] or 0):.2f}%")
+
+
+def as_one_worker(settings: Settings) -> Settings:
+    """Settings under which a budget in seconds buys here what it bought one of the search's workers on this machine.
+
+    As many threads as one of them had; the memory is all of the machine's, because trainings run one at a time.
+    """
+    training = settings.training
+    threads = training.threads or max(1, len(os.sched_getaffinity(0)) // max(1, settings.workers.count))
+    return settings.model_copy(update={"training": training.model_copy(update={"threads": threads})})
+
+
+def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:
+    """Submit an array task per training; returns the ids of the arrays.
+
+    Raises:
+        RunError: others could write where the tasks' pickles lie.
+        SiteError: Slurm refused; the text has its reason.
+    """
+    import submitit
+
+    folder = RunFolder(todo[0].path.parent)
+    ensure_jobs_folder(folder)
+    jobs: list[str] = []
+    start = 0
+    for size in array_sizes(len(todo), slurm.max_array_size()):
+        options = worker_options(settings, size, of=len(todo))
+        name = f"tandem-{todo[0].model if len({t.model for t in todo}) == 1 else 'baselines'}"
+        executor = slurm_executor(folder.jobs, name, options, size, settings.slurm.setup)
+        tasks = [RetrainTask(each, settings) for each in todo[start : start + size]]
+        try:
+            submitted = executor.submit_array(tasks)
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            said = " ".join(str(error).split())[-300:]
+            raise SiteError(f"Slurm refused {size} trainings: {said}") from None
+        jobs.append(str(submitted[0].job_id).partition("_")[0])
+        start += size
+    return jobs
+
+
+@dataclass(frozen=True)
+class RetrainTask(RequeuedAsItIs):
+    """What an array task runs; a requeued one goes on from the checkpoint."""
+
+    task: Retraining
+    settings: Settings
+
+    def __call__(self) -> str:
+        """Train until finished, or until the allocation ends; returns how it ended."""
+        requeue = requeue_through_submitit()
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)-7s %(message)s")
+        allocation = Allocation(allocation_end(), self.settings.workers.handback_margin_s)
+        allocation.listen()
+        result = retrain(self.task, self.settings, allocation.should_stop)
+        if result.status == "handed_back" and allocation.asks_for_requeue(result.reason):
+            requeue()
+        return result.status

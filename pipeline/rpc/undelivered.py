@@ -1,0 +1,36 @@
+"""Results that workers leave in the run folder when no master takes them; the next master reads them there."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from pipeline.rpc.messages import AttemptId, Outcome
+from pipeline.run.folder import RunFolder
+
+log = logging.getLogger("tandem.rpc")
+
+
+def read_undelivered(folder: RunFolder) -> list[tuple[AttemptId, str, str, Outcome]]:
+    """Results that workers left in the run folder because no master took them: (attempt, worker, host, outcome).
+
+    A damaged file is left where it is, and said so: its evaluation is run again.
+    """
+    found = []
+    for path in sorted(folder.undelivered.glob("*.json")) if folder.undelivered.is_dir() else []:
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+            attempt = AttemptId.from_plain(plain["attempt"])
+            outcome = Outcome.from_plain(plain["outcome"])
+            found.append((attempt, str(plain["worker"]), str(plain["host"]), outcome))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged (%s); its evaluation is run again", path, error)
+    return found
+
+
+def undelivered_path(folder: RunFolder, attempt: AttemptId) -> Path:
+    """Where a worker leaves the result of an attempt when no master takes it."""
+    return folder.undelivered / folder.attempt(*attempt.key, attempt.number).with_suffix(".json").relative_to(
+        folder.attempts
+    ).as_posix().replace("/", "-")

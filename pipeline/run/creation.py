@@ -1,0 +1,94 @@
+"""Make a run folder: frozen settings, provenance, search space, and the `latest` link."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import RunError
+from pipeline.files import publish, publish_json, publish_text, read_fresh
+from pipeline.run.folder import LATEST, RunFolder
+from pipeline.run.provenance import provenance
+from pipeline.settings import Settings, dump_settings, load_settings
+from pipeline.settings.space import build_space
+
+
+def create_run(settings: Settings, results: Path) -> RunFolder:
+    """A new folder under `results`, named by the settings' name and the time, ready for a master.
+
+    The data folder is made absolute: workers on other hosts start in other folders.
+
+    Raises:
+        RunError: `results` cannot be written.
+    """
+    data = settings.data.model_copy(update={"root": settings.data.root.resolve()})
+    settings = settings.model_copy(update={"data": data})
+    folder = RunFolder(_make_folder(results.resolve(), settings.name))
+    with publish(folder.configspace) as temporary:
+        build_space(settings.space, settings.seed).to_json(temporary)
+    publish_json(folder.provenance, provenance())
+    # Last: a folder with settings is a run (`find_run`), and this one is complete only now.
+    publish_text(folder.settings, dump_settings(settings))
+    point_latest(folder)
+    return folder
+
+
+def read_settings(folder: RunFolder) -> Settings:
+    """The frozen settings of a run.
+
+    Raises:
+        SettingsError: they are damaged, or from a version whose settings differ; the text names the field.
+    """
+    # A node may not see yet what the login node wrote, and a run that is extended has its settings replaced.
+    with suppress(OSError):
+        read_fresh(folder.settings, Path.read_bytes)
+    return load_settings(folder.settings)
+
+
+def extend_run(folder: RunFolder, iterations: int) -> Settings:
+    """Let a run go on to `iterations` brackets in all; the settings before are kept beside the new ones.
+
+    Raises:
+        RunError: fewer brackets than before.
+    """
+    settings = read_settings(folder)
+    before = settings.search.iterations
+    if iterations < before:
+        raise RunError(
+            f"{folder.path} has {before} iterations already; give more with iterations={before + 1} or above."
+        )
+    if iterations == before:
+        return settings
+    publish_text(folder.settings.with_suffix(f".{before}-iterations.yaml"), folder.settings.read_text(encoding="utf-8"))
+    search = settings.search.model_copy(update={"iterations": iterations})
+    settings = settings.model_copy(update={"search": search})
+    publish_text(folder.settings, dump_settings(settings))
+    return settings
+
+
+def point_latest(folder: RunFolder) -> None:
+    """Let `results/latest` point to this run, in one step."""
+    link = folder.path.parent / LATEST
+    temporary = link.with_name(f".{LATEST}.{folder.run_id}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.path.name)
+    temporary.replace(link)
+
+
+def _make_folder(results: Path, name: str) -> Path:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        for suffix in ("", *(f"-{i}" for i in range(2, 100))):
+            try:
+                # Whoever may write here could put another folder in the place of the jobs'.
+                (results / f"{stem}{suffix}").mkdir(mode=0o755)
+                return results / f"{stem}{suffix}"
+            except FileExistsError:  # another search was submitted in the same second
+                continue
+    except OSError as error:
+        raise RunError(
+            f"Cannot make a run folder in {results}: {error.strerror}. RESULTS=... names another place."
+        ) from None
+    raise RunError(f"A hundred runs named {stem} in {results}: something submits in a loop.")

@@ -1,0 +1,168 @@
+"""What a run is doing: the master publishes a `RunStatus` every second or so, `tandem status` shows it on any host.
+
+Nothing here asks a process: the file is enough, and its age says whether a master is behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from pipeline.errors import RunError
+from pipeline.files import is_there, publish_json, read_json
+from pipeline.run.folder import RunFolder
+from pipeline.run.former_names import with_present_names
+
+# A master that has not published for this long is not there any more (it publishes every second or two, and shared
+# file systems may hold a file back for some seconds).
+STALE_S = 15.0
+
+# States of a run; the last three are ends, and their `message` says why. "left": its master has ended in order, and
+# the run is to go on (a master that is a Slurm job does so by itself).
+STATES = ("starting", "waiting for workers", "searching", "stopping", "left", "stopped", "finished", "broken")
+ENDED = ("stopped", "finished", "broken")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One worker.
+
+    Attributes:
+        state: "idle", "training", "suspect" (silent for some seconds) or "leaving".
+        evaluation: "3-0-7 on 1200, attempt 1", or "".
+        since: when the state began, s since 1970 (UTC).
+        allocation_end: when its Slurm allocation ends; None without one.
+    """
+
+    name: str
+    host: str
+    slurm_job_id: str
+    device: str
+    state: str
+    evaluation: str
+    since: float
+    allocation_end: float | None = None
+
+
+@dataclass(frozen=True)
+class RungStatus:
+    """One budget level of a bracket: how many configurations it takes, and what became of them so far."""
+
+    budget: float
+    planned: int
+    finished: int
+    crashed: int
+    running: int
+    queued: int
+
+
+@dataclass(frozen=True)
+class BracketStatus:
+    """One bracket that has begun."""
+
+    iteration: int
+    is_finished: bool
+    rungs: tuple[RungStatus, ...]
+
+
+@dataclass(frozen=True)
+class IncumbentStatus:
+    """The best configuration on one budget; `loss` is the validation error as a fraction."""
+
+    budget: float
+    config_id: str
+    loss: float
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What the master knows of its run; times in s since 1970 (UTC).
+
+    Attributes:
+        state: one of `STATES`.
+        message: what a person should know (the cause of a broken run, what is waited for), or "".
+        term: the master's term; every start of a master raises it.
+        address: host:port of the nameserver.
+        planned: evaluations of the whole search, promotions included.
+        lost: attempts that were the machine's fault; retried: how many of them were dispatched again.
+        trained_s: training seconds of accepted results; lost_s: training seconds that will not count.
+        draws, model_based: configurations drawn, and those that a model proposed.
+        checkpoint_mb, checkpoint_bound_mb: disk that checkpoints use, and the most they may come to.
+        suspected_nodes: nodes that are left out, with the reason.
+    """
+
+    run_id: str
+    state: str
+    message: str
+    term: int
+    host: str
+    pid: int
+    address: str
+    started: float
+    updated: float
+    iterations: int
+    planned: int
+    finished: int
+    crashed: int
+    queued: int
+    lost: int
+    retried: int
+    trained_s: float
+    lost_s: float
+    draws: int
+    model_based: int
+    checkpoint_mb: float
+    checkpoint_bound_mb: float
+    workers: tuple[WorkerStatus, ...]
+    brackets: tuple[BracketStatus, ...]
+    incumbents: tuple[IncumbentStatus, ...]
+    suspected_nodes: Mapping[str, str]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the master has written its last word."""
+        return self.state in ENDED
+
+    def is_stale(self, now: float | None = None) -> bool:
+        """Whether there is no master (any more), and the run has not ended."""
+        if self.state == "left":
+            return True
+        return not self.has_ended and (time.time() if now is None else now) - self.updated > STALE_S
+
+
+def publish_status(folder: RunFolder, status: RunStatus) -> None:
+    """Write the status file whole."""
+    publish_json(folder.status, asdict(status))
+
+
+def read_status(folder: RunFolder, wait_s: float = 5.0) -> RunStatus | None:
+    """The last published status, or None when no master has published one yet.
+
+    Raises:
+        RunError: the file is damaged or of another version.
+    """
+    if not is_there(folder.status):
+        return None
+    try:
+        plain = with_present_names(read_json(folder.status, wait_s))
+        brackets = tuple(
+            _record(BracketStatus, {**b, "rungs": tuple(_record(RungStatus, r) for r in b["rungs"])})
+            for b in plain["brackets"]
+        )
+        workers = tuple(_record(WorkerStatus, w) for w in plain["workers"])
+        incumbents = tuple(_record(IncumbentStatus, i) for i in plain["incumbents"])
+        return _record(RunStatus, {**plain, "workers": workers, "brackets": brackets, "incumbents": incumbents})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{folder.status} is not a status that this version wrote ({error}); a running master renews it."
+        ) from None
+
+
+def _record(kind: type[T], plain: Mapping[str, Any]) -> T:
+    """A record from its plain form; fields of a later version are left out."""
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in plain.items() if name in known})

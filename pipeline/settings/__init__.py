@@ -1,0 +1,33 @@
+"""A run's settings: one YAML file, validated before anything starts, frozen in the run folder."""
+
+from pipeline.settings.documentation import documented_settings
+from pipeline.settings.loading import dump_settings, load_settings, preset_comment, preset_names, validate_settings
+from pipeline.settings.schema import (
+    DATASETS,
+    DataSettings,
+    NetworkSettings,
+    SearchSettings,
+    Settings,
+    SlurmSettings,
+    TrainingSettings,
+    WorkerSettings,
+    budget_ladder,
+)
+
+__all__ = [
+    "DATASETS",
+    "DataSettings",
+    "NetworkSettings",
+    "SearchSettings",
+    "Settings",
+    "SlurmSettings",
+    "TrainingSettings",
+    "WorkerSettings",
+    "budget_ladder",
+    "documented_settings",
+    "dump_settings",
+    "load_settings",
+    "preset_comment",
+    "preset_names",
+    "validate_settings",
+]

@@ -1,0 +1,35 @@
+"""The settings as YAML to start from, each field under a comment that says what it means."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+import yaml
+
+from pipeline.settings.schema import Section, Settings
+from pipeline.settings.space import HYPERPARAMETERS
+
+
+def documented_settings(settings: Settings) -> str:
+    """The settings as YAML, each field under a comment that says what it means and in which unit."""
+    return "\n".join(_documented(settings, ""))
+
+
+def _documented(section: Section, indent: str) -> Iterable[str]:
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        for line in textwrap.wrap(info.description or "", 110 - len(indent)):
+            yield f"{indent}# {line}"
+        if isinstance(value, Section):
+            yield f"{indent}{name}:"
+            yield from _documented(value, indent + "  ")
+        elif name == "space":
+            yield f"{indent}space:"
+            for h in HYPERPARAMETERS:
+                yield f"{indent}  # {h.name}: [{h.lower}, {h.upper}]"
+                if h.name in value:
+                    yield f"{indent}  {h.name}: {list(value[h.name])}"
+        else:
+            plain = section.model_dump(mode="json", include={name})
+            yield from (indent + line for line in yaml.safe_dump(plain, sort_keys=False).splitlines())

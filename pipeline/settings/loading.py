@@ -1,0 +1,164 @@
+"""Read settings: a preset or a YAML file with overrides laid over it, validated as a whole; and write them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import SettingsError
+from pipeline.settings.schema import Settings
+
+
+def preset_names() -> list[str]:
+    """The presets in the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _presets().iterdir() if p.name.endswith(".yaml"))
+
+
+def preset_comment(name: str) -> str:
+    """What a preset says of itself: the comment at its top, in one line."""
+    lines = (_presets() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda x: x.startswith("#"), lines))
+
+
+def _presets() -> Any:
+    return resources.files("pipeline.settings") / "presets"
+
+
+def load_settings(source: str | Path, overrides: Iterable[str] = ()) -> Settings:
+    """A preset's name or a YAML file, with overrides such as `search.eta=3` laid over it.
+
+    Raises:
+        SettingsError: one line that names the field, what was given and what is allowed.
+    """
+    values = _read_source(source)
+    for override in overrides:
+        _lay_over(values, override)
+    return validate_settings(values, str(source))
+
+
+class _Loader(yaml.SafeLoader):
+    """Leaves numbers and dates as they were typed: the field says what a scalar is.
+
+    An account may be called 007 and a quality of service `no`; to YAML 1.1 the time 4:00:00 is the number 14400.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$"), [*"tTfF"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
+def _read_source(source: str | Path) -> dict[str, Any]:
+    try:
+        if str(source) in preset_names():
+            text = (_presets() / f"{source}.yaml").read_text(encoding="utf-8")
+        elif Path(source).is_file():
+            text = Path(source).read_text(encoding="utf-8")
+        else:
+            raise SettingsError(f"No preset and no file {str(source)!r}. Presets: {', '.join(preset_names())}.")
+        values = yaml.load(text, _Loader) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{source} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"{source}: settings are a mapping of names to values, not a {type(values).__name__}")
+    return values
+
+
+def _lay_over(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", name.strip()):
+        raise SettingsError(f"{override!r}: an override is written section.field=value, such as search.eta=3")
+    *sections, last = names = name.strip().split(".")
+    target = values
+    for section in sections:
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
+        if not isinstance(target, dict):
+            raise SettingsError(f"{name}: {section} has no fields of its own")
+    takes_text = _type_of(names) in (str, str | None)
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        if not takes_text:
+            raise SettingsError(f"{name}: {text!r} is not a YAML value") from None
+        value = text
+    # To YAML, Slurm's constraint [rack1|rack2] is a list.
+    target[last] = text if takes_text and not isinstance(value, str | None) else value
+
+
+def _type_of(names: Sequence[str]) -> Any:
+    """The type of a field, or the class of a section; None if there is none of this name."""
+    found: Any = Settings
+    for name in names:
+        field = getattr(found, "model_fields", {}).get(name)
+        found = field and field.annotation
+    return found
+
+
+def validate_settings(values: Mapping[str, Any], source: str = "settings") -> Settings:
+    """Settings from plain values; a section whose fields are all commented out is as good as none.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    try:
+        return Settings.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        errors = error.errors()
+        more = len({_names(e["loc"], values) for e in errors}) - 1
+        others = f" (and {more} more)" if more else ""
+        raise SettingsError(f"{source}: {_explain(errors[0], values)}{others}") from None
+
+
+def _names(loc: Sequence[Any], values: Any) -> tuple[str, ...]:
+    """Where an error is, as far as somebody wrote it: pydantic adds positions, and the members of a union."""
+    names: list[str] = []
+    for part in loc:
+        if not isinstance(values, Mapping) or part not in values:
+            break
+        names.append(str(part))
+        values = values[part]
+    return tuple(names)
+
+
+_PLAIN = {
+    **dict.fromkeys(("tuple_type", "too_long", "too_short", "missing"), "a list such as [a, b]"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "dict_type": "a section of names and values",
+    "string_type": "a text",
+    "path_type": "a path",
+}
+
+
+def _explain(error: Any, values: Mapping[str, Any]) -> str:
+    names = _names(error["loc"], values)
+    where = ".".join(names)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown field; known: {', '.join(_type_of(names[:-1]).model_fields)}"
+    if error["type"] == "value_error":  # raised by a validator here, which names the field where the section does not
+        return ": ".join(filter(None, (where, str(error["ctx"]["error"]))))
+    if error["type"] == "model_type":
+        expected = f"input should be a section with the fields {', '.join(_type_of(names).model_fields)}"
+    elif error["type"] in _PLAIN:
+        expected = f"input should be {_PLAIN[error['type']]}"
+    else:
+        expected = f"{error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{where}: got {error['input']!r}, {expected}"
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as YAML that `load_settings` reads back."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

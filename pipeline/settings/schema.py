@@ -1,0 +1,258 @@
+"""The schema of a run's settings: every field with its meaning, its unit and what it may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.settings.space import narrowed
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+# Options of sbatch that the program itself counts on, and what to use instead.
+NOT_EXTRA = {
+    "time": "use slurm.walltime_min: workers hand back before it",
+    "array": "use workers.count and slurm.array_parallelism",
+    "signal": "use workers.handback_margin_s",
+    "job-name": "the run's tasks are found by their name",
+    "output": "logs are in the run folder",
+    "error": "logs are in the run folder",
+}
+DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "svhn")
+
+
+class Section(BaseModel):
+    """A group of settings: unknown fields are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataSettings(Section):
+    """What is trained on."""
+
+    dataset: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "svhn"] = "cifar10"
+    """Name of the data set."""
+    root: Path = Path("data")
+    """Folder of the prepared data, on storage that the nodes share; relative to where the run was submitted."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training set held out for validation."""
+    split_seed: int = 0
+    """Seed of the split; the same for every run that shall be compared."""
+
+    @field_validator("root")
+    @classmethod
+    def _tilde_is_home(cls, root: Path) -> Path:
+        try:
+            return root.expanduser()
+        except RuntimeError:
+            raise ValueError(f"got {str(root)!r}, whose home folder is not known") from None
+
+
+class SearchSettings(Section):
+    """How configurations are proposed and promoted."""
+
+    method: Literal["bohb", "hyperband", "random"] = "bohb"
+    """BOHB (Falkner et al. 2018), Hyperband (Li et al. 2018), or random search on the largest budget."""
+    budget_unit: Literal["seconds", "epochs", "batches"] = "seconds"
+    """What a budget counts. Epochs and batches are for tests and for sites that want reproducible runs."""
+    min_budget: Positive = 400.0
+    """Smallest budget, in budget units."""
+    max_budget: Positive = 10800.0
+    """Largest budget, in budget units; min_budget times a whole power of eta."""
+    eta: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 3.0
+    """One configuration in eta is promoted; each rung's budget is eta times the one below."""
+    iterations: Annotated[int, Field(ge=1)] = 64
+    """Number of brackets."""
+    promotion: Literal["continue", "restart"] = "continue"
+    """A promoted configuration continues from its lower rung's checkpoint, or is trained from scratch."""
+    random_fraction: Share = 1 / 3
+    """BOHB: share of proposals drawn at random."""
+    top_n_percent: Annotated[int, Field(ge=1, le=99)] = 15
+    """BOHB: share of the observations on a budget that count as good, in percent."""
+    num_samples: Annotated[int, Field(ge=1)] = 64
+    """BOHB: candidates drawn per proposal."""
+    bandwidth_factor: Positive = 3.0
+    """BOHB: candidates come from the good density widened by this factor."""
+    min_bandwidth: Positive = 1e-3
+    """BOHB: lower limit of a kernel's bandwidth (of a unit interval)."""
+    min_points_in_model: Annotated[int, Field(ge=1)] | None = None
+    """BOHB: observations that each density needs; default and least: number of hyperparameters + 1."""
+
+
+class TrainingSettings(Section):
+    """How one evaluation is trained."""
+
+    schedule: Literal["ladder", "doubling", "cosine"] = "ladder"
+    """Cosine cycles in budget units: ending on the rungs of the ladder; doubling as in the paper's own code, where an
+    evaluation has a cycle per rung, each twice as long as the one before, the last ending with its budget; or a single
+    cosine over the evaluation's budget. `doubling` and `cosine` fit search.promotion=restart."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one and slurm.gpus_per_worker is not 0."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast on CUDA devices that have it, else float32. A CPU always trains in float32: autocast made
+    it ten times slower."""
+    compile: bool = False
+    """Use torch.compile: worth its minute of compiling on long budgets only."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads per worker; 0: the cores it was given, shared among the workers of a machine without Slurm."""
+    overhead_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Upper bound of intermediate validations and of checkpoints, as a share of the training time; the final
+    validation is exempt."""
+    test: Literal["largest", "all", "never"] = "largest"
+    """On which budgets the test set is measured, once, at the end. The search never sees it."""
+    checkpoint_interval_s: Positive = 60.0
+    """Seconds between checkpoints, or 20 times what one takes to write, whichever is longer."""
+    max_parameters: Annotated[int, Field(ge=1)] = 500_000_000
+    """A configuration with more parameters is refused before it is built."""
+    memory_gb: Positive | None = None
+    """Memory a configuration may be estimated to need; default: what the device (or the job) has."""
+    validation_batch: Annotated[int, Field(ge=1)] = 500
+    """Images per batch when measuring; fewer where that would need more memory than training does."""
+
+
+class WorkerSettings(Section):
+    """How many workers, and when they are given up."""
+
+    count: Annotated[int, Field(ge=0)] = 10
+    """Workers the run asks for."""
+    where: Literal["auto", "slurm", "local"] = "auto"
+    """Where they run: as Slurm tasks, or as processes of this machine; auto: on Slurm where there is a cluster."""
+    patience_s: Positive = 60.0
+    """A silent worker's evaluation goes back to the queue after this long."""
+    idle_timeout_min: Positive = 10.0
+    """A worker without work or without a master for this long leaves and frees its GPU."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Attempts without progress after which a configuration counts as killing its workers."""
+    max_broken: Annotated[int, Field(ge=1)] = 3
+    """Broken evaluations in a row after which the run stops and names the cause."""
+    handback_margin_s: Positive = 60.0
+    """A worker checkpoints and hands its evaluation back this long before its allocation ends."""
+
+
+class NetworkSettings(Section):
+    """How processes reach each other."""
+
+    address: str | None = None
+    """Host name, IP address or interface (ib0) the master listens on; default: the address of the route to the nodes
+    (on a machine without Slurm: 127.0.0.1)."""
+    ports: tuple[Annotated[int, Field(ge=1024, le=65535)], Annotated[int, Field(ge=1024, le=65535)]] | None = None
+    """First and last port that master and workers may listen on; default: any free port."""
+
+    @model_validator(mode="after")
+    def _ports_ascend(self) -> NetworkSettings:
+        if self.ports is not None and self.ports[1] - self.ports[0] < 3:
+            raise ValueError("ports must be [first, last] with at least 4 ports")
+        return self
+
+
+class SlurmSettings(Section):
+    """What is asked of Slurm; unused on a machine without it."""
+
+    partition: str | None = None
+    """Partition of the workers; default: the cluster's default."""
+    account: str | None = None
+    """Account to charge."""
+    qos: str | None = None
+    """Quality of service."""
+    walltime_min: Annotated[int, Field(ge=1)] = 240
+    """Time limit of a worker's job, in minutes. Budgets may be longer: work is handed on."""
+    cpus_per_worker: Annotated[int, Field(ge=1)] = 4
+    """CPU cores per worker."""
+    mem_gb: Positive | None = None
+    """Memory per worker, in GB; default: the cluster's default."""
+    gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 1
+    """GPUs per worker: 1, or 0 to train on CPUs."""
+    gpu_request: Literal["gres", "gpus-per-task", "gpus-per-node"] = "gres"
+    """How the GPU is asked for: --gres=gpu:N, --gpus-per-task=N or --gpus-per-node=N."""
+    gpu_type: str | None = None
+    """Type of GPU as the site names it (a100)."""
+    constraint: str | None = None
+    """Node features."""
+    exclude: tuple[str, ...] = ()
+    """Nodes never to use."""
+    array_parallelism: Annotated[int, Field(ge=1)] | None = None
+    """Array tasks that may run at once; default: all."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before a worker starts: modules, conda, environment variables."""
+    extra: Mapping[str, str | int | bool] = Field(default_factory=dict)
+    """Further sbatch options, by long name without dashes; they overrule the program's, and false leaves one out."""
+    master: Literal["login", "slurm"] = "login"
+    """Where the master runs: as a session of its own on this host, or as a Slurm job."""
+    master_partition: str | None = None
+    """Partition of a master that is a job."""
+    master_walltime_min: Annotated[int, Field(ge=1)] = 1440
+    """Time limit of a master that is a job, in minutes; it requeues itself before."""
+    master_mem_gb: Positive = 4.0
+    """Memory of a master that is a job, in GB."""
+
+    @model_validator(mode="after")
+    def _extra_leaves_alone_what_the_program_counts_on(self) -> SlurmSettings:
+        for name in sorted(set(self.extra) & set(NOT_EXTRA)):
+            raise ValueError(f"extra.{name}: cannot be given here, {NOT_EXTRA[name]}")
+        return self
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)] = "run"
+    """First part of the run's id."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the run: every draw and every training derives its own from it."""
+    data: DataSettings = DataSettings()
+    """What is trained on."""
+    space: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
+    """Ranges that replace the paper's, by hyperparameter: [lower, upper], both included. `tandem settings` shows the
+    paper's as comments."""
+    search: SearchSettings = SearchSettings()
+    """How configurations are proposed and promoted."""
+    training: TrainingSettings = TrainingSettings()
+    """How one evaluation is trained."""
+    workers: WorkerSettings = WorkerSettings()
+    """How many workers, and when they are given up."""
+    network: NetworkSettings = NetworkSettings()
+    """How processes reach each other."""
+    slurm: SlurmSettings = SlurmSettings()
+    """What is asked of Slurm; unused on a machine without it."""
+
+    @model_validator(mode="after")
+    def _space_is_inside_the_papers(self) -> Settings:
+        narrowed(self.space)
+        return self
+
+    @model_validator(mode="after")
+    def _ladder_has_both_ends(self) -> Settings:
+        budget_ladder(self.search)
+        return self
+
+
+def budget_ladder(search: SearchSettings) -> tuple[float, ...]:
+    """The budgets from smallest to largest, spaced by eta, with a tolerance of one in a thousand.
+
+    hpbandster truncates by rounding (1..243 with eta 3 gives 3..243); here both ends are always in.
+
+    Raises:
+        ValueError: max_budget is not min_budget times a whole power of eta, 1 included; the text names the nearest
+            that is, for either end.
+    """
+    low, high, eta = search.min_budget, search.max_budget, search.eta
+    if search.method == "random":
+        return (high,)
+    rungs = max(0, round(math.log(high / low, eta)))
+    if abs(low * eta**rungs / high - 1) > 1e-3:
+        problem = f"below search.min_budget ({low:g})" if high < low else f"not {low:g} times a power of {eta:g}"
+        raise ValueError(
+            f"search.max_budget: {high:g} is {problem}; "
+            f"nearest that work: search.max_budget={low * eta**rungs:g} or search.min_budget={high / eta**rungs:g}"
+        )
+    # Multiplying down from the top, as hpbandster does, keeps the largest budget exact.
+    return (*(_plain(high * eta ** (i - rungs)) for i in range(rungs)), float(high))
+
+
+def _plain(budget: float) -> float:
+    """Without the last digits' noise of a power (399.99999999999994): budgets name files."""
+    return float(f"{budget:.9g}")

@@ -1,0 +1,1 @@
+"""A worker: its process, its connection to the master, and what it does with an evaluation."""

@@ -1,0 +1,94 @@
+"""Be a worker in this process: know its allocation, log, and say whether its task shall be requeued."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cluster import slurm
+from pipeline.cluster.allocation import Allocation, allocation_end, worker_identity
+from pipeline.files import is_there
+from pipeline.run.creation import read_settings
+from pipeline.run.folder import RunFolder, find_run
+from pipeline.run.status import read_status
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Why a worker left, and whether its task shall be requeued."""
+
+    reason: str
+    requeue: bool
+
+
+def run_to_join(results: Path, name: str | None) -> RunFolder:
+    """The run that a worker is meant for: the named one, the one it was in before its task was requeued, the latest.
+
+    The latest run may be another one by the time a task is requeued.
+
+    Raises:
+        RunError: there is no such run.
+        SiteError: Slurm does not answer.
+    """
+    before = None if name is not None else slurm.run_of_requeued_task()
+    if before is not None and RunFolder(results / before).settings.is_file():
+        name = before
+    return find_run(results, name)
+
+
+def work(folder: RunFolder) -> str:
+    """Be a worker of a run that nobody submitted through submitit (slurm/worker.sh, or by hand); returns why it left.
+
+    A Slurm job takes the name of the run's workers, and is requeued when its time is up.
+    """
+    slurm.take_workers_name(folder.run_id)
+    departure = be_worker(folder)
+    if departure.requeue:
+        slurm.requeue_this_job()
+    return departure.reason
+
+
+def be_worker(folder: RunFolder) -> Departure:
+    """Be a worker until the run, this allocation or this worker's patience ends.
+
+    Raises:
+        RunError, SiteError: as `pipeline.worker.worker.run_worker`.
+    """
+    from pipeline.worker.worker import run_worker
+
+    settings = read_settings(folder)
+    identity = worker_identity()
+    _log_to(folder.worker_log(identity.name))
+    if needs_no_workers(folder):  # its task waited in the queue for longer than the run took
+        log.info("Run %s has ended: there is nothing to join. `tandem resume-search` goes on with it.", folder.run_id)
+        return Departure("ended", requeue=False)
+    allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
+    allocation.listen()
+    log.info("Worker %s joins run %s in %s", identity.name, folder.run_id, folder.path)
+    workers = settings.workers.model_copy(update={"handback_margin_s": allocation.margin_s})
+    settings = settings.model_copy(update={"workers": workers})
+    reason = run_worker(
+        folder, identity, settings, should_stop=allocation.should_stop, allocation_end=allocation.end
+    )  # fmt: skip
+    requeue = allocation.asks_for_requeue(reason) and not needs_no_workers(folder)
+    log.info("Worker %s leaves: %s%s", identity.name, reason, "; its task is requeued" if requeue else "")
+    return Departure(reason, requeue)
+
+
+def needs_no_workers(folder: RunFolder) -> bool:
+    """Whether the run has ended, or was asked to."""
+    status = read_status(folder)
+    return is_there(folder.stop_request) or (status is not None and status.has_ended)
+
+
+def _log_to(path: Path) -> None:
+    """Log to the worker's own file, and to standard output (the task's log)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [logging.FileHandler(path), logging.StreamHandler(sys.stdout)]
+    form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
+    logging.getLogger("submitit").propagate = False  # it writes to standard output itself

@@ -1,0 +1,272 @@
+"""A worker: finds the master of a run, evaluates what it is given, delivers, and leaves when it is not needed.
+
+The evaluation runs in the caller's thread (signals and torch want the main one); the master's calls are answered by
+others meanwhile. A worker outlives its master: it keeps training, finds the next one and delivers what it has.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+import zlib
+from typing import Any
+
+import Pyro4
+from hpbandster.core.worker import Worker
+
+from pipeline.records import Evaluation, WorkerIdentity
+from pipeline.rpc.master_address import MasterAddress
+from pipeline.rpc.messages import AttemptId, Outcome
+from pipeline.rpc.server import RpcServer, open_server
+from pipeline.run.folder import RunFolder
+from pipeline.settings import Settings
+from pipeline.worker.connection import MasterConnection, own_address_for, trust
+from pipeline.worker.evaluate import Evaluate, ShouldStop, Trainer, is_device_lost, run_attempt
+
+log = logging.getLogger("tandem.worker")
+
+WAIT_S = 0.5
+# Why a worker leaves, besides what `should_stop` and the master say ("done", "stopped", "broken", "not_needed",
+# "excluded"):
+IDLE = "idle"
+NO_MASTER = "no_master"
+ALLOCATION_END = "allocation_end"
+DEVICE_LOST = "device_lost"
+
+
+def run_worker(
+    folder: RunFolder,
+    identity: WorkerIdentity,
+    settings: Settings,
+    *,
+    should_stop: ShouldStop = lambda: None,
+    allocation_end: float | None = None,
+    evaluate: Evaluate | None = None,
+    device: str | None = None,
+) -> str:
+    """Be a worker until the run needs it no more.
+
+    Args:
+        identity: its name must be unique among the run's living workers.
+        should_stop: asked often, from several threads; a reason (a signal came) makes the worker checkpoint, hand its
+            evaluation back and leave.
+        allocation_end: when this process's allocation ends, s since 1970 (UTC); `workers.handback_margin_s` before it
+            the worker hands back and leaves.
+        evaluate: what an evaluation is; default: training. Raises CrashedError, BrokenError or anything else.
+        device: as status shows it; default: from CUDA_VISIBLE_DEVICES.
+
+    Returns:
+        Why it left: "done" (the search has ended), "stopped", "broken" (so has the run), "not_needed" (fewer workers
+        are of use from now on), "excluded" (its node is left out), "idle" (no work for `workers.idle_timeout_min`),
+        "no_master" (none for as long), "allocation_end", "device_lost" (its GPU answers no more), or what `should_stop`
+        said.
+
+    Raises:
+        RunError: the run's certificates cannot be used.
+        SiteError: it cannot listen on this machine's address.
+    """
+    worker = TandemWorker(folder, identity, settings, should_stop, allocation_end, device)
+    return worker.work(evaluate or Trainer(folder, settings, identity))
+
+
+class TandemWorker(Worker):  # type: ignore[misc]
+    """hpbandster's worker, whose calls are confirmed and whose results are delivered until they are durable."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        identity: WorkerIdentity,
+        settings: Settings,
+        should_stop: ShouldStop,
+        allocation_end: float | None,
+        device: str | None,
+    ) -> None:
+        super().__init__(folder.run_id, logger=log, host=identity.host, id=identity.name)
+        self.folder = folder
+        self.identity = identity
+        self.settings = settings
+        self.incarnation = uuid.uuid4().hex
+        self.connection = MasterConnection(folder, self.incarnation, self._introduction)
+        self._should_stop = should_stop
+        self._allocation_end = allocation_end
+        self._device = _visible_device() if device is None else device
+        self._server: RpcServer | None = None
+        self._given: Evaluation | None = None  # accepted, not begun
+        self._current: AttemptId | None = None  # begun, not acknowledged
+        self._abandon: dict[AttemptId, str] = {}
+        self._dismissal: str | None = None
+        self._is_leaving = False
+        self._idle_since = time.monotonic()
+        self._failure: BaseException | None = None
+
+    # Called by the master -----------------------------------------------------------------------------------------
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def state(self) -> dict[str, Any]:
+        """What this worker is at; the master's ping."""
+        self.connection.note_life()
+        with self.thread_cond:
+            held = self._held()
+        return {"holds": None if held is None else held.to_plain()}
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def is_busy(self) -> bool:
+        """Hpbandster's ping."""
+        return self._held() is not None
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def start_computation(self, callback: Any, id: Any, evaluation: dict[str, Any]) -> dict[str, Any]:
+        """Take an evaluation; unlike hpbandster's it is confirmed."""
+        self.connection.note_life()
+        with self.thread_cond:
+            if self._is_leaving or self._reason_to_leave() is not None:
+                return {"accepted": False, "leaving": True, "reason": "this worker is leaving"}
+            if self._given is not None:
+                return {"accepted": False, "reason": "this worker has an evaluation already"}
+            self._given = Evaluation.from_plain(evaluation)
+            self.thread_cond.notify_all()
+        return {"accepted": True}
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def stop_attempt(self, attempt: list[Any], reason: str) -> None:
+        """Give up an attempt that is not needed any more, and stay."""
+        self.connection.note_life()
+        self._abandon[AttemptId.from_plain(attempt)] = reason
+
+    @Pyro4.expose  # type: ignore[untyped-decorator]
+    def shutdown(self, reason: str = "done") -> None:
+        """Checkpoint, hand back and leave."""
+        self.connection.note_life()
+        with self.thread_cond:
+            self._dismissal = self._dismissal or reason
+            self.thread_cond.notify_all()
+
+    # The worker's own thread --------------------------------------------------------------------------------------
+    def work(self, evaluate: Evaluate) -> str:
+        """See `run_worker`."""
+        self.connection.start()
+        try:
+            return self._work(evaluate)
+        finally:
+            self.connection.close()
+            if self._server is not None:
+                self._server.shutdown()
+
+    def _work(self, evaluate: Evaluate) -> str:
+        while True:
+            evaluation = self._next()
+            if isinstance(evaluation, str):
+                log.info("leaving: %s", evaluation)
+                self.connection.say_goodbye(evaluation)
+                return evaluation
+            attempt = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
+            log.info("evaluation %s on %g, attempt %d", evaluation.config_id, evaluation.budget, evaluation.attempt)
+            outcome = run_attempt(evaluate, evaluation, lambda a=attempt: self._reason_to_stop(a))  # type: ignore[misc]
+            if is_device_lost(outcome):
+                # Nothing more can be done in this process. Whether the configuration killed the GPU, others will tell.
+                outcome = Outcome("lost", reason=f"{DEVICE_LOST}: {outcome.reason}")
+                self._dismissal = DEVICE_LOST
+            self._finish(attempt, outcome)
+
+    def _finish(self, attempt: AttemptId, outcome: Outcome) -> None:
+        outcome = _leaving(outcome) if self._reason_to_leave() is not None else outcome
+        log.info("%s%s", outcome.status, f": {outcome.reason}" if outcome.reason else "")
+        if not self.connection.deliver(attempt, outcome, self._may_wait_for_master):
+            if outcome.status in ("finished", "crashed"):
+                self.connection.leave_behind(attempt, outcome, self.identity.name, self.identity.host)
+            self._dismissal = self._dismissal or NO_MASTER
+        self._abandon.pop(attempt, None)
+        with self.thread_cond:
+            self._current = None
+            self._idle_since = time.monotonic()
+
+    def _next(self) -> Evaluation | str:
+        """The next evaluation, or why to leave."""
+        while True:
+            with self.thread_cond:
+                if self._given is not None:
+                    evaluation, self._given = self._given, None
+                    self._current = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
+                    return evaluation
+                reason = self._reason_to_leave() or self._reason_of_idleness()
+                if reason is not None:
+                    self._is_leaving = True
+                    return reason
+                self.thread_cond.wait(WAIT_S)
+            if self._failure is not None:
+                raise self._failure
+
+    def _reason_to_leave(self) -> str | None:
+        reason = self._dismissal or self.connection.refusal or self._should_stop()
+        if reason is None and self._allocation_end is not None:
+            left_s = self._allocation_end - time.time()
+            reason = ALLOCATION_END if left_s < self.settings.workers.handback_margin_s else None
+        return reason
+
+    def _reason_of_idleness(self) -> str | None:
+        limit_s = self.settings.workers.idle_timeout_min * 60
+        if time.monotonic() - self._idle_since <= limit_s:
+            return None
+        if self.connection.is_registered:
+            return IDLE
+        log.error("no master for %.0f s: %s", limit_s, self.connection.problem)
+        return NO_MASTER
+
+    def _reason_to_stop(self, attempt: AttemptId) -> str | None:
+        return self._abandon.get(attempt) or self._reason_to_leave()
+
+    def _may_wait_for_master(self) -> bool:
+        stopped = self._should_stop() is not None or self.connection.refusal is not None
+        ends = self._allocation_end is not None and self._allocation_end - time.time() < 10.0
+        return not stopped and not ends and self.connection.silent_s() < self.settings.workers.idle_timeout_min * 60
+
+    def _held(self) -> AttemptId | None:
+        if self._given is not None:
+            return AttemptId(self._given.config_id, self._given.budget, self._given.attempt)
+        return self._current
+
+    # Introducing itself -------------------------------------------------------------------------------------------
+    def _introduction(self, master: MasterAddress) -> dict[str, Any]:
+        own = own_address_for(master)
+        try:
+            trust(self.folder, self.identity.name, own)
+            if self._server is None or self._server.host != own:
+                self._listen(own)
+        except Exception as error:
+            self._failure = error
+            raise
+        with self.thread_cond:
+            held = self._held()
+        return {
+            "name": self.identity.name,
+            "incarnation": self.incarnation,
+            "host": self.identity.host,
+            "uri": str(self._server.uriFor(self)),  # type: ignore[union-attr]
+            "slurm_job_id": self.identity.slurm_job_id,
+            "device": self._device,
+            "pid": os.getpid(),
+            "holds": None if held is None else held.to_plain(),
+            "allocation_end": self._allocation_end,
+        }
+
+    def _listen(self, address: str) -> None:
+        if self._server is not None:
+            self._server.unregister(self)
+            self._server.shutdown()
+        spread = zlib.crc32(self.identity.name.encode())
+        self._server = open_server(
+            address, self.settings.network.ports, lambda _: self.connection.connection_closed(), spread
+        )
+        self._server.register(self, self.worker_id)
+        self._server.start()
+
+
+def _leaving(outcome: Outcome) -> Outcome:
+    plain = outcome.to_plain()
+    return Outcome(**{**plain, "is_leaving": True})
+
+
+def _visible_device() -> str:
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return f"cuda {devices}" if devices else "cpu"

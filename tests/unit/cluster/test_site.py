@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster import site, slurm
+from pipeline.errors import SiteError
+from pipeline.settings import validate_settings
+
+PARTITIONS = [
+    slurm.Partition("gpu", is_default=True, is_up=True, max_time_min=60, accounts=("ml",)),
+    slurm.Partition("cpu", is_default=False, is_up=True, max_time_min=None, accounts=()),
+    slurm.Partition("old", is_default=False, is_up=False, max_time_min=None, accounts=()),
+]
+NODES = [
+    slurm.Node("gpu", "node1", "10.0.0.11", "gpu:a100:4", cpus=64, memory_mb=500_000),
+    slurm.Node("cpu", "node9", "10.0.0.19", "(null)", cpus=32, memory_mb=64_000),
+]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster that says what the constants above say; tests/slurm asks a real one."""
+    monkeypatch.setattr(slurm, "uses_slurm", lambda settings: True)
+    monkeypatch.setattr(slurm, "partitions", lambda: PARTITIONS)
+    monkeypatch.setattr(slurm, "nodes", lambda: NODES)
+    monkeypatch.setattr(slurm, "configuration", lambda: {"AccountingStorageEnforce": "associations,limits"})
+    monkeypatch.setattr(slurm, "run_command", lambda *command: "ml\nbio\n")
+    monkeypatch.setattr(site, "_check_whole", lambda settings: None)
+    monkeypatch.setattr(site, "master_address", lambda settings: "10.0.0.1")
+    monkeypatch.setattr(site, "logout_warning", lambda: None)
+
+
+def check(**slurm_settings):
+    settings = validate_settings({"slurm": {"walltime_min": 60, **slurm_settings}})
+    return site.check_site(settings, Path("/proc"))
+
+
+def test_a_request_that_the_site_allows_passes(cluster):
+    check()
+    check(partition="gpu", account="ml", gpu_type="a100")
+    check(partition="cpu", gpus_per_worker=0, walltime_min=100_000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"partition": "gpus"}, "there is no partition 'gpus'. Partitions: gpu, cpu, old."),
+        ({"partition": "old"}, "partition old is not up. Partitions that are: gpu, cpu."),
+        ({"walltime_min": 61}, "61 min is more than partition gpu allows (60 min)"),
+        ({"walltime_min": 1}, "lower workers.handback_margin_s to 15 or less"),
+        ({"account": "nobody"}, "'nobody' is not one you may charge. Accounts: bio, ml."),
+        ({"account": "bio"}, "partition gpu does not take account 'bio'. It takes: ml."),
+        ({"partition": "cpu"}, "no node of partition cpu has a GPU (it has no GPUs). Partitions with one: gpu."),
+        ({"gpu_type": "h100"}, "has a GPU of type 'h100' (it has gpu:a100:4)"),
+        ({"master": "slurm", "master_partition": "big"}, "slurm.master_partition: there is no partition 'big'"),
+    ],
+)
+def test_what_the_site_cannot_do_is_refused_with_what_it_can(cluster, asked, said):
+    with pytest.raises(SiteError) as error:
+        check(**asked)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_site_without_a_default_partition_asks_for_one(cluster, monkeypatch):
+    monkeypatch.setattr(slurm, "partitions", lambda: PARTITIONS[1:])
+    with pytest.raises(SiteError, match=r"no default partition; set slurm\.partition"):
+        check()
+
+
+def test_the_request_is_described_in_words_and_options(cluster):
+    settings = validate_settings({"workers": {"count": 10}, "slurm": {"partition": "gpu", "master": "slurm"}})
+    text = site.describe_request(settings)
+    assert "10 workers as a Slurm array, each with a GPU, 4 CPU cores and 4 h: sbatch --array=0-9" in text
+    assert "--partition=gpu --gres=gpu:1" in text
+    assert "The master as a job of its own: sbatch --time=1440" in text
+
+
+def test_the_file_system_of_a_path_is_the_innermost_mounts(tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/sda1 / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\ntmpfs /home/tmp tmpfs rw 0 0\n"
+        "server:/my\\040data /my\\040data lustre rw 0 0\n"
+    )
+    assert site.file_system(Path("/opt/results"), mounts) == "ext4"
+    assert site.file_system(Path("/home/ada/results"), mounts) == "nfs4"
+    assert site.file_system(Path("/home/tmp/x"), mounts) == "tmpfs"
+    assert site.file_system(Path("/my data/results"), mounts) == "lustre"
+    assert site.file_system(Path("/opt"), tmp_path / "missing") is None
+
+
+def test_a_run_folder_on_a_disk_of_one_machine_is_warned_about(cluster, monkeypatch):
+    settings = validate_settings({"slurm": {"walltime_min": 60}, "data": {"root": "/shared/data"}})
+    kinds = {Path("/tmp/results"): "ext4", Path("/shared/results"): "nfs4", Path("/shared/data"): "nfs4"}
+    monkeypatch.setattr(site, "file_system", lambda path: kinds[path])
+    assert site.check_site(settings, Path("/shared/results")) == []
+    (warning,) = site.check_site(settings, Path("/tmp/results"))
+    assert "/tmp/results is on a ext4 file system" in warning
+
+
+@pytest.mark.parametrize(
+    ("properties", "killed"),
+    [
+        (["KillUserProcesses=no"], False),
+        (["KillUserProcesses=yes", "KillOnlyUsers=", "KillExcludeUsers=root"], True),
+        (["KillUserProcesses=yes", "KillOnlyUsers=guest", "KillExcludeUsers="], False),
+        (["KillUserProcesses=yes", "KillOnlyUsers=ada guest", "KillExcludeUsers="], True),
+        (["KillUserProcesses=yes", "KillExcludeUsers=root ada"], False),
+        ([], False),
+    ],
+)
+def test_whether_logging_out_ends_the_master_is_told_from_logind(properties, killed):
+    assert site.kills_at_logout(properties, "ada") is killed
+
+
+def test_a_machine_without_slurm_has_nothing_to_check(monkeypatch):
+    monkeypatch.setattr(slurm, "uses_slurm", lambda settings: False)
+    settings = validate_settings({"workers": {"count": 3}, "slurm": {"partition": "anything", "gpus_per_worker": 0}})
+    assert site.check_site(settings, Path("/tmp")) == []
+    assert site.describe_request(settings) == "3 workers as processes of this machine on CPUs."
+
+
+def test_workers_that_share_gpus_of_this_machine_are_warned_about(monkeypatch):
+    monkeypatch.setattr(slurm, "uses_slurm", lambda settings: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (warning,) = site.check_site(validate_settings({"workers": {"count": 3}}), Path("/tmp"))
+    assert warning.startswith("3 workers share 2 GPUs, up to 2 on each")
+    assert "workers.count=2" in warning
+    assert site.check_site(validate_settings({"workers": {"count": 2}}), Path("/tmp")) == []

@@ -1,0 +1,102 @@
+import dataclasses
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from pipeline.errors import RunError
+from pipeline.launch.launch import QueueState
+from pipeline.run.folder import RunFolder
+from pipeline.run.status import (
+    STALE_S,
+    BracketStatus,
+    IncumbentStatus,
+    RungStatus,
+    RunStatus,
+    WorkerStatus,
+    publish_status,
+    read_status,
+)
+from pipeline.run.status_view import duration, progress_line, status_lines, status_table
+
+
+def status_of(**changes):
+    now = time.time()
+    status = RunStatus(
+        run_id="digits-1", state="searching", message="", term=2, host="login", pid=77, address="10.0.0.1:9090",
+        started=now - 100, updated=now, iterations=4, planned=65, finished=10, crashed=1, queued=3, lost=2, retried=2,
+        trained_s=500, lost_s=12, draws=27, model_based=5, checkpoint_mb=3, checkpoint_bound_mb=20,
+        workers=(
+            WorkerStatus("w1", "node1", "7_0", "H100", "training", "0-0-3 on 1.2, attempt 2", now - 3, now + 600),
+            WorkerStatus("w2", "node2", "", "cpu", "suspect", "", now - 9),
+        ),
+        brackets=(
+            BracketStatus(0, True, (RungStatus(1.2, 9, 9, 0, 0, 0),)),
+            BracketStatus(1, False, (RungStatus(0.4, 27, 9, 1, 2, 15), RungStatus(1.2, 9, 0, 0, 0, 0))),
+        ),
+        incumbents=(IncumbentStatus(0.4, "0-0-3", 0.0625),),
+        suspected_nodes={"node3": "3 evaluations failed there alone"},
+    )  # fmt: skip
+    return dataclasses.replace(status, **changes)
+
+
+def test_a_status_survives_its_file(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert read_status(folder) is None
+    publish_status(folder, status_of())
+    assert read_status(folder) == dataclasses.replace(status_of(), started=read_status(folder).started,
+                                                      updated=read_status(folder).updated,
+                                                      workers=read_status(folder).workers)  # fmt: skip
+
+
+def test_a_status_of_another_version_is_an_error_that_names_the_file(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.status.write_text('{"run_id": "x"}')
+    with pytest.raises(RunError, match=r"status\.json"):
+        read_status(folder, wait_s=0)
+
+
+def test_lines_and_tables_say_all_that_matters(tmp_path):
+    folder = RunFolder(tmp_path)
+    queue = QueueState(pending=3, master="job 12, running")
+    lines = "\n".join(status_lines(folder, status_of(), queue))
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(status_table(folder, status_of(), queue))
+    for text in (lines, console.export_text()):
+        for expected in ("digits-1", "searching", "node1", "7_0", "0-0-3 on 1.2, attempt 2", "suspect", "6.25%",
+                         "10 finished", "1 crashed", "3 pending", "job 12, running", "node3", "10/27"):  # fmt: skip
+            assert expected in text
+
+
+def test_a_silent_master_is_called_silent(tmp_path):
+    stale = status_of(updated=time.time() - 2 * STALE_S)
+    assert stale.is_stale()
+    assert "resume-search" in status_lines(RunFolder(tmp_path), stale)[0]
+    assert not status_of(updated=0, state="finished").is_stale(), "an ended run is silent by right"
+
+
+@pytest.mark.parametrize("state", ["searching", "left"])
+def test_a_master_whose_job_waits_in_the_queue_needs_no_person(tmp_path, state):
+    stale = status_of(updated=time.time() - 2 * STALE_S, state=state)
+    queue = QueueState(master="job 12, pending (BeginTime)", master_waits=True)
+    lines = status_lines(RunFolder(tmp_path), stale, queue)
+    assert "goes on once Slurm starts its job" in lines[0]
+    assert "resume-search" not in lines[0]
+    assert "job 12, pending (BeginTime)" in "\n".join(lines)
+
+
+def test_before_its_master_has_started_a_run_shows_where_it_waits(tmp_path):
+    queue = QueueState(master="job 12, pending (Priority)", master_waits=True)
+    assert "job 12, pending (Priority)" in "\n".join(status_lines(RunFolder(tmp_path), None, queue))
+
+
+def test_progress_says_how_many_proposals_came_from_the_model():
+    assert progress_line(status_of()) == "11/65 evaluations, 5 of 27 configurations from the model, best on 0.4: 6.25%"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (7500, "2 h 5 min"), (180000, "2 d 2 h")]
+)
+def test_durations_read_as_a_person_says_them(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,168 @@
+"""Proposals: the same densities as statsmodels, hpbandster's algorithm, and nothing that cannot be derived."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
+
+from pipeline.search.densities import fit_density
+from pipeline.search.proposers import BohbProposer, RandomProposer, best_candidate, impute, make_proposer
+from pipeline.settings import load_settings
+from pipeline.settings.space import build_space
+
+SETTINGS = load_settings("digits")
+
+
+def small_space() -> ConfigurationSpace:
+    space = ConfigurationSpace(seed=1)
+    space.add(Float("x", (0.0, 1.0)), Integer("n", (1, 100), log=True), Categorical("c", ["a", "b", "c"]))
+    return space
+
+
+def conditional_space() -> ConfigurationSpace:
+    space = ConfigurationSpace(seed=1)
+    kind, depth = Categorical("kind", ["plain", "deep"]), Integer("depth", (1, 9))
+    space.add(kind, depth, Float("a_first", (0.0, 1.0)))
+    space.add(EqualsCondition(depth, kind, "deep"), EqualsCondition(space["a_first"], kind, "deep"))
+    return space
+
+
+def feed(proposer: RandomProposer, count: int, loss, budget: float = 1.0) -> None:
+    for index in range(count):
+        config_id = (0, 0, index)
+        configuration, _ = RandomProposer(proposer.space, 7).propose(config_id, budget)
+        proposer.absorb(config_id, configuration, budget, loss(configuration, index))
+
+
+def test_densities_equal_statsmodels_where_both_are_defined():
+    statsmodels = pytest.importorskip("statsmodels.api")
+    random = np.random.default_rng(3)
+    data = np.column_stack([random.random(40), random.normal(0.5, 0.1, 40), random.integers(3, size=40)])
+    points = np.column_stack([random.random(25), random.random(25), random.integers(3, size=25)])
+    theirs = statsmodels.nonparametric.KDEMultivariate(data=data, var_type="ccu", bw="normal_reference")
+    ours = fit_density(data, np.array([0, 0, 3]), min_bandwidth=1e-3)
+    np.testing.assert_allclose(ours.bandwidths, theirs.bw, rtol=1e-12)
+    np.testing.assert_allclose(ours(points), [theirs.pdf(p) for p in points], rtol=1e-9)
+
+
+def test_a_category_that_no_observation_has_keeps_a_positive_density():
+    density = fit_density(np.zeros((5, 1)), np.array([3]), min_bandwidth=1e-3)
+    assert density(np.array([[2.0]]))[0] == pytest.approx(1e-3 / 2)
+
+
+def test_a_bandwidth_is_never_below_its_minimum():
+    density = fit_density(np.full((30, 2), 0.5), np.array([0, 0]), min_bandwidth=0.01)
+    assert density.bandwidths.tolist() == [0.01, 0.01]
+
+
+def test_candidates_come_from_where_good_is_likelier_than_bad():
+    random = np.random.default_rng(0)
+    choices = np.array([0, 0])
+    good = fit_density(random.normal(0.8, 0.03, (30, 2)), choices, 1e-3)
+    bad = fit_density(random.normal(0.2, 0.03, (60, 2)), choices, 1e-3)
+    picks = np.array([best_candidate(good, bad, np.random.default_rng(i), 64, 3.0) for i in range(50)])
+    assert (picks >= 0).all()
+    assert (picks <= 1).all()
+    assert picks.mean() > 0.6
+
+
+def test_no_model_before_both_densities_have_enough_observations():
+    space = small_space()
+    proposer = BohbProposer(space, SETTINGS)
+    least = 2 * (len(space) + 1)
+    feed(proposer, least - 1, lambda c, i: c["x"])
+    assert not any(proposer.propose((1, 0, i), 1.0)[1]["model_based_pick"] for i in range(40))
+    feed_one = RandomProposer(space, 7).propose((0, 0, least), 1.0)[0]
+    proposer.absorb((0, 0, least), feed_one, 1.0, 0.5)
+    infos = [proposer.propose((1, 0, i), 1.0)[1] for i in range(300)]
+    share = sum(info["model_based_pick"] for info in infos) / len(infos)
+    assert share == pytest.approx(1 - SETTINGS.search.random_fraction, abs=0.1)
+    assert {info["model_budget"] for info in infos if info["model_based_pick"]} == {1.0}
+
+
+def test_the_model_of_the_largest_budget_that_has_one_is_used():
+    proposer = BohbProposer(small_space(), SETTINGS)
+    feed(proposer, 20, lambda c, i: c["x"], budget=1.0)
+    feed(proposer, 12, lambda c, i: c["x"], budget=3.0)
+    feed(proposer, 3, lambda c, i: c["x"], budget=9.0)
+    budgets = {proposer.propose((1, 0, i), 1.0)[1]["model_budget"] for i in range(60)}
+    assert budgets == {None, 3.0}
+
+
+def test_a_model_finds_the_good_region():
+    proposer = BohbProposer(small_space(), SETTINGS)
+    feed(proposer, 100, lambda c, i: (c["x"] - 0.9) ** 2 + (c["c"] != "b"))
+    proposals = [proposer.propose((1, 0, i), 1.0) for i in range(200)]
+    modelled = [c for c, info in proposals if info["model_based_pick"]]
+    assert np.mean([c["x"] for c in modelled]) > 0.7
+    assert np.mean([c["c"] == "b" for c in modelled]) > 0.8
+
+
+def test_proposals_do_not_depend_on_the_order_of_results_nor_on_proposals_before():
+    losses = {i: round(math.sin(i), 1) for i in range(40)}  # with ties
+
+    def proposer(order):
+        made = BohbProposer(small_space(), SETTINGS)
+        for index in order:
+            made.absorb((0, 0, index), RandomProposer(made.space, 7).propose((0, 0, index), 1.0)[0], 1.0, losses[index])
+        return made
+
+    forward, backward = proposer(range(40)), proposer(reversed(range(40)))
+    for i in range(5):
+        forward.propose((9, 0, i), 1.0)
+    assert [forward.propose((1, 0, i), 1.0) for i in range(20)] == [backward.propose((1, 0, i), 1.0) for i in range(20)]
+
+
+def test_crashes_and_infinite_losses_are_bad_observations():
+    proposer = BohbProposer(small_space(), SETTINGS)
+    feed(proposer, 60, lambda c, i: None if c["x"] > 0.5 else (math.inf if c["x"] < 0.1 else c["x"]))
+    modelled = [
+        c["x"] for c, info in (proposer.propose((1, 0, i), 1.0) for i in range(100)) if info["model_based_pick"]
+    ]
+    assert np.mean([0.05 < x < 0.55 for x in modelled]) > 0.9
+
+
+def test_values_that_a_condition_switches_off_are_imputed_in_every_column():
+    nan = np.nan
+    vectors = np.array([[nan, 0.5], [0.25, nan], [nan, nan]])
+    filled = impute(vectors, np.array([0, 0]), np.random.default_rng(0))
+    assert not np.isnan(filled).any()
+    assert filled[:, 0].tolist() == [0.25, 0.25, 0.25]  # hpbandster overlooks column 0
+    assert filled[:, 1].tolist() == [0.5, 0.5, 0.5]
+    nothing_known = impute(np.full((50, 2), nan), np.array([0, 4]), np.random.default_rng(0))
+    assert ((nothing_known[:, 0] >= 0) & (nothing_known[:, 0] <= 1)).all()
+    assert set(nothing_known[:, 1]) <= {0.0, 1.0, 2.0, 3.0}
+
+
+def test_proposals_of_a_conditional_space_are_valid_configurations():
+    space = conditional_space()
+    proposer = BohbProposer(space, SETTINGS)
+    feed(proposer, 60, lambda c, i: float(c.get("depth") or 0))
+    for i in range(60):
+        configuration, _ = proposer.propose((1, 0, i), 1.0)
+        assert ("depth" in configuration) == (configuration["kind"] == "deep")
+        assert ("a_first" in configuration) == (configuration["kind"] == "deep")
+
+
+@pytest.mark.parametrize("method", ["bohb", "hyperband", "random"])
+def test_proposals_are_plain_values_that_travel(method):
+    settings = load_settings("digits", [f"search.method={method}"])
+    proposer = make_proposer(settings, build_space(settings.space))
+    feed(proposer, 50, lambda c, i: c["momentum"])
+    for i in range(10):
+        configuration, info = proposer.propose((3, 0, i), 0.4)
+        assert {type(v) for v in configuration.values()} <= {int, float}
+        assert set(configuration) == {h.name for h in proposer.space.values()}
+        assert type(info["results_seen"]) is int
+
+
+def test_random_proposals_cover_the_space_evenly():
+    space = small_space()
+    proposer = RandomProposer(space, seed=5)
+    drawn = [proposer.propose((0, 0, i), 1.0)[0] for i in range(600)]
+    assert np.mean([c["x"] for c in drawn]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean([c["c"] == "a" for c in drawn]) == pytest.approx(1 / 3, abs=0.06)
+    assert len({c["x"] for c in drawn}) == 600

@@ -1,0 +1,196 @@
+import itertools
+import math
+import re
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import SettingsError
+from pipeline.settings import (
+    SearchSettings,
+    budget_ladder,
+    documented_settings,
+    dump_settings,
+    load_settings,
+    preset_comment,
+    preset_names,
+    validate_settings,
+)
+from pipeline.settings.space import HYPERPARAMETERS
+
+
+def test_the_cifar10_preset_is_the_papers_search():
+    settings = load_settings("cifar10")
+    assert budget_ladder(settings.search) == (400, 1200, 3600, 10800)
+    assert settings.search.iterations == 64
+    assert settings.workers.count == 10
+    assert settings.search.promotion == "restart"
+    assert settings.training.schedule == "doubling"
+    assert settings.data.validation_fraction == 0.1
+    assert not settings.space, "the paper's ranges"
+
+
+def test_cifar10_fast_differs_only_where_promotions_continue():
+    paper, fast = (load_settings(name).model_dump() for name in ("cifar10", "cifar10-fast"))
+    differences = {
+        f"{section}.{field}"
+        for section, values in paper.items()
+        if isinstance(values, dict)
+        for field, value in values.items()
+        if fast[section][field] != value
+    }
+    assert differences == {"search.promotion", "training.schedule"}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_valid_says_what_it_is_and_survives_a_round_trip(name):
+    settings = load_settings(name)
+    assert preset_comment(name)
+    assert validate_settings(yaml.safe_load(dump_settings(settings))) == settings
+    assert validate_settings(yaml.safe_load(documented_settings(settings))) == settings
+
+
+def test_every_field_is_documented():
+    text = documented_settings(load_settings("digits")).splitlines()
+    for number, line in enumerate(text):
+        stripped = line.strip()
+        is_field = stripped.partition(":")[0].replace("_", "").isalpha() and ":" in stripped
+        is_range = stripped.startswith("- ") or stripped.partition(":")[0] in load_settings("digits").space
+        if is_field and not is_range and not stripped.startswith("#"):
+            assert text[number - 1].strip().startswith("#"), line
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "allowed"),
+    [
+        ("search.eta=1", "search.eta", "greater than or equal to 2"),
+        ("search.eta=three", "search.eta", "number"),
+        ("search.method=tpe", "search.method", "'bohb', 'hyperband' or 'random'"),
+        ("search.max_budget=100", "search.max_budget", "145.8"),
+        ("search.min_budget=20", "search.max_budget", "below search.min_budget (20)"),
+        ("search.budgets=[1,3]", "search.budgets", "min_budget"),
+        ("data.dataset=mnist", "data.dataset", "fashion_mnist"),
+        ("space.momentum=[0,1]", "space.momentum", "[0.001, 0.99]"),
+        ("space.momentum=[0.5,0.5]", "space.momentum", "dimensions"),
+        ("space.res_branches_1=[1.5,3]", "space.res_branches_1", "whole"),
+        ("space.colour=[0,1]", "space.colour", "learning_rate"),
+        ("space.momentum=0.5", "space.momentum", "a list such as [a, b]"),
+        ("space.momentum=[0.5]", "space.momentum", "a list such as [a, b]"),
+        ("space.momentum=[low,0.5]", "space.momentum", "got 'low', input should be a number"),
+        ("space=3", "space", "a section of names and values"),
+        ("network=ib0", "network", "a section with the fields address, ports"),
+        ("slurm.extra.a=[1]", "slurm.extra.a", "a text"),
+        ("slurm.walltime_min=4:00:00", "slurm.walltime_min", "got '4:00:00', input should be a whole number"),
+        ("training.compile=maybe", "training.compile", "true or false"),
+        ("data.root=", "data.root", "a path"),
+        ("data.root=~nobody-of-that-name/data", "data.root", "home"),
+        ("network.ports=[5000,5001]", "network", "at least 4"),
+        ("slrum.partition=gpu", "slrum", "known: name, seed, data, space, search, training, workers, network, slurm"),
+        ("name=../x", "name", "pattern"),
+        ("search.eta=inf", "search.eta", "finite"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_with_the_field_and_what_is_allowed(override, field, allowed):
+    with pytest.raises(SettingsError) as caught:
+        load_settings("digits", [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"digits: {field}: ")
+    assert allowed in message
+    assert "more)" not in message
+
+
+@pytest.mark.parametrize("override", ["search.eta", "=3", "search..eta=3", "name.x=1", "search.eta={"])
+def test_a_malformed_override_is_named(override):
+    with pytest.raises(SettingsError, match=override.split("=")[0].split(".")[0] or "="):
+        load_settings("digits", [override])
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [("12345", "12345"), ("007", "007"), ("1_000", "1_000"), ("no", "no"), ("true", "true"),
+     ("2026-01-01", "2026-01-01"), ("4:00:00", "4:00:00"), ("[rack1|rack2]", "[rack1|rack2]"), ("@x", "@x"),
+     ("'12'", "12"), ("null", None)],
+)  # fmt: skip
+def test_a_text_is_what_was_typed_though_yaml_would_make_something_else_of_it(typed, kept):
+    settings = load_settings("digits", [f"slurm.account={typed}"])
+    assert settings.slurm.account == kept
+    assert validate_settings(yaml.safe_load(dump_settings(settings))) == settings
+
+
+def test_a_file_says_a_text_a_number_a_switch_and_an_empty_section_as_they_are_typed(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(
+        "name: 2024\nsearch:\n  # all as it is\ntraining: {compile: yes}\nworkers: {patience_s: 1e2}\n"
+        "slurm: {gpu_type: 1080, exclude: [1, 2], extra: {nice: 100, requeue: false}}\n"
+    )
+    settings = load_settings(path, ["search.iterations=3"])
+    assert settings.name == "2024"
+    assert (settings.training.compile, settings.workers.patience_s, settings.search.iterations) == (True, 100, 3)
+    assert (settings.slurm.gpu_type, settings.slurm.exclude) == ("1080", ("1", "2"))
+    assert settings.slurm.extra == {"nice": "100", "requeue": False}
+
+
+def test_the_data_folder_may_begin_with_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert str(load_settings("digits", ["data.root=~/data"]).data.root) == "/home/somebody/data"
+
+
+def test_the_papers_ranges_stand_as_comments_under_the_space():
+    lines = documented_settings(load_settings("cifar10", ["space.momentum=[0.5, 0.9]"])).splitlines()
+    first = lines.index("space:") + 1
+    shown = {h.name: f"  # {h.name}: [{h.lower}, {h.upper}]" for h in HYPERPARAMETERS}
+    assert set(shown.values()) <= set(lines[first : first + 18])
+    assert lines[lines.index(shown["momentum"]) + 1] == "  momentum: [0.5, 0.9]"
+
+
+def test_a_missing_file_lists_the_presets():
+    with pytest.raises(SettingsError, match="cifar10-fast"):
+        load_settings("no-such-preset")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(SettingsError, match=r"settings\.yaml cannot be read: .*byte 0xe9"):
+        load_settings(path)
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("- 1\n- 2\n")
+    with pytest.raises(SettingsError, match="mapping"):
+        load_settings(path)
+
+
+@given(low=st.floats(1e-3, 1e4), high=st.floats(1e-3, 1e4), eta=st.sampled_from([2.0, 2.5, 3.0, 4.0, 10.0]))
+def test_what_a_wrong_ladder_names_works(low, high, eta):
+    ends = {"min_budget": low, "max_budget": high}
+    try:
+        budget_ladder(SearchSettings(**ends, eta=eta))
+    except ValueError as error:
+        named = re.findall(r"search\.(m.._budget)=([\w.+-]+)", str(error))
+        assert [name for name, _ in named] == ["max_budget", "min_budget"]
+        for name, value in named:
+            assert budget_ladder(SearchSettings(**{**ends, name: float(value)}, eta=eta))
+
+
+@given(low=st.floats(1e-3, 1e4), eta=st.sampled_from([2.0, 2.5, 3.0, 4.0, 10.0]), rungs=st.integers(0, 6))
+def test_a_ladder_has_both_ends_and_steps_of_eta(low, eta, rungs):
+    ladder = budget_ladder(SearchSettings(min_budget=low, max_budget=low * eta**rungs, eta=eta))
+    assert len(ladder) == rungs + 1
+    assert ladder[-1] == low * eta**rungs
+    assert math.isclose(ladder[0], low, rel_tol=2e-3)
+    for lower, upper in itertools.pairwise(ladder):
+        assert math.isclose(upper / lower, eta, rel_tol=1e-6)
+
+
+def test_the_ladders_that_hpbandster_truncates_are_whole():
+    assert budget_ladder(SearchSettings(min_budget=1, max_budget=243, eta=3)) == (1, 3, 9, 27, 81, 243)
+    assert budget_ladder(SearchSettings(min_budget=1, max_budget=1000, eta=10)) == (1, 10, 100, 1000)
+
+
+def test_random_search_has_the_largest_budget_alone():
+    assert budget_ladder(SearchSettings(method="random", min_budget=1, max_budget=9)) == (9,)

@@ -1,0 +1,175 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pipeline.errors import BrokenError, CrashedError
+from pipeline.records import INFO_KEYS, LowerRung
+from tests.unit.training.support import Bench, KeptCurve, stop_after, without_clocks
+
+IN_BATCHES = ("search.budget_unit=batches", "search.min_budget=9", "search.max_budget=27", "training.overhead_share=1")
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def bench(root, tmp_path):
+    return Bench(root, tmp_path / "run", *IN_BATCHES)
+
+
+def weights(bench, evaluation):
+    path = bench.folder.checkpoint(evaluation.config_id, evaluation.budget, evaluation.attempt)
+    return torch.load(path, weights_only=True)["model"]
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_curve_has_a_row_per_epoch_and_one_for_the_partial_epoch_at_the_end(bench):
+    result, curve = bench.train(bench.evaluation(27))
+    assert [row.batches for row in curve.rows] == [10, 20, 27]  # 1,350 images are 10 batches of 128
+    assert [row.epoch for row in curve.rows] == [1.0, 2.0, 2.7]
+    assert curve.ended.status == "finished"
+    assert result.loss == curve.rows[-1].validation_error == curve.ended.validation_error
+    assert result.status == "finished"
+    assert tuple(result.info) == INFO_KEYS
+
+
+def test_the_same_seed_gives_the_same_curve_bit_for_bit_and_another_seed_another(root, tmp_path):
+    benches = [Bench(root, tmp_path / str(i), *IN_BATCHES) for i in range(3)]
+    evaluation = benches[0].evaluation(27)
+    curves = [benches[i].train(e)[1] for i, e in enumerate((evaluation, evaluation, replace(evaluation, seed=6)))]
+    assert without_clocks(curves[0].rows) == without_clocks(curves[1].rows)
+    assert without_clocks(curves[0].rows) != without_clocks(curves[2].rows)
+
+
+@pytest.mark.parametrize("at", [0, 4, 10, 13, 26])
+def test_interrupted_and_resumed_training_equals_uninterrupted_training_bit_for_bit(root, tmp_path, at):
+    whole, parts = Bench(root, tmp_path / "whole", *IN_BATCHES), Bench(root, tmp_path / "parts", *IN_BATCHES)
+    expected_result, expected = whole.train(whole.evaluation(27))
+
+    stopped, first = parts.train(parts.evaluation(27), stop_after(at))
+    assert (stopped.status, stopped.loss, stopped.reason) == ("handed_back", None, "walltime")
+    assert first.ended.status == "handed_back"
+    result, second = parts.train(parts.evaluation(27, attempt=2))
+
+    assert result.loss == expected_result.loss
+    assert second.header.continued_from == "attempt 1"
+    assert second.inherited == first.rows
+    assert without_clocks(second.rows) == without_clocks(expected.rows)
+    assert_same_weights(weights(parts, parts.evaluation(27, attempt=2)), weights(whole, whole.evaluation(27)))
+
+
+def test_a_promoted_configuration_continues_from_its_lower_rung_like_one_trained_in_one_go(root, tmp_path):
+    whole, parts = Bench(root, tmp_path / "whole", *IN_BATCHES), Bench(root, tmp_path / "parts", *IN_BATCHES)
+    whole.train(whole.evaluation(27))
+    parts.train(parts.evaluation(9))
+    result, curve = parts.train(parts.evaluation(27, continues=LowerRung(9, 1)))
+    assert curve.header.continued_from == "rung 9 attempt 1"
+    assert [row.batches for row in curve.rows] == [9, 10, 20, 27]  # the first rung ended within an epoch
+    assert [row.rung for row in curve.rows] == [9, 27, 27, 27]
+    assert result.info["batches"] == 27
+    assert result.info["trained_here_s"] < result.info["training_s"]
+    assert_same_weights(weights(whole, whole.evaluation(27)), weights(parts, parts.evaluation(27)))
+
+
+def test_an_evaluation_whose_result_was_lost_after_its_last_checkpoint_is_measured_again_and_not_trained(bench):
+    expected, first = bench.train(bench.evaluation(27))
+    again, second = bench.train(bench.evaluation(27, attempt=2))
+    assert again.loss == expected.loss
+    assert again.info["trained_here_s"] == 0
+    assert second.rows == first.rows
+
+
+def test_a_stop_during_the_last_validation_hands_back_what_was_trained(bench):
+    result, _ = bench.train(bench.evaluation(9), stop_after(9))
+    assert result.status == "handed_back"
+    again, curve = bench.train(bench.evaluation(9, attempt=2))
+    assert again.status == "finished"
+    assert again.info["trained_here_s"] == 0
+    assert [row.batches for row in curve.rows] == [9]
+
+
+def test_budgets_in_epochs_end_with_the_batch_that_completes_them(root, tmp_path):
+    bench = Bench(root, tmp_path, "search.budget_unit=epochs", "search.min_budget=0.5", "search.max_budget=1.5")
+    result, curve = bench.train(bench.evaluation(1.5))
+    assert result.info["epochs"] == 1.5
+    assert [row.batches for row in curve.rows] == [10, 15]
+    # The rung at half an epoch ends a cycle: the last step before it and the last of all are near zero.
+    assert curve.rows[-1].learning_rate < 0.1 * 0.05
+
+
+def test_a_budget_in_seconds_is_overshot_by_less_than_a_batch_and_wall_time_is_accounted_for(root, tmp_path):
+    bench = Bench(root, tmp_path)
+    result, curve = bench.train(bench.evaluation(1.2))
+    info, row = result.info, curve.rows[-1]
+    assert 1.2 <= info["training_s"] < 1.2 + 5 * info["training_s"] / info["batches"]
+    phases = info["startup_s"] + info["compile_s"] + info["validation_s"] + info["checkpoint_s"]
+    assert phases + info["trained_here_s"] == pytest.approx(info["wall_s"], rel=0.01)
+    assert row.startup_s + row.validation_s + row.checkpoint_s + row.training_s == pytest.approx(row.wall_s, rel=0.01)
+
+
+def test_the_test_set_is_measured_on_the_largest_budget_only_unless_a_setting_says_otherwise(root, tmp_path):
+    measured = {}
+    for wanted in ("largest", "all", "never"):
+        for largest in (False, True):
+            bench = Bench(root, tmp_path / f"{wanted}-{largest}", *IN_BATCHES, f"training.test={wanted}")
+            evaluation = replace(bench.evaluation(9), is_largest=largest)
+            result, curve = bench.train(evaluation)
+            assert (result.info["test_error"] is None) == math.isnan(curve.ended.test_error)
+            measured[wanted, largest] = result.info["test_error"] is not None
+    assert measured == {
+        ("largest", False): False, ("largest", True): True, ("all", False): True, ("all", True): True,
+        ("never", False): False, ("never", True): False,
+    }  # fmt: skip
+
+
+def test_a_configuration_that_is_too_large_crashes_before_it_is_built(bench):
+    huge = {f"nr_residual_blocks_{i}": 16 for i in (1, 2, 3)} | {f"res_branches_{i}": 5 for i in (1, 2, 3)}
+    huge |= {"initial_filters": 32, "widen_factor_1": 8.0, "widen_factor_2": 4.0, "widen_factor_3": 4.0}
+    curve = KeptCurve()
+    with pytest.raises(CrashedError, match="parameters") as crash:
+        bench.train(bench.evaluation(27, **huge), curve=curve)
+    assert crash.value.kind == "too_large"
+    assert "25," in crash.value.reason  # 25 G parameters
+    assert (curve.ended.status, curve.ended.reason[:9]) == ("crashed", "too_large")
+    assert curve.header.parameters > 20e9
+
+
+def test_a_configuration_that_needs_more_memory_than_allowed_crashes_before_it_is_built(root, tmp_path):
+    bench = Bench(root, tmp_path, *IN_BATCHES, "training.memory_gb=0.001")
+    with pytest.raises(CrashedError, match=r"a batch of 128 need about .* GB, 0\.0 GB are allowed") as crash:
+        bench.train(bench.evaluation(27))
+    assert crash.value.kind == "too_large"
+
+
+def test_training_that_diverges_to_nan_crashes_as_not_finite(bench):
+    curve = KeptCurve()
+    with pytest.raises(CrashedError) as crash:
+        bench.train(bench.evaluation(27, learning_rate=1e30, momentum=0.99), curve=curve)
+    assert crash.value.kind == "not_finite"
+    assert curve.ended.status == "crashed"
+
+
+def test_a_curve_that_cannot_be_written_is_the_installations_fault(bench):
+    class FullDisk(KeptCurve):
+        def add(self, row):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(BrokenError, match="No space left"):
+        bench.train(bench.evaluation(9), curve=FullDisk())
+
+
+def test_a_checkpoint_that_cannot_be_written_is_the_installations_fault(bench):
+    bench.folder.path.mkdir(parents=True)
+    bench.folder.checkpoints.write_text("a file where the folder should be")
+    curve = KeptCurve()
+    with pytest.raises(BrokenError, match="cannot write the checkpoint"):
+        bench.train(bench.evaluation(9), curve=curve)
+    assert curve.ended.status == "broken"
