@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.master.checkpoints import CheckpointKeeper
+from pipeline.master.evaluations import EvaluationJob, Evaluations, EvaluationState
 from pipeline.master.events import Reply
 from pipeline.master.failures import Decision, FailurePolicy
 from pipeline.master.run_files import RunFiles
-from pipeline.master.worker_pool import EvaluationJob, KnownWorker, WorkerPool
+from pipeline.master.worker_pool import KnownWorker, WorkerPool
 from pipeline.records import EvaluationKey, config_name
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.undelivered import read_undelivered, undelivered_path
@@ -26,7 +27,7 @@ NOT_NEEDED: dict[str, Any] = {"accepted": False, "reason": "this evaluation has 
 
 
 class AttemptTracker:
-    """Takes outcomes and losses in, asks the policy, and keeps the files.
+    """Takes in how attempts ended, follows the failure policy, and keeps the files.
 
     Args:
         break_run: called with the cause when the policy stops the run.
@@ -40,6 +41,7 @@ class AttemptTracker:
         self,
         folder: RunFolder,
         search: Search,
+        evaluations: Evaluations,
         pool: WorkerPool,
         policy: FailurePolicy,
         files: RunFiles,
@@ -48,13 +50,14 @@ class AttemptTracker:
     ) -> None:
         self._folder = folder
         self._search = search
+        self._evaluations = evaluations
         self._pool = pool
         self._policy = policy
         self._files = files
         self._checkpoints = checkpoints
         self._break_run = break_run
-        # Evaluations whose result has come and is not on disk yet, with who else delivered it meanwhile.
-        self._ended: dict[EvaluationKey, list[Reply]] = {}
+        # Who else delivered a result while the first one, which has come, is not on disk yet.
+        self._late: dict[EvaluationKey, list[Reply]] = {}
         self._to_write: list[tuple[Result, AttemptId, Reply | None]] = []
         # The latest attempt whose end was taken in and was no result, by evaluation.
         self._taken: dict[EvaluationKey, int] = {}
@@ -69,7 +72,7 @@ class AttemptTracker:
     # Outcomes ----------------------------------------------------------------------------------------------------
     def take(self, attempt: AttemptId, outcome: Outcome, worker: str, host: str, reply: Reply | None) -> None:
         """An attempt has ended; the reply is given once what follows from it is durable."""
-        job = self._waited_for(attempt.key)
+        job = self._evaluations.open(attempt.key)
         if job is None:
             self._take_superfluous(attempt, reply)
             return
@@ -101,9 +104,9 @@ class AttemptTracker:
 
     def _take_superfluous(self, attempt: AttemptId, reply: Reply | None) -> None:
         """Another attempt was faster, or this one has been delivered before."""
-        if attempt.key in self._ended:
+        if attempt.key in self._late:
             if reply is not None:
-                self._ended[attempt.key].append(reply)
+                self._late[attempt.key].append(reply)
             return
         answer(reply, NOT_NEEDED)
         accepted = self._search.accepted.get(attempt.key)
@@ -117,11 +120,11 @@ class AttemptTracker:
             worker: who had it; None: nobody that this master has met.
             counts: whether it may be the configuration that killed its worker.
         """
-        job = self._waited_for(key)
-        if job is None or job in self._pool.waiting or self._runs_elsewhere(key, worker):
+        job = self._evaluations.open(key)
+        if job is None or job.state is EvaluationState.WAITING or self._pool.has_runner(key, besides=worker):
             return
         had = worker.attempt if worker is not None else None
-        attempt = had if had is not None else AttemptId(*key, job.attempts)
+        attempt = had if had is not None else job.last_attempt()
         name, host = (worker.name, worker.host) if worker is not None else ("", "")
         self._lose(job, attempt, name, host, reason, counts, None)
 
@@ -149,15 +152,15 @@ class AttemptTracker:
 
     def requeue_unstarted(self, key: EvaluationKey, worker: str, host: str, reason: str) -> None:
         """An attempt was given out and never begun: nothing is lost but its number."""
-        job = self._waited_for(key)
-        if job is None or job in self._pool.waiting:
+        job = self._evaluations.open(key)
+        if job is None or job.state is EvaluationState.WAITING:
             return
-        self._note(AttemptId(*key, job.attempts), worker, host, "handed_back", reason)
+        self._note(job.last_attempt(), worker, host, "handed_back", reason)
         self._requeue(job, job.avoid)
 
     def reconsider(self, job: EvaluationJob) -> None:
         """The hosts that were to try an evaluation again are gone: believe its failure, or try it anywhere."""
-        attempt = AttemptId(*job.key, job.attempts)
+        attempt = job.last_attempt()
         decision = self._policy.reconsider(job.key)
         log.info("%s: no other node is left to try it (%s)", describe(attempt), decision.action)
         job.avoid = frozenset()
@@ -172,7 +175,7 @@ class AttemptTracker:
         for attempt, worker, host, outcome in read_undelivered(self._folder):
             claim(attempt)
             self.take(attempt, outcome, worker, host, None)
-            if attempt.key not in self._ended:
+            if attempt.key not in self._late:
                 undelivered_path(self._folder, attempt).unlink(missing_ok=True)
 
     # Writing -----------------------------------------------------------------------------------------------------
@@ -184,27 +187,27 @@ class AttemptTracker:
         self._files.write_results([result for result, _, _ in entries])
         for result, attempt, reply in entries:
             self._search.absorb(result)
-            self._pool.forget(attempt.key)
+            self._evaluations.forget(attempt.key)
             self._taken.pop(attempt.key, None)
             answer(reply, ACCEPTED)
-            for other_reply in self._ended.pop(attempt.key):
+            for other_reply in self._late.pop(attempt.key):
                 answer(other_reply, NOT_NEEDED)
             for other in self._pool.running(attempt.key):
-                other.connection.stop_attempt(other.attempt, "superseded")
-            self._checkpoints.evaluation_ended(self._search, result, attempt)
+                if other.attempt is not None:
+                    other.connection.stop_attempt(other.attempt, "superseded")
+            self._checkpoints.evaluation_ended(result, attempt)
             if reply is None:
                 undelivered_path(self._folder, attempt).unlink(missing_ok=True)
 
     # Inside ------------------------------------------------------------------------------------------------------
-    def _waited_for(self, key: EvaluationKey) -> EvaluationJob | None:
-        return None if key in self._ended else self._pool.jobs.get(key)
-
-    def _runs_elsewhere(self, key: EvaluationKey, worker: KnownWorker | None) -> bool:
-        return any(w is not worker and not w.is_lost for w in self._pool.running(key))
-
     def _requeue(self, job: EvaluationJob, avoid: frozenset[str]) -> None:
-        if not self._runs_elsewhere(job.key, None):
-            self._pool.requeue(job, avoid)
+        if not self._pool.has_runner(job.key):
+            self._evaluations.requeue(job, avoid)
+
+    def _hold(self, job: EvaluationJob) -> None:
+        """Put an evaluation aside, unless another attempt at it goes on or is to begin."""
+        if job.state is not EvaluationState.WAITING and not self._pool.has_runner(job.key):
+            self._evaluations.hold(job)
 
     def _apply(
         self, decision: Decision, job: EvaluationJob, attempt: AttemptId, worker: str, host: str, reply: Reply | None
@@ -216,6 +219,8 @@ class AttemptTracker:
                 return
             case "retry":
                 self._requeue(job, decision.avoid)
+            case "hold":
+                self._hold(job)
             case "stop":
                 self._requeue(job, job.avoid)
                 self._break_run(decision.reason)
@@ -236,15 +241,15 @@ class AttemptTracker:
             info={} if crashed else {**outcome.info, "attempt": attempt.number, "worker": worker, "host": host},
             exception=f"{outcome.kind}: {outcome.reason}" if crashed else None,
         )
-        self._ended[attempt.key] = []
+        self._evaluations.end(job)
+        self._late[attempt.key] = []
         self._to_write.append((result, attempt, reply))
 
     def _end_held(self, held: list[tuple[EvaluationKey, str, str]]) -> None:
         for key, kind, reason in held:
-            job = self._waited_for(key)
+            job = self._evaluations.open(key)
             if job is not None:
-                crash = Outcome("crashed", kind=kind, reason=reason)
-                self._end(job, AttemptId(*key, job.attempts), crash, "", "", None)
+                self._end(job, job.last_attempt(), Outcome("crashed", kind=kind, reason=reason), "", "", None)
 
     def _note(
         self,

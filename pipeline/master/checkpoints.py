@@ -1,13 +1,11 @@
-"""Which checkpoints are still of use: the others are deleted, so that disk use is bounded.
+"""Keep the checkpoints that are of use and delete the others, so that disk use is bounded.
 
-A configuration that can still be promoted keeps the checkpoint of its accepted attempt on its highest budget; an
-attempt that runs keeps two, and one that is being written; until it has one, the attempt that it goes on from keeps
-two as well, and so does one that waits to go on. Everything else goes, in a thread of its own. Each budget's incumbent
-keeps its weights in `incumbents/`. So at most
+`pipeline.master.retention` says which are of use. Files are deleted in a thread of its own. Each budget's incumbent
+keeps its weights in `incumbents/`. At most
 
     largest checkpoint x (configurations that can still be promoted + 5 x running attempts + 2 x interrupted ones)
 
-is on disk, which `tandem status` shows. With promotions that restart, no finished attempt needs its checkpoint.
+is on disk, which `tandem status` shows.
 """
 
 from __future__ import annotations
@@ -16,16 +14,17 @@ import contextlib
 import logging
 import os
 import queue
-import re
 import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.files import publish_json
 from pipeline.master.events import Event
+from pipeline.master.retention import Standing, is_over, most_checkpoints, parse_checkpoint, standing_of, useless
 from pipeline.master.threads import guarded
 from pipeline.records import ConfigId, budget_name, config_name
 from pipeline.rpc.messages import AttemptId
@@ -33,7 +32,6 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result
 from pipeline.search.brackets import Bracket
 from pipeline.search.search import Search
-from pipeline.settings import Settings
 
 log = logging.getLogger("tandem.master")
 
@@ -42,8 +40,6 @@ Task = Callable[[], None]
 MEASURE_S = 30.0
 # How soon what the disk has refused is tried again.
 RETRY_S = 5.0
-# With what is appended to the name of a previous one, and put before that of one being written.
-CHECKPOINT_NAME = re.compile(r"\.?b(?P<budget>.+)-a(?P<attempt>\d+)\.pt")
 
 
 class CheckpointKeeper:
@@ -55,9 +51,12 @@ class CheckpointKeeper:
         problem: what keeps an incumbent's weights from being kept now, or "".
     """
 
-    def __init__(self, folder: RunFolder, settings: Settings, inbox: queue.SimpleQueue[Event]) -> None:
+    def __init__(self, folder: RunFolder, search: Search, inbox: queue.SimpleQueue[Event]) -> None:
         self._folder = folder
-        self._continues = settings.search.promotion == "continue"
+        self._search = search
+        self._continues = search.settings.search.promotion == "continue"
+        # The latest attempt that ended without a result, by configuration and budget.
+        self._interrupted: dict[ConfigId, dict[float, int]] = defaultdict(dict)
         self._tasks: queue.SimpleQueue[tuple[ConfigId | None, Task] | None] = queue.SimpleQueue()
         # What the disk has refused, and what was to follow, by configuration.
         self._refused: dict[ConfigId, list[Task]] = {}
@@ -76,46 +75,53 @@ class CheckpointKeeper:
         """See the class."""
         return self._slots * self._largest / 1e6
 
-    def catch_up(self, search: Search) -> None:
+    def catch_up(self) -> None:
         """Do what an earlier master may have died before: results are durable before checkpoints are looked at."""
-        for budget, (config_id, loss) in search.incumbents.items():
-            self._keep(AttemptId(config_id, budget, search.accepted[config_id, budget].attempt), loss)
-        for bracket in search.iterations:
-            self._clear_useless(bracket)
+        for budget, (config_id, loss) in self._search.incumbents.items():
+            self._keep(AttemptId(config_id, budget, self._search.accepted[config_id, budget].attempt), loss)
+        for bracket in self._search.iterations:
+            self._tidy_those_that_are_over(bracket)
 
-    def evaluation_ended(self, search: Search, result: Result, attempt: AttemptId) -> None:
+    def evaluation_ended(self, result: Result, attempt: AttemptId) -> None:
         """An evaluation has its result, and the search knows it: keep what is of use, delete the rest, soon."""
         config_id, budget = attempt.key
-        if search.incumbents.get(budget, (None,))[0] == config_id and result.loss is not None:
+        if self._search.incumbents.get(budget, (None,))[0] == config_id and result.loss is not None:
             self._keep(attempt, result.loss)
-        self._clear_useless(search.iterations[config_id[0]])
+        self._tidy_those_that_are_over(self._search.iterations[config_id[0]])
         if config_id not in self._cleared:
-            self._put(config_id, lambda: self._clear_older(attempt))
+            self._tidy(config_id)
 
     def attempt_ended(self, attempt: AttemptId) -> None:
-        """An attempt was interrupted: what it has written replaces what those before it left."""
-        self._put(attempt.config_id, lambda: self._clear_before(attempt))
+        """An attempt ended without a result: what it has written replaces what those before it left."""
+        latest = self._interrupted[attempt.config_id]
+        latest[attempt.budget] = max(attempt.number, latest.get(attempt.budget, 0))
+        self._tidy(attempt.config_id)
 
     def attempt_was_superfluous(self, attempt: AttemptId) -> None:
         """Another attempt has the result: this one's checkpoints are of no use."""
-        self._put(attempt.config_id, lambda: self._clear_attempt(attempt))
+        self._tidy(attempt.config_id)
 
     def _keep(self, attempt: AttemptId, loss: float) -> None:
         self._put(attempt.config_id, lambda: self._keep_incumbent(attempt, loss))
 
-    def _clear_useless(self, bracket: Bracket) -> None:
-        for config_id, datum in bracket.data.items():
-            if datum.status in ("TERMINATED", "CRASHED", "COMPLETED") and config_id not in self._cleared:
+    def _tidy_those_that_are_over(self, bracket: Bracket) -> None:
+        for config_id in bracket.data:
+            if config_id not in self._cleared and is_over(bracket, config_id):
                 self._cleared.add(config_id)
-                self._put(config_id, lambda config_id=config_id: self._clear(config_id))  # type: ignore[misc]
+                self._interrupted.pop(config_id, None)
+                self._tidy(config_id)
+
+    def _tidy(self, config_id: ConfigId) -> None:
+        """Delete what is of no use now, soon. The thread sees the search as it stands at this moment."""
+        standing = standing_of(self._search, config_id, self._interrupted.get(config_id, {}))
+        self._put(config_id, lambda: self._delete_useless(config_id, standing))
 
     def _put(self, config_id: ConfigId | None, task: Task) -> None:
         self._tasks.put((config_id, task))
 
-    def note_load(self, search: Search, running: int, interrupted: int) -> None:
-        """How many checkpoints are of use now."""
-        alive = sum(len(b.data) - sum(c in self._cleared for c in b.data) for b in search.open_brackets())
-        self._slots = (alive if self._continues else 0) + 5 * running + 2 * interrupted
+    def note_load(self, running: int, interrupted: int) -> None:
+        """How many attempts are under way and how many evaluations wait to go on: what the bound depends on."""
+        self._slots = most_checkpoints(self._search, running, interrupted, self._continues)
 
     def seconds_since_checkpoint(self, attempt: AttemptId, started: float | None, was_seen: bool) -> float:
         """About how long a lost attempt has trained since its last checkpoint, in s.
@@ -198,35 +204,14 @@ class CheckpointKeeper:
         about = {"config_id": config_name(attempt.config_id), "budget": attempt.budget, "attempt": attempt.number}
         publish_json(target.with_suffix(".json"), {**about, "loss": loss})
 
-    def _clear(self, config_id: ConfigId) -> None:
-        shutil.rmtree(self._checkpoints_of(config_id), ignore_errors=True)
-
-    def _clear_older(self, accepted: AttemptId) -> None:
-        """Delete what other attempts on this budget, and all on lower ones, have left; the next rung may have begun."""
-        kept = self._folder.checkpoint(*accepted.key, accepted.number).name if self._continues else None
-        for path, budget, _ in self._written(accepted.config_id):
-            if budget <= accepted.budget and path.name != kept:
-                path.unlink(missing_ok=True)
-
-    def _clear_before(self, attempt: AttemptId) -> None:
-        """Delete what the attempts before this one have left on this budget, once it has a checkpoint of its own."""
-        if not self._folder.checkpoint(*attempt.key, attempt.number).exists():
+    def _delete_useless(self, config_id: ConfigId, standing: Standing) -> None:
+        folder = self._checkpoints_of(config_id)
+        if standing.is_over:
+            shutil.rmtree(folder, ignore_errors=True)
             return
-        for path, budget, number in self._written(attempt.config_id):
-            if budget == attempt.budget and number < attempt.number:
-                path.unlink(missing_ok=True)
-
-    def _clear_attempt(self, attempt: AttemptId) -> None:
-        for path, budget, number in self._written(attempt.config_id):
-            if budget == attempt.budget and number == attempt.number:
-                path.unlink(missing_ok=True)
-
-    def _written(self, config_id: ConfigId) -> Iterator[tuple[Path, float, int]]:
-        """What attempts at a configuration have left: files of checkpoints, with their budgets and attempts."""
-        for path in self._checkpoints_of(config_id).glob("*"):
-            named = CHECKPOINT_NAME.match(path.name)
-            if named is not None:
-                yield path, float(named["budget"]), int(named["attempt"])
+        found = [file for path in folder.glob("*") if (file := parse_checkpoint(path.name)) is not None]
+        for file in useless(found, standing, self._continues):
+            (folder / file.name).unlink(missing_ok=True)
 
     def _checkpoints_of(self, config_id: ConfigId) -> Path:
         return self._folder.checkpoint(config_id, 1.0, 1).parent

@@ -1,5 +1,8 @@
-"""The dispatcher's network side: where workers register and deliver. It decides nothing and keeps no state of the
-search; what arrives is posted to the master's loop, which answers through futures.
+"""Where workers register and deliver. The dispatcher decides nothing and keeps no state of the search; what arrives is
+posted to the master's loop, which answers through futures.
+
+It takes the place of hpbandster's Dispatcher, whose threads hold a lock while they call workers. Stock workers find it
+under the same name in the same nameserver.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 import Pyro4
-from hpbandster.core.dispatcher import Dispatcher
 
 from pipeline.master.connections import WorkerConnection
 from pipeline.master.events import Delivered, Event, Joined, Left, Reply, Unreachable
@@ -29,8 +31,8 @@ log = logging.getLogger("tandem.dispatch")
 ANSWER_S = 8.0
 
 
-class TandemDispatcher(Dispatcher):  # type: ignore[misc]
-    """hpbandster's dispatcher, whose calls are confirmed and never made under a lock.
+class Dispatcher:
+    """The master's side of the network.
 
     Args:
         run_id: the run's id.
@@ -42,7 +44,6 @@ class TandemDispatcher(Dispatcher):  # type: ignore[misc]
     def __init__(
         self, run_id: str, address: str, ports: tuple[int, int] | None, inbox: queue.SimpleQueue[Event]
     ) -> None:
-        # Not hpbandster's own: its threads hold a lock while they call workers.
         self.run_id = run_id
         self.host = address
         self.inbox = inbox
@@ -60,11 +61,11 @@ class TandemDispatcher(Dispatcher):  # type: ignore[misc]
         """Workers that the master is connected to."""
         return len(self.connections)
 
-    def run(self) -> None:
+    def start(self) -> None:
         """Serve in the background."""
         self.server.start()
 
-    def shutdown(self, shutdown_workers: bool = False) -> None:
+    def shutdown(self) -> None:
         """Close every connection."""
         for connection in list(self.connections.values()):
             connection.close()

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from pipeline.errors import RunError
 from pipeline.files import is_there
-from pipeline.master.dispatcher import TandemDispatcher
+from pipeline.master.dispatcher import Dispatcher
 from pipeline.master.events import Event, MasterOutcome, ThreadDied
 from pipeline.master.lease import BEAT_S, STOPPED_S, Lease, LeaseLostError, take_lease
 from pipeline.master.run_files import RunFiles
@@ -94,18 +94,17 @@ def _run(
     _reserve_room(folder)
     search = rebuild(settings, read_history(folder))
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    dispatcher = TandemDispatcher(folder.run_id, address, settings.network.ports, inbox)
-    scheduler = Scheduler(folder, settings, search, files, dispatcher, request_workers)
-    scheduler.restore(read_journal(folder))
+    dispatcher = Dispatcher(folder.run_id, address, settings.network.ports, inbox)
+    scheduler = Scheduler(folder, search, files, dispatcher, request_workers, read_journal(folder))
     location = MasterAddress(folder.run_id, lease.term, platform.node(), address, dispatcher.server.port)
     publisher = StatusPublisher(folder, settings, lease.term, location.location)
     files.note("master_started", term=lease.term, host=location.host, pid=os.getpid(), address=location.location)
     files.write_journal(durable=True)
-    dispatcher.run()
+    dispatcher.start()
     publish_master_address(folder, location)
     log.info("master of %s, term %d, listens on %s", folder.run_id, lease.term, location.location)
-    heart = _Heart(lease, inbox)
-    heart.start()
+    heartbeat = _Heartbeat(lease, inbox)
+    heartbeat.start()
     outcome = MasterOutcome("broken", "the master was interrupted")
     try:
         outcome = _loop(folder, scheduler, publisher, inbox, should_leave, location, lease)
@@ -117,7 +116,7 @@ def _run(
         outcome = MasterOutcome("broken", f"a defect of the program: {traceback.format_exc()}")
         raise
     finally:
-        heart.stop()
+        heartbeat.stop()
         _end(scheduler, publisher, lease, outcome)
     return outcome
 
@@ -187,7 +186,7 @@ def _end(scheduler: Scheduler, publisher: StatusPublisher, lease: Lease, outcome
     scheduler.close()
 
 
-class _Heart:
+class _Heartbeat:
     """Renews the lease, in a thread of its own: a slow disk under the results is no reason to lose the run."""
 
     def __init__(self, lease: Lease, inbox: queue.SimpleQueue[Event]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,10 @@ class Restored:
     def is_waiting(self) -> bool:
         """Whether a worker may still return with what it has: nothing new is drawn before."""
         return bool(self.in_flight) and time.monotonic() < self.until
+
+    def keep_only(self, wanted: Set[EvaluationKey]) -> None:
+        """Forget what was under way and is not wanted: its result is on disk."""
+        self.in_flight = {key: entry for key, entry in self.in_flight.items() if key in wanted}
 
     def claim(self, attempt: AttemptId) -> None:
         """A worker has returned with an attempt."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.master.attempts import describe
 from pipeline.master.events import MasterOutcome
-from pipeline.master.worker_pool import KnownWorker
+from pipeline.master.worker_pool import KnownWorker, WorkerState
 from pipeline.records import EvaluationKey, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
@@ -69,7 +69,7 @@ class StatusPublisher:
             self._not_before = began + min(MAX_PAUSE_S, 20 * (time.monotonic() - began))
 
     def _bracket_statuses(self, scheduler: Scheduler) -> Iterator[BracketStatus]:
-        waiting = {job.key for job in scheduler.pool.waiting}
+        waiting = {job.key for job in scheduler.evaluations.waiting}
         for number, bracket in enumerate(scheduler.search.iterations):
             status = self._ended_brackets.get(number) or _bracket_status(bracket, scheduler.search, waiting)
             if status.is_finished:
@@ -97,7 +97,7 @@ class StatusPublisher:
             planned=self._planned[1],
             finished=len(search.accepted) - crashed,
             crashed=crashed,
-            queued=len(scheduler.pool.waiting),
+            queued=len(scheduler.evaluations.waiting),
             lost=scheduler.attempts.lost,
             retried=scheduler.retried,
             trained_s=search.trained_s,
@@ -116,9 +116,12 @@ class StatusPublisher:
         )
 
 
+# What a person need not tell apart.
+_SHOWN_AS = {WorkerState.STARTING: "training", WorkerState.UNCONFIRMED: "idle"}
+
+
 def _worker_status(worker: KnownWorker) -> WorkerStatus:
-    states = {"starting": "training", "unsettled": "idle"}
-    state = "suspect" if worker.is_suspect or worker.is_lost else states.get(worker.state, worker.state)
+    state = "suspect" if worker.is_suspect or worker.is_lost else _SHOWN_AS.get(worker.state, worker.state.value)
     return WorkerStatus(
         name=worker.name,
         host=worker.host,

@@ -6,10 +6,23 @@ import json
 import logging
 from pathlib import Path
 
+from pipeline.files import publish_json
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.run.folder import RunFolder
 
 log = logging.getLogger("tandem.rpc")
+
+
+def leave_result(folder: RunFolder, attempt: AttemptId, outcome: Outcome, worker: str, host: str) -> Path:
+    """Leave a result in the run folder; returns where.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = undelivered_path(folder, attempt)
+    content = {"attempt": attempt.to_plain(), "outcome": outcome.to_plain(), "worker": worker, "host": host}
+    publish_json(path, content)
+    return path
 
 
 def read_undelivered(folder: RunFolder) -> list[tuple[AttemptId, str, str, Outcome]]:

@@ -16,10 +16,11 @@ from hpbandster.core.base_iteration import BaseIteration
 from hpbandster.core.dispatcher import Job
 
 from pipeline.records import ConfigId, Configuration
+from pipeline.run.history import Draw
 
 log = logging.getLogger("tandem.search")
 
-Sampler = Callable[[ConfigId, float], tuple[Configuration, dict[str, Any]]]
+Sampler = Callable[[ConfigId, float], Draw]
 
 
 def bracket_shape(ladder: Sequence[float], eta: float, iteration: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -49,23 +50,18 @@ class Bracket(BaseIteration):  # type: ignore[misc]
     Args:
         iteration: number of the bracket.
         num_configs, budgets: see `bracket_shape`.
-        sampler: proposes the configuration of a config_id that is first run on a budget.
+        sampler: draws the configuration of a config_id that is first run on a budget.
     """
 
-    def __init__(
-        self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float], sampler: Sampler | None
-    ) -> None:
+    def __init__(self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float], sampler: Sampler) -> None:
         super().__init__(iteration, list(num_configs), list(budgets), self._sample_next, logger=log)
         self._sampler = sampler
         # The rung's survivors, by stage: what `verify` compares promotions with.
         self.promoted: dict[int, frozenset[ConfigId]] = {}
 
     def _sample_next(self, budget: float) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self._sampler is None:
-            raise RuntimeError("this bracket is being rebuilt and draws nothing")
-        config_id = (self.HPB_iter, self.stage, self.actual_num_configs[self.stage])
-        configuration, info = self._sampler(config_id, budget)
-        return dict(configuration), info
+        draw = self._sampler((self.HPB_iter, self.stage, self.actual_num_configs[self.stage]), budget)
+        return dict(draw.configuration), dict(draw.info)
 
     def _advance_to_next_stage(self, config_ids: list[ConfigId], losses: np.ndarray) -> np.ndarray:
         """The best by (loss, config_id): hpbandster's argsort leaves ties to the order of arrival."""
@@ -113,7 +109,7 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         Raises:
             ValueError: the bracket would not have drawn this config_id now.
         """
-        self.settle()
+        self.promote_when_complete()
         due = (self.HPB_iter, self.stage, self.actual_num_configs[self.stage])
         if self.is_finished or self.unfilled() == 0 or config_id != due:
             raise ValueError(f"bracket {self.HPB_iter} was not due to draw {config_id} (stage {self.stage})")
@@ -125,7 +121,7 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         Raises:
             ValueError: the bracket does not wait for this evaluation.
         """
-        self.settle()
+        self.promote_when_complete()
         datum = self.data.get(config_id)
         if datum is None or datum.budget != budget or datum.status not in ("QUEUED", "RUNNING"):
             raise ValueError(f"bracket {self.HPB_iter} does not wait for {config_id} on budget {budget:g}")
@@ -136,7 +132,7 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         job.result = None if loss is None else {"loss": loss}
         self.register_result(job)
 
-    def settle(self) -> None:
-        """Promote as soon as the present rung is complete (hpbandster does it when next asked for a run)."""
+    def promote_when_complete(self) -> None:
+        """Promote the rung's best once every evaluation of it has a result (hpbandster waits until asked for a run)."""
         while not self.is_finished and self.unfilled() == 0 and not self.outstanding():
             self.process_results()

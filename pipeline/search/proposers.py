@@ -2,19 +2,23 @@
 
 A proposal depends on the run's seed, its config_id and the results absorbed so far, and on nothing else: no state of a
 random generator is carried from one to the next.
+
+A further method is a class with the two methods of `Proposer`, a line in `make_proposer` and a name in
+`SearchSettings.method`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from ConfigSpace import Configuration as SpaceConfiguration
 from ConfigSpace import ConfigurationSpace
 from ConfigSpace.util import deactivate_inactive_hyperparameters
-from hpbandster.core.base_config_generator import base_config_generator
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from pipeline.records import ConfigId, Configuration, derive_seed
@@ -23,7 +27,30 @@ from pipeline.settings import Settings
 from pipeline.settings.space import plain_configuration
 
 
-class RandomProposer(base_config_generator):  # type: ignore[misc]
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to evaluate.
+
+    Attributes:
+        configuration: plain Python values by hyperparameter name.
+        model_budget: the budget whose observations the model was fitted on; None: drawn at random.
+    """
+
+    configuration: Configuration
+    model_budget: float | None = None
+
+
+class Proposer(Protocol):
+    """Proposes configurations, and learns from results."""
+
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
+        """Take in a line of results.json, in the file's order; a loss of None is a crash."""
+
+    def propose(self, config_id: ConfigId, budget: float) -> Proposal:
+        """The proposal for a config_id that is first run on this budget, given what was absorbed so far."""
+
+
+class RandomProposer:
     """Proposes uniformly from the space, as Hyperband and random search do.
 
     Args:
@@ -32,33 +59,19 @@ class RandomProposer(base_config_generator):  # type: ignore[misc]
     """
 
     def __init__(self, space: ConfigurationSpace, seed: int) -> None:
-        super().__init__()
-        self.space = space
-        self.seed = seed
-        self.results_seen = 0
+        self._space = space
+        self._seed = seed
 
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
-        """Take in a line of results.json, in the file's order; a loss of None is a crash."""
-        self.results_seen += 1
+        """Results change nothing here."""
 
-    def propose(self, config_id: ConfigId, budget: float) -> tuple[Configuration, dict[str, Any]]:
-        """A configuration, and what `history.DRAW_KEYS` says of it (all but `drawn`)."""
-        return self._random(config_id), self._info(budget, model_budget=None)
-
-    def _random(self, config_id: ConfigId) -> Configuration:
-        self.space.seed(derive_seed(self.seed, "draw", *config_id) % 2**32)
-        return plain_configuration(dict(self.space.sample_configuration()))
-
-    def _info(self, budget: float, model_budget: float | None) -> dict[str, Any]:
-        return {
-            "model_based_pick": model_budget is not None,
-            "budget": budget,
-            "results_seen": self.results_seen,
-            "model_budget": model_budget,
-        }
+    def propose(self, config_id: ConfigId, budget: float) -> Proposal:
+        """As `Proposer.propose`; depends on the seed and the config_id alone."""
+        self._space.seed(derive_seed(self._seed, "draw", *config_id) % 2**32)
+        return Proposal(plain_configuration(dict(self._space.sample_configuration())))
 
 
-class BohbProposer(RandomProposer):
+class BohbProposer:
     """BOHB's model (Falkner et al. 2018, Algorithm 2; hpbandster's CG_BOHB), vectorised.
 
     On the largest budget that has enough observations, the best share and the rest each get a density; of
@@ -66,7 +79,9 @@ class BohbProposer(RandomProposer):
     """
 
     def __init__(self, space: ConfigurationSpace, settings: Settings) -> None:
-        super().__init__(space, settings.seed)
+        self._space = space
+        self._seed = settings.seed
+        self._random = RandomProposer(space, settings.seed)
         self._search = settings.search
         hyperparameters = list(space.values())
         for h in hyperparameters:
@@ -80,21 +95,20 @@ class BohbProposer(RandomProposer):
         self._fitted: dict[float, tuple[int, Density, Density]] = {}
 
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
-        """As `RandomProposer.absorb`."""
-        super().absorb(config_id, configuration, budget, loss)
-        vector = SpaceConfiguration(self.space, values=dict(configuration)).get_array()
+        """As `Proposer.absorb`."""
+        vector = SpaceConfiguration(self._space, values=dict(configuration)).get_array()
         value = math.inf if loss is None or not math.isfinite(loss) else loss
         self._observed.setdefault(budget, []).append((value, config_id, np.asarray(vector, dtype=np.float64)))
 
-    def propose(self, config_id: ConfigId, budget: float) -> tuple[Configuration, dict[str, Any]]:
-        """As `RandomProposer.propose`."""
-        random = np.random.default_rng(derive_seed(self.seed, "model", *config_id))
+    def propose(self, config_id: ConfigId, budget: float) -> Proposal:
+        """As `Proposer.propose`; at random until a budget has enough observations, and for a share of the draws."""
+        random = np.random.default_rng(derive_seed(self._seed, "model", *config_id))
         model_budget = self._model_budget()
         if model_budget is None or random.random() < self._search.random_fraction:
-            return super().propose(config_id, budget)
+            return self._random.propose(config_id, budget)
         good, bad = self._model(model_budget)
         vector = best_candidate(good, bad, random, self._search.num_samples, self._search.bandwidth_factor)
-        return self._from_vector(vector), self._info(budget, model_budget)
+        return Proposal(self._from_vector(vector), model_budget)
 
     def _model_budget(self) -> float | None:
         """The largest budget with enough observations for both densities."""
@@ -119,7 +133,7 @@ class BohbProposer(RandomProposer):
             n_good, n_bad = split
             # Ties break by config_id: the model must not depend on the order of arrival.
             vectors = np.array([v for _, _, v in sorted(observed, key=lambda o: o[:2])])
-            random = np.random.default_rng(derive_seed(self.seed, "impute", repr(budget), len(observed)))
+            random = np.random.default_rng(derive_seed(self._seed, "impute", repr(budget), len(observed)))
             good, bad = (
                 fit_density(impute(part, self._choices, random), self._choices, self._search.min_bandwidth)
                 for part in (vectors[:n_good], vectors[n_good : n_good + n_bad])
@@ -130,10 +144,10 @@ class BohbProposer(RandomProposer):
     def _from_vector(self, vector: Array) -> Configuration:
         values = {
             name: h.to_value(np.rint(x) if c else x)
-            for (name, h), x, c in zip(self.space.items(), vector, self._choices, strict=True)
+            for (name, h), x, c in zip(self._space.items(), vector, self._choices, strict=True)
         }
         # Candidates have a value everywhere; what a condition switches off is left out here.
-        return plain_configuration(dict(deactivate_inactive_hyperparameters(values, self.space)))
+        return plain_configuration(dict(deactivate_inactive_hyperparameters(values, self._space)))
 
 
 def best_candidate(
@@ -162,7 +176,7 @@ def best_candidate(
     return np.asarray(candidates[int(np.argmin(ratio))], dtype=np.float64)
 
 
-def impute(vectors: Array, choices: Any, random: np.random.Generator) -> Array:
+def impute(vectors: Array, choices: NDArray[np.int64], random: np.random.Generator) -> Array:
     """Fill coordinates that a condition had switched off (NaN), as hpbandster means to: from a random observation
     that has a value there, else at random. (hpbandster's own loop overlooks index 0 and leaves NaN in the model.)
 
@@ -184,11 +198,11 @@ def impute(vectors: Array, choices: Any, random: np.random.Generator) -> Array:
     return filled
 
 
-def make_proposer(settings: Settings, space: ConfigurationSpace) -> RandomProposer:
+def make_proposer(settings: Settings, space: ConfigurationSpace) -> Proposer:
     """The proposer that `search.method` asks for."""
-    makers: Mapping[str, Any] = {
+    makers: Mapping[str, Callable[[], Proposer]] = {
         "bohb": lambda: BohbProposer(space, settings),
         "hyperband": lambda: RandomProposer(space, settings.seed),
         "random": lambda: RandomProposer(space, settings.seed),
     }
-    return makers[settings.search.method]()  # type: ignore[no-any-return]
+    return makers[settings.search.method]()

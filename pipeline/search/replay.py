@@ -52,7 +52,7 @@ def rebuild(settings: Settings, history: History) -> Search:
             results += 1
             if (event.config_id, event.budget) in search.accepted:
                 # The first result wins. (Two masters in the same instant could leave a second line.)
-                search.config_generator.results_seen += 1
+                search.results_seen += 1
                 continue
             search.absorb(event)
         except (ValueError, TypeError) as error:

@@ -1,23 +1,19 @@
 """The search itself, without processes and files: brackets, the proposer, and what is to be evaluated next.
 
-hpbandster's Master mixes this with threads; here it is a plain object that the master, `rebuild` and `verify` share, so
-that a search that is resumed or checked goes through the same code as one that runs.
+It takes the place of hpbandster's Master, which mixes this with threads. The master, `rebuild` and `verify` share it,
+so that a search that is resumed or checked goes through the same code as one that runs.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from hpbandster.core.master import Master
 
 from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
 from pipeline.run.history import DRAW_KEYS, Draw, Result
 from pipeline.search.brackets import Bracket, bracket_shape
-from pipeline.search.proposers import RandomProposer, make_proposer
+from pipeline.search.proposers import Proposer, make_proposer
 from pipeline.settings import Settings, budget_ladder
 from pipeline.settings.space import build_space
 
@@ -39,10 +35,12 @@ class Accepted:
     training_s: float
 
 
-class Search(Master):  # type: ignore[misc]
-    """hpbandster's master without its dispatcher: which evaluation is next, and what a result means.
+class Search:
+    """Which evaluation is next, and what a result means.
 
     Attributes:
+        proposer: proposes configurations.
+        results_seen: lines of results.json that were taken in.
         iterations: brackets that have begun.
         draws: configurations drawn, in order.
         accepted: results by (config_id, budget).
@@ -51,11 +49,11 @@ class Search(Master):  # type: ignore[misc]
         trained_s: training seconds of all accepted results, each second once.
     """
 
-    def __init__(self, settings: Settings, proposer: RandomProposer | None = None) -> None:
-        # Not hpbandster's own: it starts its dispatcher's threads.
+    def __init__(self, settings: Settings, proposer: Proposer | None = None) -> None:
         self.settings = settings
         self.ladder = budget_ladder(settings.search)
-        self.config_generator = proposer or make_proposer(settings, build_space(settings.space, settings.seed))
+        self.proposer = proposer or make_proposer(settings, build_space(settings.space, settings.seed))
+        self.results_seen = 0
         self.iterations: list[Bracket] = []
         self.draws: list[Draw] = []
         self.accepted: dict[EvaluationKey, Accepted] = {}
@@ -93,7 +91,8 @@ class Search(Master):  # type: ignore[misc]
         bracket = self._bracket_of(result.config_id)
         bracket.add_result(result.config_id, result.budget, result.loss)
         configuration = bracket.data[result.config_id].config
-        self.config_generator.absorb(result.config_id, configuration, result.budget, result.loss)
+        self.proposer.absorb(result.config_id, configuration, result.budget, result.loss)
+        self.results_seen += 1
         attempt, training_s = result.info.get("attempt") or 0, result.info.get("training_s") or 0.0
         accepted = Accepted(result.loss, int(attempt), float(training_s))
         self.accepted[result.config_id, result.budget] = accepted
@@ -101,7 +100,7 @@ class Search(Master):  # type: ignore[misc]
         inherited = self.accepted[result.config_id, lower.budget].training_s if lower else 0.0
         self.trained_s += max(0.0, accepted.training_s - inherited)
         self._consider(result)
-        bracket.settle()
+        bracket.promote_when_complete()
 
     def evaluation(self, config_id: ConfigId, configuration: Configuration, budget: float, attempt: int) -> Evaluation:
         """What a worker must know of one attempt."""
@@ -114,6 +113,18 @@ class Search(Master):  # type: ignore[misc]
             continues=self._lower_rung(config_id, budget),
             is_largest=budget == self.ladder[-1],
         )
+
+    def propose(self, config_id: ConfigId, budget: float) -> Draw:
+        """The draw of a config_id on its first budget, given the results taken in so far; nothing remembers it."""
+        proposal = self.proposer.propose(config_id, budget)
+        info = {
+            "model_based_pick": proposal.model_budget is not None,
+            "budget": budget,
+            "results_seen": self.results_seen,
+            "model_budget": proposal.model_budget,
+            "drawn": time.time(),
+        }
+        return Draw(config_id, proposal.configuration, info)
 
     # State -------------------------------------------------------------------------------------------------------
     @property
@@ -139,23 +150,18 @@ class Search(Master):  # type: ignore[misc]
         return min(count, limit)
 
     # Inside ------------------------------------------------------------------------------------------------------
-    def get_next_iteration(self, iteration: int, iteration_kwargs: Mapping[str, Any] | None = None) -> Bracket:
-        """Hpbandster's hook: the bracket of this number."""
-        counts, budgets = bracket_shape(self.ladder, self.settings.search.eta, iteration)
-        return Bracket(iteration, counts, budgets, self._draw)
-
-    def _begin_bracket(self) -> Bracket:
-        bracket = self.get_next_iteration(len(self.iterations))
+    def _begin_bracket(self) -> None:
+        number = len(self.iterations)
+        counts, budgets = bracket_shape(self.ladder, self.settings.search.eta, number)
+        bracket = Bracket(number, counts, budgets, self._draw)
         self.iterations.append(bracket)
         self._open.append(bracket)
-        return bracket
 
-    def _draw(self, config_id: ConfigId, budget: float) -> tuple[Configuration, dict[str, Any]]:
-        configuration, info = self.config_generator.propose(config_id, budget)
-        draw = Draw(config_id, configuration, {**info, "drawn": time.time()})
+    def _draw(self, config_id: ConfigId, budget: float) -> Draw:
+        draw = self.propose(config_id, budget)
         self._note(draw)
         self._new_draws.append(draw)
-        return configuration, dict(draw.info)
+        return draw
 
     def _consider(self, result: Result) -> None:
         best = self.incumbents.get(result.budget)

@@ -36,7 +36,7 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
             claimed = event.info.get("results_seen")
             if not isinstance(claimed, int) or claimed < seen:
                 differences.append(f"{name}: had seen {claimed} results, an earlier draw {seen}")
-            seen = search.config_generator.results_seen
+            seen = search.results_seen
             if claimed != seen:
                 differences.append(f"{name}: had seen {claimed} results; results.json has {seen} of them")
             differences.extend(f"{name}: {d}" for d in _proposal_differences(search, event))
@@ -50,13 +50,13 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
 
 def _proposal_differences(search: Search, draw: Draw) -> list[str]:
     budget = float(draw.info.get("budget", math.nan))
-    configuration, info = search.config_generator.propose(draw.config_id, budget)
+    derived = search.propose(draw.config_id, budget)
     found = [
-        f"{key} is {draw.info.get(key)!r}, derived: {info[key]!r}"
+        f"{key} is {draw.info.get(key)!r}, derived: {derived.info[key]!r}"
         for key in ("model_based_pick", "model_budget")
-        if draw.info.get(key) != info[key]
+        if draw.info.get(key) != derived.info[key]
     ]
-    return found + _configuration_differences(draw.configuration, configuration)
+    return found + _configuration_differences(draw.configuration, derived.configuration)
 
 
 def _configuration_differences(stored: Configuration, derived: Configuration) -> list[str]:

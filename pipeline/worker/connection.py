@@ -14,12 +14,12 @@ import Pyro4
 
 from pipeline.cluster.addresses import interfaces
 from pipeline.errors import RunError
-from pipeline.files import is_there, publish_json
+from pipeline.files import is_there
 from pipeline.rpc.client import CALL_ERRORS, address_towards, explain, proxy_for
 from pipeline.rpc.master_address import MasterAddress, read_master_address
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.tls import issue_certificate, use_tls
-from pipeline.rpc.undelivered import undelivered_path
+from pipeline.rpc.undelivered import leave_result
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import read_status
 
@@ -244,12 +244,11 @@ class MasterConnection:
 
     def leave_behind(self, attempt: AttemptId, outcome: Outcome, worker: str, host: str) -> None:
         """Leave a result in the run folder: the next master takes it from there."""
-        path = undelivered_path(self._folder, attempt)
-        content = {"attempt": attempt.to_plain(), "outcome": outcome.to_plain(), "worker": worker, "host": host}
         try:
-            publish_json(path, content)
+            path = leave_result(self._folder, attempt, outcome, worker, host)
         except OSError as error:
-            log.error("no master took the result, and it cannot be left in %s (%s): it is lost", path, error)
+            where = self._folder.undelivered
+            log.error("no master took the result, and it cannot be left in %s (%s): it is lost", where, error)
         else:
             log.warning("no master took the result; it is in %s for the next one", path)
 

@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.master.attempts import AttemptTracker
 from pipeline.master.checkpoints import CheckpointKeeper
+from pipeline.master.evaluations import EvaluationJob, Evaluations
 from pipeline.master.failures import FailurePolicy
 from pipeline.master.lease import take_lease
 from pipeline.master.run_files import RunFiles
-from pipeline.master.worker_pool import EvaluationJob, WorkerPool
+from pipeline.master.worker_pool import WorkerPool
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history, read_journal
@@ -20,27 +21,36 @@ from pipeline.search.search import Search
 from pipeline.settings import load_settings
 
 
-class Book:
-    """An attempt book over a search whose first evaluation is under way."""
+class Tracked:
+    """An attempt tracker over a search whose first evaluation is under way."""
 
     def __init__(self, path):
         settings = load_settings("digits", [])
         self.folder = RunFolder(path)
         self.search, self.pool, self.policy = Search(settings), WorkerPool(60), FailurePolicy(3, 3)
-        self.keeper = CheckpointKeeper(self.folder, settings, queue.SimpleQueue())
+        self.evaluations = Evaluations()
+        self.keeper = CheckpointKeeper(self.folder, self.search, queue.SimpleQueue())
         self.files = RunFiles(self.folder, take_lease(self.folder))
         self.broken = []
-        self.book = AttemptTracker(
-            self.folder, self.search, self.pool, self.policy, self.files, self.keeper, self.broken.append
+        self.tracker = AttemptTracker(
+            self.folder,
+            self.search,
+            self.evaluations,
+            self.pool,
+            self.policy,
+            self.files,
+            self.keeper,
+            self.broken.append,
         )
         job = EvaluationJob(*self.search.next_evaluation())
         self.attempt = job.next_attempt()
-        self.pool.jobs[job.key] = job
+        self.evaluations.submit(job)
+        self.evaluations.start(job)
         self.files.write_draws(self.search.take_new_draws())
 
     def take(self, outcome, worker="w0", host="here"):
         reply = Future()
-        self.book.take(self.attempt, outcome, worker, host, reply)
+        self.tracker.take(self.attempt, outcome, worker, host, reply)
         return reply
 
     def events(self):
@@ -49,37 +59,37 @@ class Book:
 
 
 @pytest.fixture
-def open_book(tmp_path):
-    made = Book(tmp_path)
+def tracked(tmp_path):
+    made = Tracked(tmp_path)
     yield made
     made.keeper.close()
     made.files.close()
 
 
-def test_a_result_that_comes_twice_is_acknowledged_to_neither_before_it_is_durable(open_book):
-    first, second = (open_book.take(Outcome("finished", loss=0.5), worker) for worker in ("w0", "w1"))
+def test_a_result_that_comes_twice_is_acknowledged_to_neither_before_it_is_durable(tracked):
+    first, second = (tracked.take(Outcome("finished", loss=0.5), worker) for worker in ("w0", "w1"))
     assert not first.done()
     assert not second.done()
-    open_book.book.commit()
+    tracked.tracker.commit()
     assert first.result(0) == {"accepted": True}
     assert second.result(0)["accepted"] is False
-    assert open_book.folder.results.read_bytes().count(b"\n") == 1
+    assert tracked.folder.results.read_bytes().count(b"\n") == 1
 
 
 @pytest.mark.parametrize("status", ["broken", "handed_back", "lost"])
-def test_an_end_that_is_delivered_again_while_the_disk_stalls_counts_once(open_book, status):
-    replies = [open_book.take(Outcome(status, reason="the data is missing")) for _ in range(5)]
+def test_an_end_that_is_delivered_again_while_the_disk_stalls_counts_once(tracked, status):
+    replies = [tracked.take(Outcome(status, reason="the data is missing")) for _ in range(5)]
     assert [reply.result(0) for reply in replies] == [{"accepted": True}] * 5
-    assert [event["outcome"] for event in open_book.events()] == [status]
-    assert open_book.broken == []
-    assert open_book.policy.excluded == {}
+    assert [event["outcome"] for event in tracked.events()] == [status]
+    assert tracked.broken == []
+    assert tracked.policy.excluded == {}
 
 
-def test_an_attempt_that_loses_its_gpu_counts_as_one_that_lost_its_worker(open_book):
+def test_an_attempt_that_loses_its_gpu_counts_as_one_that_lost_its_worker(tracked):
     for number in (1, 2, 3):
-        open_book.attempt = AttemptId(*open_book.attempt.key, number)
-        open_book.take(Outcome("lost", reason="device_lost: CUDA error: device-side assert triggered"))
-    assert open_book.book.lost == 3
-    open_book.book.commit()
-    (result,) = read_history(open_book.folder).results
+        tracked.attempt = AttemptId(*tracked.attempt.key, number)
+        tracked.take(Outcome("lost", reason="device_lost: CUDA error: device-side assert triggered"))
+    assert tracked.tracker.lost == 3
+    tracked.tracker.commit()
+    (result,) = read_history(tracked.folder).results
     assert result.exception.startswith("killed_its_worker: 3 attempts without progress")

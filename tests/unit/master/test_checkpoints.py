@@ -32,7 +32,7 @@ class Run:
         self.settings = load_settings("digits", [*base, *overrides])
         self.folder = RunFolder(path)
         self.search = Search(self.settings)
-        self.keeper = CheckpointKeeper(self.folder, self.settings, queue.SimpleQueue())
+        self.keeper = CheckpointKeeper(self.folder, self.search, queue.SimpleQueue())
         self.next_loss = 0.9
 
     def write(self, config_id, budget, attempt, what=b"x"):
@@ -49,7 +49,7 @@ class Run:
             value = self.next_loss if loss is None else loss
             result = Result(config_id, budget, 0, 0, 0, value, {"attempt": attempt, "training_s": budget}, None)
             self.search.absorb(result)
-            self.keeper.evaluation_ended(self.search, result, AttemptId(config_id, budget, attempt))
+            self.keeper.evaluation_ended(result, AttemptId(config_id, budget, attempt))
 
     def files(self):
         self.keeper.close()
@@ -86,7 +86,7 @@ def test_an_incumbent_is_kept_when_a_worse_one_follows(tmp_path):
     run.write(config_id, budget, 1, what=b"best ")
     result = Result(config_id, budget, 0, 0, 0, 0.1, {"attempt": 1}, None)
     run.search.absorb(result)
-    run.keeper.evaluation_ended(run.search, result, AttemptId(config_id, budget, 1))
+    run.keeper.evaluation_ended(result, AttemptId(config_id, budget, 1))
     run.evaluate(8)
     run.files()
     assert (run.folder.incumbents / "b1.pt").read_bytes().startswith(b"best")
@@ -117,7 +117,7 @@ def test_what_is_on_disk_never_exceeds_the_bound(tmp_path):
     run = Run(tmp_path, "search.iterations=3")
     for _ in range(20):
         run.evaluate(1)
-        run.keeper.note_load(run.search, running=1, interrupted=0)
+        run.keeper.note_load(running=1, interrupted=0)
         run.keeper.call(run.keeper.measure)
         assert run.keeper.used_mb <= run.keeper.bound_mb
     run.keeper.close()
@@ -131,9 +131,9 @@ def test_a_master_that_is_resumed_does_what_the_one_before_died_before(run):
         run.next_loss -= 0.01
         info = {"attempt": 1, "training_s": budget}
         run.search.absorb(Result(config_id, budget, 0, 0, 0, run.next_loss, info, None))
-    run.keeper = CheckpointKeeper(run.folder, run.settings, queue.SimpleQueue())
-    run.keeper.catch_up(run.search)
-    run.keeper.catch_up(run.search)  # nothing goes wrong when all is done already
+    run.keeper = CheckpointKeeper(run.folder, run.search, queue.SimpleQueue())
+    run.keeper.catch_up()
+    run.keeper.catch_up()  # nothing goes wrong when all is done already
     assert run.files() == []
     assert sorted(p.name for p in run.folder.incumbents.iterdir()) == [
         f"b{budget}.{kind}" for budget in (1, 3, 9) for kind in ("json", "pt")

@@ -1,100 +1,24 @@
-"""Who is given what."""
+"""Which workers there are, and which are silent."""
 
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from pipeline.master.worker_pool import EvaluationJob, KnownWorker, WorkerPool
+from pipeline.master.worker_pool import WorkerPool, WorkerState
 from pipeline.rpc.messages import AttemptId, Registration
+from tests.unit.master.conftest import known_worker
 
-
-def make_worker(name: str, host: str = "a") -> KnownWorker:
-    connection = SimpleNamespace(heard=time.monotonic(), reported=None, reported_at=0.0, close=lambda: None)
-    return KnownWorker(Registration(name, f"incarnation of {name}", host, f"PYRO:{name}@127.0.0.1:1"), connection)
-
-
-def make_job(index: int) -> EvaluationJob:
-    return EvaluationJob((0, 0, index), {"x": index}, 1.0)
+ATTEMPT = AttemptId((0, 0, 0), 1.0, 1)
 
 
 @pytest.fixture
 def pool():
     made = WorkerPool(patience_s=60)
     for name, host in (("w0", "a"), ("w1", "b")):
-        made.add(make_worker(name, host))
+        made.add(known_worker(name, host))
     return made
-
-
-def matches(pool: WorkerPool) -> list[tuple[str, int, int]]:
-    return [(worker.name, job.id[2], worker.attempt.number) for worker, job in pool.match()]
-
-
-def test_evaluations_go_out_in_order_to_the_worker_that_waited_longest(pool):
-    for index in range(3):
-        pool.submit(make_job(index))
-    assert matches(pool) == [("w0", 0, 1), ("w1", 1, 1)]
-    pool.make_idle(pool.workers["incarnation of w1"])
-    pool.make_idle(pool.workers["incarnation of w0"])
-    assert [w.name for w in pool.idle()] == ["w1", "w0"]
-    assert matches(pool) == [("w1", 2, 1)]
-
-
-def test_a_lost_evaluation_goes_first_with_the_next_attempt(pool):
-    jobs = [make_job(index) for index in range(3)]
-    for job in jobs:
-        pool.submit(job)
-    pool.match()
-    for worker in list(pool.workers.values()):
-        pool.make_idle(worker)
-    pool.requeue(jobs[1])
-    assert matches(pool) == [("w0", 1, 2), ("w1", 2, 1)]
-
-
-def test_attempt_numbers_are_never_used_twice(pool):
-    job = make_job(0)
-    pool.submit(job)
-    frozen, other = pool.workers.values()
-    assert matches(pool) == [("w0", 0, 1)]
-    frozen.is_lost = True
-    pool.requeue(job)
-    assert matches(pool) == [("w1", 0, 2)]
-    other.is_lost = True
-    pool.requeue(job)
-    frozen.is_lost = False
-    assert pool.adopt(frozen, AttemptId((0, 0, 0), 1.0, 1))  # it has returned, still at the first attempt
-    assert not pool.waiting
-    pool.make_idle(frozen)
-    pool.requeue(job)
-    assert matches(pool) == [("w0", 0, 3)]
-
-
-def test_a_host_that_an_evaluation_must_avoid_is_passed_over(pool):
-    avoiding, free = make_job(0), make_job(1)
-    pool.submit(avoiding)
-    pool.requeue(avoiding, avoid={"a"})
-    pool.submit(free)
-    assert matches(pool) == [("w1", 0, 1), ("w0", 1, 1)]
-
-
-def test_a_paused_host_is_given_only_what_failed_elsewhere(pool):
-    pool.paused = lambda host: host == "a"
-    failed = make_job(0)
-    failed.attempts = 1
-    failed.avoid = frozenset({"b"})
-    pool.submit(make_job(1))
-    pool.requeue(failed, avoid={"b"})
-    assert matches(pool) == [("w0", 0, 2), ("w1", 1, 1)]
-
-
-def test_shortage_counts_workers_that_would_stand_idle(pool):
-    assert pool.shortage() == 2
-    pool.submit(make_job(0))
-    assert pool.shortage() == 1
-    pool.paused = lambda host: host == "b"
-    assert pool.shortage() == 0
 
 
 def test_silence_makes_suspect_then_lost_and_a_word_makes_well_again(pool):
@@ -115,9 +39,10 @@ def test_silence_makes_suspect_then_lost_and_a_word_makes_well_again(pool):
 
 def test_a_worker_that_says_it_is_at_something_else_contradicts_only_if_it_was_asked_later(pool):
     worker = pool.workers["incarnation of w0"]
-    pool.submit(make_job(0))
-    pool.match()
-    worker.become("training", worker.attempt)
+    worker.become(WorkerState.STARTING, ATTEMPT)
+    worker.connection.reported_at = worker.changed_at + 1
+    assert pool.contradicting() == []  # the call that starts it is under way
+    worker.become(WorkerState.TRAINING, ATTEMPT)
     worker.connection.reported_at = worker.changed_at - 1
     assert pool.contradicting() == []
     worker.connection.reported_at = worker.changed_at + 1
@@ -126,22 +51,18 @@ def test_a_worker_that_says_it_is_at_something_else_contradicts_only_if_it_was_a
     assert pool.contradicting() == []
 
 
+def test_a_worker_that_did_not_take_its_evaluation_is_believed_at_its_next_word(pool):
+    worker = pool.workers["incarnation of w0"]
+    worker.become(WorkerState.UNCONFIRMED)
+    assert pool.contradicting() == []
+    worker.connection.reported_at = worker.changed_at + 1
+    assert pool.contradicting() == [worker]
+
+
 def test_a_new_process_of_the_same_name_is_noticed(pool):
-    again = make_worker("w0")
+    again = known_worker("w0")
     again.registration = Registration("w0", "another incarnation", "a", again.registration.uri)
     assert pool.add(again).registration.incarnation == "incarnation of w0"
-
-
-def test_an_evaluation_that_every_usable_host_must_avoid_is_reported_once_the_others_have_stayed_away(pool):
-    job = make_job(0)
-    pool.submit(job)
-    pool.requeue(job, avoid={"a"})
-    assert pool.stranded(0.0) == []  # there is b
-    pool.workers["incarnation of w1"].is_lost = True
-    assert pool.stranded(60.0) == []
-    job.stranded_since -= 61
-    assert pool.stranded(60.0) == [job]
-    assert not pool.waiting
 
 
 def test_a_silent_worker_is_not_replaced_before_the_runs_patience_is_over(pool):
@@ -150,3 +71,22 @@ def test_a_silent_worker_is_not_replaced_before_the_runs_patience_is_over(pool):
     assert (pool.present_count(), pool.usable_count()) == (2, 1)
     worker.is_lost = True
     assert pool.present_count() == 1
+
+
+def test_a_lost_worker_does_not_count_as_being_at_its_evaluation(pool):
+    first, second = pool.workers.values()
+    for worker in (first, second):
+        worker.become(WorkerState.TRAINING, ATTEMPT)
+    assert pool.has_runner(ATTEMPT.key, besides=first)
+    second.is_lost = True
+    assert pool.has_runner(ATTEMPT.key)
+    assert not pool.has_runner(ATTEMPT.key, besides=first)
+    assert pool.running(ATTEMPT.key) == [first, second]
+
+
+def test_a_worker_that_leaves_stays_so_when_it_has_ended_its_evaluation(pool):
+    worker = pool.workers["incarnation of w0"]
+    worker.become(WorkerState.LEAVING, ATTEMPT)
+    pool.make_idle(worker)
+    assert worker.state is WorkerState.LEAVING
+    assert worker.attempt is None

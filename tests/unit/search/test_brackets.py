@@ -80,11 +80,11 @@ def test_the_papers_search_costs_what_facts_say():
 
 
 def test_the_best_are_promoted_and_ties_go_to_the_smaller_config_id():
-    bracket = Bracket(0, (4, 2), (1.0, 3.0), lambda config_id, budget: ({"x": config_id[2]}, {}))
+    bracket = Bracket(0, (4, 2), (1.0, 3.0), lambda config_id, budget: Draw(config_id, {"x": config_id[2]}, {}))
     runs = [bracket.get_next_run() for _ in range(4)]
     for config_id, _, budget in reversed(runs):
         bracket.add_result(config_id, budget, 0.1 if config_id[2] == 3 else 0.5)
-    bracket.settle()
+    bracket.promote_when_complete()
     assert bracket.promoted[1] == {(0, 0, 3), (0, 0, 0)}
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
 
+from pipeline.run.history import DRAW_KEYS
 from pipeline.search.densities import fit_density
-from pipeline.search.proposers import BohbProposer, RandomProposer, best_candidate, impute, make_proposer
+from pipeline.search.proposers import BohbProposer, Proposer, RandomProposer, best_candidate, impute, make_proposer
+from pipeline.search.search import Search
 from pipeline.settings import load_settings
 from pipeline.settings.space import build_space
 
@@ -30,11 +32,17 @@ def conditional_space() -> ConfigurationSpace:
     return space
 
 
-def feed(proposer: RandomProposer, count: int, loss, budget: float = 1.0) -> None:
+def feed(proposer: Proposer, space: ConfigurationSpace, count: int, loss, budget: float = 1.0) -> None:
     for index in range(count):
         config_id = (0, 0, index)
-        configuration, _ = RandomProposer(proposer.space, 7).propose(config_id, budget)
+        configuration = RandomProposer(space, 7).propose(config_id, budget).configuration
         proposer.absorb(config_id, configuration, budget, loss(configuration, index))
+
+
+def modelled_of(proposer: Proposer, count: int) -> list:
+    """The configurations among so many proposals that the model made."""
+    proposals = [proposer.propose((1, 0, i), 1.0) for i in range(count)]
+    return [p.configuration for p in proposals if p.model_budget is not None]
 
 
 def test_densities_equal_statsmodels_where_both_are_defined():
@@ -73,30 +81,31 @@ def test_no_model_before_both_densities_have_enough_observations():
     space = small_space()
     proposer = BohbProposer(space, SETTINGS)
     least = 2 * (len(space) + 1)
-    feed(proposer, least - 1, lambda c, i: c["x"])
-    assert not any(proposer.propose((1, 0, i), 1.0)[1]["model_based_pick"] for i in range(40))
-    feed_one = RandomProposer(space, 7).propose((0, 0, least), 1.0)[0]
-    proposer.absorb((0, 0, least), feed_one, 1.0, 0.5)
-    infos = [proposer.propose((1, 0, i), 1.0)[1] for i in range(300)]
-    share = sum(info["model_based_pick"] for info in infos) / len(infos)
+    feed(proposer, space, least - 1, lambda c, i: c["x"])
+    assert {proposer.propose((1, 0, i), 1.0).model_budget for i in range(40)} == {None}
+    one_more = RandomProposer(space, 7).propose((0, 0, least), 1.0).configuration
+    proposer.absorb((0, 0, least), one_more, 1.0, 0.5)
+    budgets = [proposer.propose((1, 0, i), 1.0).model_budget for i in range(300)]
+    share = sum(budget is not None for budget in budgets) / len(budgets)
     assert share == pytest.approx(1 - SETTINGS.search.random_fraction, abs=0.1)
-    assert {info["model_budget"] for info in infos if info["model_based_pick"]} == {1.0}
+    assert set(budgets) == {None, 1.0}
 
 
 def test_the_model_of_the_largest_budget_that_has_one_is_used():
-    proposer = BohbProposer(small_space(), SETTINGS)
-    feed(proposer, 20, lambda c, i: c["x"], budget=1.0)
-    feed(proposer, 12, lambda c, i: c["x"], budget=3.0)
-    feed(proposer, 3, lambda c, i: c["x"], budget=9.0)
-    budgets = {proposer.propose((1, 0, i), 1.0)[1]["model_budget"] for i in range(60)}
+    space = small_space()
+    proposer = BohbProposer(space, SETTINGS)
+    feed(proposer, space, 20, lambda c, i: c["x"], budget=1.0)
+    feed(proposer, space, 12, lambda c, i: c["x"], budget=3.0)
+    feed(proposer, space, 3, lambda c, i: c["x"], budget=9.0)
+    budgets = {proposer.propose((1, 0, i), 1.0).model_budget for i in range(60)}
     assert budgets == {None, 3.0}
 
 
 def test_a_model_finds_the_good_region():
-    proposer = BohbProposer(small_space(), SETTINGS)
-    feed(proposer, 100, lambda c, i: (c["x"] - 0.9) ** 2 + (c["c"] != "b"))
-    proposals = [proposer.propose((1, 0, i), 1.0) for i in range(200)]
-    modelled = [c for c, info in proposals if info["model_based_pick"]]
+    space = small_space()
+    proposer = BohbProposer(space, SETTINGS)
+    feed(proposer, space, 100, lambda c, i: (c["x"] - 0.9) ** 2 + (c["c"] != "b"))
+    modelled = modelled_of(proposer, 200)
     assert np.mean([c["x"] for c in modelled]) > 0.7
     assert np.mean([c["c"] == "b" for c in modelled]) > 0.8
 
@@ -105,9 +114,11 @@ def test_proposals_do_not_depend_on_the_order_of_results_nor_on_proposals_before
     losses = {i: round(math.sin(i), 1) for i in range(40)}  # with ties
 
     def proposer(order):
-        made = BohbProposer(small_space(), SETTINGS)
+        space = small_space()
+        made = BohbProposer(space, SETTINGS)
         for index in order:
-            made.absorb((0, 0, index), RandomProposer(made.space, 7).propose((0, 0, index), 1.0)[0], 1.0, losses[index])
+            drawn = RandomProposer(space, 7).propose((0, 0, index), 1.0)
+            made.absorb((0, 0, index), drawn.configuration, 1.0, losses[index])
         return made
 
     forward, backward = proposer(range(40)), proposer(reversed(range(40)))
@@ -117,12 +128,10 @@ def test_proposals_do_not_depend_on_the_order_of_results_nor_on_proposals_before
 
 
 def test_crashes_and_infinite_losses_are_bad_observations():
-    proposer = BohbProposer(small_space(), SETTINGS)
-    feed(proposer, 60, lambda c, i: None if c["x"] > 0.5 else (math.inf if c["x"] < 0.1 else c["x"]))
-    modelled = [
-        c["x"] for c, info in (proposer.propose((1, 0, i), 1.0) for i in range(100)) if info["model_based_pick"]
-    ]
-    assert np.mean([0.05 < x < 0.55 for x in modelled]) > 0.9
+    space = small_space()
+    proposer = BohbProposer(space, SETTINGS)
+    feed(proposer, space, 60, lambda c, i: None if c["x"] > 0.5 else (math.inf if c["x"] < 0.1 else c["x"]))
+    assert np.mean([0.05 < c["x"] < 0.55 for c in modelled_of(proposer, 100)]) > 0.9
 
 
 def test_values_that_a_condition_switches_off_are_imputed_in_every_column():
@@ -140,9 +149,9 @@ def test_values_that_a_condition_switches_off_are_imputed_in_every_column():
 def test_proposals_of_a_conditional_space_are_valid_configurations():
     space = conditional_space()
     proposer = BohbProposer(space, SETTINGS)
-    feed(proposer, 60, lambda c, i: float(c.get("depth") or 0))
+    feed(proposer, space, 60, lambda c, i: float(c.get("depth") or 0))
     for i in range(60):
-        configuration, _ = proposer.propose((1, 0, i), 1.0)
+        configuration = proposer.propose((1, 0, i), 1.0).configuration
         assert ("depth" in configuration) == (configuration["kind"] == "deep")
         assert ("a_first" in configuration) == (configuration["kind"] == "deep")
 
@@ -150,19 +159,22 @@ def test_proposals_of_a_conditional_space_are_valid_configurations():
 @pytest.mark.parametrize("method", ["bohb", "hyperband", "random"])
 def test_proposals_are_plain_values_that_travel(method):
     settings = load_settings("digits", [f"search.method={method}"])
-    proposer = make_proposer(settings, build_space(settings.space))
-    feed(proposer, 50, lambda c, i: c["momentum"])
+    space = build_space(settings.space)
+    proposer = make_proposer(settings, space)
+    feed(proposer, space, 50, lambda c, i: c["momentum"])
+    search = Search(settings, proposer)
     for i in range(10):
-        configuration, info = proposer.propose((3, 0, i), 0.4)
-        assert {type(v) for v in configuration.values()} <= {int, float}
-        assert set(configuration) == {h.name for h in proposer.space.values()}
-        assert type(info["results_seen"]) is int
+        draw = search.propose((3, 0, i), 0.4)
+        assert {type(v) for v in draw.configuration.values()} <= {int, float}
+        assert set(draw.configuration) == {h.name for h in space.values()}
+        assert type(draw.info["results_seen"]) is int
+        assert set(draw.info) == set(DRAW_KEYS)
 
 
 def test_random_proposals_cover_the_space_evenly():
     space = small_space()
     proposer = RandomProposer(space, seed=5)
-    drawn = [proposer.propose((0, 0, i), 1.0)[0] for i in range(600)]
+    drawn = [proposer.propose((0, 0, i), 1.0).configuration for i in range(600)]
     assert np.mean([c["x"] for c in drawn]) == pytest.approx(0.5, abs=0.04)
     assert np.mean([c["c"] == "a" for c in drawn]) == pytest.approx(1 / 3, abs=0.06)
     assert len({c["x"] for c in drawn}) == 600

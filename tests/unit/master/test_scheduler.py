@@ -1,0 +1,305 @@
+"""The master's decisions, without its processes: who is given what, who is given up, and when it ends."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pipeline.master.evaluations import EvaluationState
+from pipeline.master.events import DispatchEnded, Gone, Unreachable
+from pipeline.master.worker_pool import WorkerState
+from pipeline.rpc.messages import AttemptId, Outcome
+from pipeline.rpc.undelivered import leave_result
+from tests.unit.master.conftest import Master
+
+FINISHED = Outcome("finished", loss=0.5, info={"training_s": 1.0})
+FIRST = ((0, 0, 0), 1.0)
+
+
+def state_of(master: Master, key: Any) -> EvaluationState:
+    return master.scheduler.evaluations.jobs[key].state
+
+
+def work_off(master: Master, *names: str) -> None:
+    """Let workers finish what they are given until the scheduler knows how the run ends."""
+    for _ in range(50):
+        master.step()
+        for name in names:
+            connection = master.connections[name]
+            worker = master.scheduler.pool.workers.get(f"incarnation of {name}")
+            if worker is not None and worker.attempt is not None and connection.dispatched:
+                master.confirm(name)
+                master.deliver(name, FINISHED)
+    assert master.scheduler.state == "stopping"
+
+
+def test_a_search_goes_from_its_first_draw_to_its_last_result(master):
+    master.join("w0")
+    work_off(master, "w0")
+    assert [r.config_id for r in master.history.results] == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 0)]
+    assert master.connections["w0"].dismissed[-1] == "done"
+    assert master.scheduler.outcome is None  # it has not said good-bye yet
+    master.leave("w0", "done")
+    master.step()
+    assert master.scheduler.outcome.state == "finished"
+
+
+def test_a_draw_is_on_disk_before_it_is_dispatched(master, monkeypatch):
+    master.join("w0")
+    seen = []
+    monkeypatch.setattr(
+        master.connections["w0"], "dispatch", lambda evaluation: seen.append((evaluation, master.history.draws))
+    )
+    master.step()
+    ((evaluation, draws),) = seen
+    assert evaluation.config_id in {draw.config_id for draw in draws}
+    assert master.events("dispatched")[0]["attempt"] == evaluation.attempt == 1
+
+
+def test_a_result_is_acknowledged_once_it_is_on_disk(master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    reply = master.deliver("w0", FINISHED)
+    assert not reply.done()
+    master.scheduler.commit()
+    assert reply.result(0) == {"accepted": True}
+    assert len(master.history.results) == 1
+
+
+def test_an_evaluation_that_is_handed_back_goes_to_the_next_worker_as_another_attempt(master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    master.deliver("w0", Outcome("handed_back", reason="allocation_end", is_leaving=True))
+    assert state_of(master, FIRST) is EvaluationState.WAITING
+    master.step()
+    assert master.connections["w0"].dispatched[1:] == []  # it leaves
+    master.join("w1", "b")
+    master.step()
+    assert master.connections["w1"].last == AttemptId(*FIRST, 2)
+
+
+def test_a_worker_whose_process_is_gone_loses_its_evaluation_to_another(master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    master.scheduler.handle(Gone(master.connections["w0"], "connection refused"))
+    assert master.dispatcher.forgotten == ["incarnation of w0"]
+    assert state_of(master, FIRST) is EvaluationState.WAITING
+    assert [event["outcome"] for event in master.events("returned")] == ["lost"]
+    master.join("w1", "b")
+    master.step()
+    assert master.connections["w1"].last == AttemptId(*FIRST, 2)
+
+
+def test_a_worker_that_is_silent_beyond_the_patience_is_replaced_and_stopped_when_it_returns_too_late(master):
+    patience_s = master.settings.workers.patience_s
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    first = master.connections["w0"].last
+    master.silence("w0", patience_s + 1)
+    master.join("w1", "b")
+    master.step()
+    assert master.connections["w1"].last == AttemptId(*first.key, 2)
+    master.confirm("w1")
+    master.deliver("w1", FINISHED)
+    master.step()  # the result is durable
+    assert master.connections["w0"].stopped == [(first, "superseded")]
+    master.connections["w0"].report(first)
+    master.step()
+    assert (first, "superseded") in master.connections["w0"].stopped
+
+
+def test_a_worker_that_returns_before_another_has_begun_goes_on(master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    attempt = master.connections["w0"].last
+    master.silence("w0", master.settings.workers.patience_s + 1)
+    master.step()
+    assert state_of(master, attempt.key) is EvaluationState.WAITING
+    master.connections["w0"].report(attempt)
+    master.step()
+    assert state_of(master, attempt.key) is EvaluationState.RUNNING
+    assert len(master.connections["w0"].dispatched) == 1
+    assert master.connections["w0"].stopped == []
+
+
+def test_a_call_that_is_not_answered_counts_as_begun_until_the_worker_says_otherwise(master):
+    master.join("w0")
+    master.step()
+    connection = master.connections["w0"]
+    attempt = connection.last
+    master.scheduler.handle(DispatchEnded(connection, attempt, "unknown", "no answer in time"))
+    worker = master.scheduler.pool.workers["incarnation of w0"]
+    assert worker.state is WorkerState.TRAINING
+    connection.report(None)  # it never had it
+    master.step()
+    assert connection.last == AttemptId(*attempt.key, 2)
+
+
+def test_a_worker_that_refuses_its_evaluation_is_believed_at_its_next_word(master):
+    master.join("w0")
+    master.step()
+    connection = master.connections["w0"]
+    master.scheduler.handle(DispatchEnded(connection, connection.last, "refused", "it has one already"))
+    worker = master.scheduler.pool.workers["incarnation of w0"]
+    assert worker.state is WorkerState.UNCONFIRMED
+    master.step()
+    assert len(connection.dispatched) == 1  # nothing more before it has said what it is at
+    connection.report(None)
+    master.step()
+    assert connection.last.number == 2
+
+
+def test_a_worker_that_the_master_has_forgotten_is_asked_to_register(master):
+    master.connections["ghost"] = master.connections.get("ghost") or type("C", (), {"last": AttemptId(*FIRST, 1)})()
+    reply = master.deliver("ghost", FINISHED)
+    assert reply.result(0) == {"accepted": False, "unknown": True, "reason": "register first"}
+
+
+def test_the_same_process_on_a_new_connection_keeps_its_evaluation(master):
+    master.join("w0")
+    master.step()
+    old = master.connections["w0"]
+    attempt = old.last
+    assert master.join("w0", holds=attempt) == {"accepted": True}
+    assert old.is_closed
+    worker = master.scheduler.pool.workers["incarnation of w0"]
+    assert (worker.state, worker.attempt) == (WorkerState.TRAINING, attempt)
+
+
+def test_a_new_process_of_the_same_name_takes_the_place_of_the_old_one(master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    master.join("w0", suffix=" again")
+    assert list(master.scheduler.pool.workers) == ["incarnation of w0 again"]
+    assert state_of(master, FIRST) is EvaluationState.WAITING
+
+
+def test_workers_that_the_search_cannot_use_free_their_gpus(make_master):
+    master = make_master("search.max_budget=1", "search.iterations=1")  # one evaluation in all
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    master.join("w1", "b")
+    master.step()
+    assert master.connections["w1"].dismissed == ["not_needed"]
+    assert master.connections["w0"].dismissed == []
+
+
+def test_workers_are_asked_for_as_many_as_the_search_can_use(make_master):
+    master = make_master("workers.count=10")
+    master.step()
+    deadline = time.monotonic() + 10
+    while not master.requested and time.monotonic() < deadline:  # asked in a thread of its own
+        time.sleep(0.01)
+    assert master.requested == [3]
+
+
+def test_nothing_new_is_drawn_while_a_worker_may_return_to_the_next_master(master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    attempt = master.connections["w0"].last
+    drawn = master.history.draws
+    master.close()
+    master.start()
+    assert state_of(master, attempt.key) is EvaluationState.RETURNING
+    master.join("w1", "b")
+    master.step()
+    assert master.history.draws == drawn
+    assert master.connections["w1"].dispatched == []
+    master.join("w0", holds=attempt, suffix=" still")
+    assert state_of(master, attempt.key) is EvaluationState.RUNNING
+    master.step()
+    assert master.connections["w1"].last.key == ((0, 0, 1), 1.0)
+
+
+def test_a_worker_that_does_not_return_to_the_next_master_costs_no_more_than_its_attempt(make_master):
+    master = make_master("workers.patience_s=0.2")
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    attempt = master.connections["w0"].last
+    master.close()
+    master.start()
+    time.sleep(0.3)
+    master.step()
+    assert state_of(master, attempt.key) is EvaluationState.WAITING
+    master.join("w1", "b")
+    master.step()
+    assert master.connections["w1"].last == AttemptId(*attempt.key, 2)
+
+
+def test_a_result_that_was_left_in_the_run_folder_counts(master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    attempt = master.connections["w0"].last
+    leave_result(master.folder, attempt, FINISHED, "w0", "a")
+    master.close()
+    master.start()
+    master.step()
+    assert [(r.config_id, r.loss) for r in master.history.results] == [(attempt.config_id, 0.5)]
+    assert not list(master.folder.undelivered.glob("*.json"))
+
+
+def test_a_crash_is_held_until_something_finishes_and_is_recorded_then(master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    master.deliver("w0", Outcome("crashed", kind="error", reason="ZeroDivisionError"))
+    assert state_of(master, FIRST) is EvaluationState.HELD
+    master.step()
+    master.confirm("w0")
+    master.deliver("w0", FINISHED)
+    master.scheduler.commit()
+    assert {r.config_id: r.exception for r in master.history.results} == {
+        (0, 0, 0): "error: ZeroDivisionError",
+        (0, 0, 1): None,
+    }
+
+
+def test_a_failure_that_every_evaluation_shares_stops_the_run_with_its_cause(master):
+    master.join("w0")
+    for _ in range(3):
+        master.step()
+        master.confirm("w0")
+        master.deliver("w0", Outcome("broken", reason="DataError: the images are missing"))
+    assert master.scheduler.state == "stopping"
+    assert master.scheduler.message == "DataError: the images are missing"
+    assert master.connections["w0"].dismissed == ["broken"]
+    assert master.join("w1", "b") == {"accepted": False, "leave": True, "reason": "broken"}
+    master.leave("w0")
+    master.step()
+    assert master.scheduler.outcome.state == "broken"
+
+
+def test_a_worker_that_cannot_be_reached_is_named_until_one_joins(master):
+    master.scheduler.handle(Unreachable("w9", "the way into the node is blocked"))
+    assert master.scheduler.message == "worker w9: the way into the node is blocked"
+    master.join("w0")
+    assert master.scheduler.message == ""
+
+
+def test_an_end_waits_for_workers_that_checkpoint_and_not_for_silent_ones(master):
+    master.join("w0")
+    master.join("w1", "b")
+    master.step()
+    master.scheduler.end("stopped", "asked to stop")
+    master.step()
+    assert master.scheduler.outcome is None
+    master.leave("w0")
+    master.silence("w1", 30)
+    master.step()
+    assert (master.scheduler.outcome.state, master.scheduler.outcome.message) == ("stopped", "asked to stop")
+
+
+def test_closing_closes_the_network_too(make_master):
+    master = make_master()
+    master.close()
+    assert master.dispatcher.is_down

@@ -1,0 +1,98 @@
+"""The status that the master publishes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from pipeline.master import status_publisher
+from pipeline.master.events import DispatchEnded, MasterOutcome
+from pipeline.master.status_publisher import StatusPublisher
+from pipeline.rpc.messages import Outcome
+from pipeline.run.status import RungStatus, read_status
+from tests.unit.master.conftest import Master
+
+
+@pytest.fixture
+def publisher(master: Master) -> StatusPublisher:
+    return StatusPublisher(master.folder, master.settings, term=3, location="127.0.0.1:9")
+
+
+def last_status(publisher: StatusPublisher, master: Master, state: str = "stopped", message: str = "") -> Any:
+    publisher.publish_last(master.scheduler, MasterOutcome(state, message))
+    return read_status(master.folder)
+
+
+def test_the_status_says_what_workers_and_evaluations_are_at(publisher, master):
+    master.join("w0")
+    master.join("w1", "b")
+    master.step()
+    master.confirm("w0")
+    master.deliver("w0", Outcome("finished", loss=0.25, info={"training_s": 1.5}))
+    master.scheduler.commit()
+    status = last_status(publisher, master, "stopped", "asked to stop")
+    assert (status.state, status.message, status.term, status.address) == ("stopped", "asked to stop", 3, "127.0.0.1:9")
+    assert (status.finished, status.crashed, status.planned, status.trained_s) == (1, 0, 4, 1.5)
+    assert [(w.name, w.host, w.state, w.evaluation) for w in status.workers] == [
+        ("w0", "a", "idle", ""),
+        ("w1", "b", "training", "0-0-1 on 1, attempt 1"),  # told to start: a person need not tell that apart
+    ]
+    assert status.brackets[0].rungs == (RungStatus(1.0, 3, 1, 0, 1, 0), RungStatus(3.0, 1, 0, 0, 0, 0))
+    assert [(i.budget, i.config_id, i.loss) for i in status.incumbents] == [(1.0, "0-0-0", 0.25)]
+
+
+def test_a_worker_that_did_not_take_its_evaluation_is_shown_as_idle_and_a_silent_one_as_suspect(publisher, master):
+    master.join("w0")
+    master.join("w1", "b")
+    master.step()
+    connection = master.connections["w0"]
+    master.scheduler.handle(DispatchEnded(connection, connection.last, "refused", "busy"))
+    master.silence("w1", 30)
+    master.scheduler.tick()
+    assert [w.state for w in last_status(publisher, master).workers] == ["idle", "suspect"]
+
+
+def test_a_queued_evaluation_is_not_shown_as_running(publisher, master):
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    master.deliver("w0", Outcome("handed_back", reason="allocation_end", is_leaving=True))
+    rung = last_status(publisher, master).brackets[0].rungs[0]
+    assert (rung.running, rung.queued) == (0, 1)
+
+
+def test_a_slow_disk_does_not_hold_up_the_search(publisher, master, monkeypatch):
+    writing, may_go_on = threading.Event(), threading.Event()
+
+    def slow(folder: Any, status: Any) -> None:
+        writing.set()
+        assert may_go_on.wait(10)
+
+    monkeypatch.setattr(status_publisher, "publish_status", slow)
+    publisher.publish(master.scheduler)
+    assert writing.wait(10)
+    began = time.monotonic()
+    for _ in range(100):
+        publisher.publish(master.scheduler)
+    assert time.monotonic() - began < 5
+    may_go_on.set()
+    publisher.publish_last(master.scheduler, MasterOutcome("stopped"))
+
+
+def test_a_status_that_the_disk_refuses_is_followed_by_the_next(publisher, master, monkeypatch):
+    written = []
+    real = status_publisher.publish_status
+
+    def refuses_once(folder: Any, status: Any) -> None:
+        written.append(status)
+        if len(written) == 1:
+            raise OSError(28, "No space left on device")
+        real(folder, status)
+
+    monkeypatch.setattr(status_publisher, "publish_status", refuses_once)
+    publisher.publish(master.scheduler)
+    assert last_status(publisher, master).state == "stopped"
+    assert len(written) == 2
