@@ -169,7 +169,7 @@ def _take_all(inbox: queue.SimpleQueue[Event], wait_s: float) -> list[Event]:
 
 
 def _end(scheduler: Scheduler, publisher: StatusPublisher, lease: Lease, outcome: MasterOutcome) -> None:
-    """Say good-bye as far as the disk and the lease still allow."""
+    """Write how the master ended, as far as the disk and the lease still allow."""
     log.info("master ends: %s%s", outcome.state, f" ({outcome.message})" if outcome.message else "")
     scheduler.files.note("master_ended", term=lease.term, reason=f"{outcome.state}: {outcome.message}")
     last_words: list[Callable[[], None]] = [

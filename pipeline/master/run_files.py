@@ -1,4 +1,4 @@
-"""The master's pen: results, draws and the journal, each durable before it counts, written under the lease only."""
+"""The master writes results, draws and the journal, each durable before it counts, while it holds the lease only."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from pipeline.settings import Settings
 
 log = logging.getLogger("tandem.master")
 
-# After the end, workers have this long to say good-bye before the master leaves anyway.
+# After the end, workers have this long to leave before the master leaves anyway.
 FAREWELL_S = 20.0
 # A worker that was given up is forgotten after so many times the run's patience.
 FORGET_AFTER = 10
@@ -257,7 +257,7 @@ class Scheduler:
         self.requester.tick(self.pool.present_count(), useful)
 
     def _all_have_left(self) -> bool:
-        """Whether every worker has said good-bye, or the time for it is up."""
+        """Whether every worker has left or is silent, or the time for leaving is up."""
         is_late = time.monotonic() > self._end_by
         return is_late or all(w.is_lost or w.is_suspect for w in self.pool.workers.values())
 

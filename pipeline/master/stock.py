@@ -26,7 +26,7 @@ ANSWER_S = 60.0
 
 
 class StockWorkerConnection(WorkerConnection):
-    """The line to a stock hpbandster worker."""
+    """The connection to a stock hpbandster worker."""
 
     def __init__(self, name: str, uri: str, post: Post, count: Callable[[], int], server: Any) -> None:
         super().__init__(name, uri, post, count)
@@ -104,7 +104,7 @@ class _AttemptCallback:
     """What a stock worker delivers one attempt's result to."""
 
     def __init__(self, connection: StockWorkerConnection, attempt: AttemptId, post: Post) -> None:
-        self._link = connection
+        self._connection = connection
         self._attempt = attempt
         self._post = post
         self.is_delivering = False
@@ -115,8 +115,8 @@ class _AttemptCallback:
         """Hpbandster's call; returns once the result is durable."""
         self.is_delivering = True
         reply: Reply = Future()
-        self._link.note_life()
-        self._post(Delivered(self._link.incarnation, self._attempt, _outcome(result), reply))
+        self._connection.note_life()
+        self._post(Delivered(self._connection.incarnation, self._attempt, _outcome(result), reply))
         try:
             reply.result(ANSWER_S)
         finally:

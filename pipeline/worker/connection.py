@@ -1,4 +1,4 @@
-"""A worker's side of the line to the master: finds it, registers, delivers until it is acknowledged, finds the next."""
+"""A worker's connection to the master: finds it, registers, delivers until it is acknowledged, finds the next."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class MasterConnection:
         self._introduce = introduce
         self._lock = threading.Lock()
         self._registered_with: MasterAddress | None = None
-        self._line: Any = None  # held open: that it closes tells the master that this process is gone
+        self._held_open: Any = None  # that it closes tells the master that this process is gone
         self._delivery: Any = None
         self._closed = threading.Event()
         self._wake = threading.Event()
@@ -142,8 +142,8 @@ class MasterConnection:
             registration: dict[str, Any] = {}
             try:
                 registration = self._introduce(address)
-                line = proxy_for(address.dispatcher_uri, REGISTER_S)
-                answer = line.register_worker(registration)
+                proxy = proxy_for(address.dispatcher_uri, REGISTER_S)
+                answer = proxy.register_worker(registration)
             except CALL_ERRORS as error:
                 self._note_problem(
                     f"this worker on {self._own_address(address)} cannot reach the master at {address.location} "
@@ -158,7 +158,7 @@ class MasterConnection:
                 return False
             if self._registered_with != address:
                 log.info("joined the master at %s (term %d)", address.location, address.term)
-            previous, self._line = self._line, line
+            previous, self._held_open = self._held_open, proxy
             self._registered_with = address
             self.problem = ""
             self.heard = time.monotonic()
@@ -252,7 +252,7 @@ class MasterConnection:
         else:
             log.warning("no master took the result; it is in %s for the next one", path)
 
-    def say_goodbye(self, reason: str) -> None:
+    def announce_leaving(self, reason: str) -> None:
         """Tell the master that this worker leaves; not being heard does no harm."""
         self._closed.set()
         self._wake.set()
@@ -260,18 +260,18 @@ class MasterConnection:
         if address is None:
             return
         try:
-            with proxy_for(address.dispatcher_uri, FAREWELL_S) as line:
-                line.leave(self._incarnation, reason)
+            with proxy_for(address.dispatcher_uri, FAREWELL_S) as proxy:
+                proxy.leave(self._incarnation, reason)
         except CALL_ERRORS as error:
-            log.info("good-bye was not heard: %s", explain(error))
+            log.info("the master was not told that this worker leaves: %s", explain(error))
 
     def close(self) -> None:
         """Close the connections."""
         self._closed.set()
         self._wake.set()
-        for line in (self._line, self._delivery[1] if self._delivery else None):
-            if line is not None:
-                line._pyroRelease()
+        for proxy in (self._held_open, self._delivery[1] if self._delivery else None):
+            if proxy is not None:
+                proxy._pyroRelease()
 
 
 _credentials_lock = threading.Lock()

@@ -74,7 +74,7 @@ def is_device_lost(outcome: Outcome) -> bool:
     return may_be and any(sign in outcome.reason for sign in signs)
 
 
-class Trainer:
+class TrainingEvaluator:
     """The real thing: trains with `pipeline.training`; torch and the data are loaded by the first evaluation."""
 
     def __init__(self, folder: RunFolder, settings: Settings, identity: WorkerIdentity) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import Pyro4
 from hpbandster.core.worker import Worker
 
+from pipeline.cluster.allocation import ALLOCATION_END
 from pipeline.records import Evaluation, WorkerIdentity
 from pipeline.rpc.master_address import MasterAddress
 from pipeline.rpc.messages import AttemptId, Outcome
@@ -23,7 +24,7 @@ from pipeline.rpc.server import RpcServer, open_server
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
 from pipeline.worker.connection import MasterConnection, own_address_for, trust
-from pipeline.worker.evaluate import Evaluate, ShouldStop, Trainer, is_device_lost, run_attempt
+from pipeline.worker.evaluate import Evaluate, ShouldStop, TrainingEvaluator, is_device_lost, run_attempt
 
 log = logging.getLogger("tandem.worker")
 
@@ -32,7 +33,6 @@ WAIT_S = 0.5
 # "excluded"):
 IDLE = "idle"
 NO_MASTER = "no_master"
-ALLOCATION_END = "allocation_end"
 DEVICE_LOST = "device_lost"
 
 
@@ -68,7 +68,7 @@ def run_worker(
         SiteError: it cannot listen on this machine's address.
     """
     worker = TandemWorker(folder, identity, settings, should_stop, allocation_end, device)
-    return worker.work(evaluate or Trainer(folder, settings, identity))
+    return worker.work(evaluate or TrainingEvaluator(folder, settings, identity))
 
 
 class TandemWorker(Worker):  # type: ignore[misc]
@@ -158,7 +158,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
             evaluation = self._next()
             if isinstance(evaluation, str):
                 log.info("leaving: %s", evaluation)
-                self.connection.say_goodbye(evaluation)
+                self.connection.announce_leaving(evaluation)
                 return evaluation
             attempt = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
             log.info("evaluation %s on %g, attempt %d", evaluation.config_id, evaluation.budget, evaluation.attempt)

@@ -38,7 +38,7 @@ def test_a_search_goes_from_its_first_draw_to_its_last_result(master):
     work_off(master, "w0")
     assert [r.config_id for r in master.history.results] == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 0)]
     assert master.connections["w0"].dismissed[-1] == "done"
-    assert master.scheduler.outcome is None  # it has not said good-bye yet
+    assert master.scheduler.outcome is None  # its worker has not left yet
     master.leave("w0", "done")
     master.step()
     assert master.scheduler.outcome.state == "finished"
