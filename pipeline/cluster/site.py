@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pipeline.cluster import slurm
 from pipeline.cluster.addresses import master_address
+from pipeline.cluster.gpus import usable_gpus, workers_per_device
 from pipeline.cluster.sbatch_options import Options, as_text, command_line, master_options, worker_options
 from pipeline.errors import SiteError
-from pipeline.launch.local_workers import usable_gpus, workers_per_device
 from pipeline.settings import Settings
 
 # File systems of one machine. Others (nfs, lustre, gpfs, beegfs, ceph, ...) are shared or cannot be told.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import SiteError
+
 # submitit counts every requeue at or after 80% of the limit, and every preemption of a short task, as a time-out.
 UNLIMITED_TIMEOUTS = 1_000_000
 
@@ -38,6 +40,21 @@ def slurm_executor(jobs: Path, name: str, options: Mapping[str, Any], count: int
         wckey=None,
     )
     return executor
+
+
+def submit_array(executor: Any, tasks: Sequence[Callable[[], Any]], what: str) -> list[str]:
+    """Submit an array with a task for each callable; returns the ids of the tasks.
+
+    Raises:
+        SiteError: Slurm refused the tasks, which the text calls `what`; it has Slurm's reason.
+    """
+    import submitit
+
+    try:
+        return [str(job.job_id) for job in executor.submit_array(tasks)]
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+        said = " ".join(str(error).split())[-300:]
+        raise SiteError(f"Slurm refused {len(tasks)} {what}: {said}") from None
 
 
 def requeue_through_submitit() -> Callable[[], None]:

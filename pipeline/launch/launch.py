@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster import slurm
+from pipeline.cluster.gpus import workers_per_device
 from pipeline.cluster.sbatch_options import array_sizes, master_options, worker_options
 from pipeline.errors import SiteError
 from pipeline.launch import local_workers
@@ -163,7 +164,7 @@ def _submit(
     environment = slurm.job_environment()
     if where == "local":
         environment["TANDEM_LOCAL_WORKERS"] = str(settings.workers.count)
-        environment["TANDEM_WORKERS_PER_DEVICE"] = str(local_workers.workers_per_device(settings))
+        environment["TANDEM_WORKERS_PER_DEVICE"] = str(workers_per_device(settings))
     try:
         done = subprocess.run(
             [sys.executable, "-c", "from pipeline.launch import launch; launch.submit_from_stdin()"],

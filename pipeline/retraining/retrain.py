@@ -14,8 +14,8 @@ from typing import Any
 from pipeline.cluster import slurm
 from pipeline.cluster.allocation import Allocation, allocation_end, worker_identity
 from pipeline.cluster.sbatch_options import array_sizes, worker_options
-from pipeline.errors import CrashedError, SiteError
-from pipeline.launch.array_tasks import RequeuedAsItIs, requeue_through_submitit, slurm_executor
+from pipeline.errors import CrashedError
+from pipeline.launch.array_tasks import RequeuedAsItIs, requeue_through_submitit, slurm_executor, submit_array
 from pipeline.records import Evaluation, TrainResult
 from pipeline.retraining.plan import Retraining, missing, previous_attempt
 from pipeline.run.folder import RunFolder, ensure_jobs_folder
@@ -127,8 +127,6 @@ def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:
         RunError: others could write where the tasks' pickles lie.
         SiteError: Slurm refused; the text has its reason.
     """
-    import submitit
-
     folder = RunFolder(todo[0].path.parent)
     ensure_jobs_folder(folder)
     jobs: list[str] = []
@@ -138,12 +136,7 @@ def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:
         name = f"tandem-{todo[0].model if len({t.model for t in todo}) == 1 else 'baselines'}"
         executor = slurm_executor(folder.jobs, name, options, size, settings.slurm.setup)
         tasks = [RetrainTask(each, settings) for each in todo[start : start + size]]
-        try:
-            submitted = executor.submit_array(tasks)
-        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
-            said = " ".join(str(error).split())[-300:]
-            raise SiteError(f"Slurm refused {size} trainings: {said}") from None
-        jobs.append(str(submitted[0].job_id).partition("_")[0])
+        jobs.append(submit_array(executor, tasks, "trainings")[0].partition("_")[0])
         start += size
     return jobs
 

@@ -8,8 +8,9 @@ import pytest
 
 from pipeline import operations
 from pipeline.cluster import slurm
+from pipeline.cluster.gpus import workers_per_device
 from pipeline.errors import RunError, SiteError
-from pipeline.launch import launch, local_workers
+from pipeline.launch import launch
 from pipeline.run.creation import create_run, read_settings
 from pipeline.run.folder import ensure_jobs_folder
 from pipeline.run.status import RunStatus, publish_status
@@ -132,10 +133,8 @@ def test_a_master_in_the_queue_is_cancelled_by_stopping_the_run(run, monkeypatch
 def test_workers_that_share_a_gpu_are_counted(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     of = ["training.device=auto", "slurm.gpus_per_worker=1"]
-    assert [
-        local_workers.workers_per_device(load_settings("digits", [*of, f"workers.count={n}"])) for n in (0, 2, 5)
-    ] == [1, 1, 3]
-    assert local_workers.workers_per_device(load_settings("digits", ["training.device=cpu", "workers.count=5"])) == 1
+    assert [workers_per_device(load_settings("digits", [*of, f"workers.count={n}"])) for n in (0, 2, 5)] == [1, 1, 3]
+    assert workers_per_device(load_settings("digits", ["training.device=cpu", "workers.count=5"])) == 1
 
 
 def test_a_master_that_waits_in_the_queue_is_hastened_and_not_submitted_again(run, monkeypatch):

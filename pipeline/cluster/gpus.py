@@ -1,0 +1,32 @@
+"""The GPUs of this machine, and how local workers share them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+from pipeline.settings import Settings
+
+
+def usable_gpus(settings: Settings) -> list[str]:
+    """The GPUs that local workers take, as CUDA_VISIBLE_DEVICES names them; none where training is on CPUs."""
+    return [] if settings.slurm.gpus_per_worker == 0 or settings.training.device == "cpu" else visible_gpus()
+
+
+def workers_per_device(settings: Settings) -> int:
+    """The most local workers that share one GPU; 1 without GPUs."""
+    gpus = usable_gpus(settings)
+    return max(1, -(-settings.workers.count // len(gpus))) if gpus else 1
+
+
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The GPUs of this process as CUDA_VISIBLE_DEVICES names them: those it says, or all of the machine."""
+    if "CUDA_VISIBLE_DEVICES" in environment:
+        return [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return [str(index) for index in range(count)]
