@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,17 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, read_history, read_journal
 from pipeline.settings import Settings, budget_ladder, load_settings
 from pipeline.storage import schema
+from pipeline.storage.cases import Decision, ResultKind, decide
 from pipeline.storage.columns import Column, frame, write_column, write_table
 from pipeline.storage.curves import COLUMNS, ROW_DTYPE
 from pipeline.storage.gather import (
+    NO_ROWS,
     FoundAttempt,
     event_config_id,
+    facts,
     find_attempts,
     lost_seconds,
-    settle,
+    mark,
 )
 from pipeline.storage.retrained import baseline_folder, find_retrained
 
@@ -69,13 +72,12 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
     settings = _settings(folder)
     history, journal = read_history(folder), read_journal(folder)
     attempts, warnings = find_attempts(folder, journal)
-    stopped = _has_stopped(journal)
-    evaluations, curves, attempt_rows = _evaluations(folder, history, attempts, stopped, warnings)
+    evaluations, curves, attempt_rows, doubts = _evaluations(folder, history, attempts, _has_ended(journal))
     retrained, more = find_retrained(
         baselines if baselines is not None else baseline_folder(folder.path.parent, settings),
         folder.path / "retrained",
     )
-    warnings = [*warnings, *more]
+    warnings = [*warnings, *doubts, *more]
     for warning in warnings:
         logger.warning("%s", warning)
     with publish(folder.collected) as temporary, h5py.File(temporary, "w", locking=False) as file:
@@ -96,7 +98,7 @@ def _settings(folder: RunFolder) -> Settings:
         raise RunError(f"{folder.path} cannot be collected: {error}") from None
 
 
-def _has_stopped(journal: Sequence[Mapping[str, Any]]) -> bool:
+def _has_ended(journal: Sequence[Mapping[str, Any]]) -> bool:
     ends = [event["event"] for event in journal if event.get("event") in ("master_started", "master_ended")]
     return bool(ends) and ends[-1] == "master_ended"
 
@@ -105,66 +107,83 @@ def _evaluations(
     folder: RunFolder,
     history: History,
     attempts: dict[EvaluationKey, list[FoundAttempt]],
-    stopped: bool,
-    warnings: list[str],
-) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]]]:
-    """Rows of /evaluations and /attempts, and the curves in the order of the evaluations."""
+    run_has_ended: bool,
+) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]], list[str]]:
+    """Rows of /evaluations and /attempts, the curves in the order of the evaluations, and warnings."""
     configurations = {draw.config_id: row for row, draw in enumerate(history.draws)}
+    results, warnings = _results_by_evaluation(folder, history, attempts)
+    evaluations: list[dict[str, Any]] = []
+    curves: list[np.ndarray] = []
+    attempt_rows: list[dict[str, Any]] = []
+    offset = 0
+    for key, result in results.items():  # in the order of results.json
+        config_id, budget = key
+        tried = attempts.get(key, [])
+        decision = decide(_kind(result), _named(result), [facts(attempt) for attempt in tried], run_has_ended)
+        mark(tried, decision)
+        if decision.lacks_curve:
+            path = folder.attempt(config_id, budget, _named(result) or 1)
+            warnings.append(f"{path} is missing: that evaluation has a result but no learning curve")
+        curve = next((a for a in tried if a.attempt == decision.curve), None)
+        rows = curve.rows if curve else NO_ROWS
+        row = _evaluation_row(key, decision, result, curve)
+        row |= {"configuration": configurations.get(config_id, -1), "attempts": len(tried)}
+        row |= {"curve_offset": offset, "curve_length": len(rows)}
+        curves.append(rows)
+        offset += len(rows)
+        for attempt in tried:
+            lost_s = lost_seconds(attempt, tried, result is not None)
+            info = result.info if result is not None else {}
+            attempt_rows.append(_attempt_row(folder, attempt, len(evaluations), lost_s, info))
+        evaluations.append(row)
+    return evaluations, curves, attempt_rows, warnings
+
+
+def _results_by_evaluation(
+    folder: RunFolder, history: History, attempts: Iterable[EvaluationKey]
+) -> tuple[dict[EvaluationKey, Result | None], list[str]]:
+    """Every evaluation with its result, in the order of results.json, then those without one; and warnings."""
+    warnings = []
+    drawn = {draw.config_id for draw in history.draws}
     results: dict[EvaluationKey, Result | None] = {}
     for line in history.results:
         if results.setdefault((line.config_id, line.budget), line) is not line:
             name = f"{config_name(line.config_id)} on budget {line.budget:g}"
             warnings.append(f"{folder.results} has two results of {name}; the first counts")
     for key in sorted(attempts):
-        if key[0] in configurations:
+        if key[0] in drawn:
             results.setdefault(key, None)
         else:
             warnings.append(f"{config_name(key[0])} was tried on budget {key[1]:g}, but {folder.configs} lacks it")
-    evaluations: list[dict[str, Any]] = []
-    curves: list[np.ndarray] = []
-    attempt_rows: list[dict[str, Any]] = []
-    offset = 0
-    for (config_id, budget), result in results.items():  # in the order of results.json
-        tried = attempts.get((config_id, budget), [])
-        accepted = result.info.get("attempt") if result is not None else None
-        crashed = result is not None and result.loss is None
-        settle(tried, accepted, crashed, stopped)
-        curve = next((a for a in tried if a.accepted), tried[-1] if tried and result is None else None)
-        if result is not None and not crashed and (curve is None or curve.header is None) and not (
-            curve is not None and curve.problem
-        ):  # fmt: skip
-            path = folder.attempt(config_id, budget, int(accepted or 1))
-            warnings.append(f"{path} is missing: that evaluation has a result but no learning curve")
-        row = _evaluation_row(config_id, budget, result, curve, stopped)
-        row |= {"configuration": configurations.get(config_id, -1), "attempts": len(tried), "curve_offset": offset}
-        row["curve_length"] = len(curve.rows) if curve else 0
-        if curve is not None and len(curve.rows):
-            curves.append(curve.rows)
-        offset += row["curve_length"]
-        info = result.info if result is not None else {}
-        for attempt in tried:
-            lost_s = lost_seconds(attempt, tried, result is not None)
-            attempt_rows.append(_attempt_row(folder, attempt, len(evaluations), lost_s, info))
-        evaluations.append(row)
-    return evaluations, curves, attempt_rows
+    return results, warnings
+
+
+def _kind(result: Result | None) -> ResultKind:
+    if result is None:
+        return ResultKind.NONE
+    return ResultKind.CRASHED if result.loss is None else ResultKind.FINISHED
+
+
+def _named(result: Result | None) -> int | None:
+    """The attempt that a result names."""
+    number = result.info.get("attempt") if result is not None else None
+    return None if number is None else int(number)
 
 
 def _evaluation_row(
-    config_id: tuple[int, int, int], budget: float, result: Result | None, curve: FoundAttempt | None, stopped: bool
+    key: EvaluationKey, decision: Decision, result: Result | None, curve: FoundAttempt | None
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {**_id(config_id), "budget": budget, "attempt": curve.attempt if curve else 0}
-    row |= _measured(curve)
+    row: dict[str, Any] = {**_id(key[0]), "budget": key[1], "status": decision.status}
+    row |= {"attempt": curve.attempt if curve else 0, **_measured(curve)}
     if result is None:
-        is_running = curve is not None and curve.outcome == "running"
-        return row | {"status": "running" if is_running else "stopped" if stopped else "waiting"}
+        return row
     row |= {name: result.info[name] for name in _INFO if result.info.get(name) is not None}
     row |= {"submitted": result.submitted, "started": result.started, "finished": result.finished, "loss": result.loss}
-    row["exception"] = result.exception
-    if result.loss is not None:
-        row["status"] = "finished"
-        return row | {"attempt": int(result.info.get("attempt", row["attempt"]))}
-    kind = (result.exception or "").partition(":")[0]
-    return row | {"status": "crashed", "crash_kind": kind if kind in CRASH_KINDS else "error"}
+    row |= {"exception": result.exception, "attempt": _named(result) or row["attempt"]}
+    if result.loss is None:
+        kind = (result.exception or "").partition(":")[0]
+        row["crash_kind"] = kind if kind in CRASH_KINDS else "error"
+    return row
 
 
 def _measured(curve: FoundAttempt | None) -> dict[str, Any]:

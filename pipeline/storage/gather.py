@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.errors import RunError
 from pipeline.records import AttemptEnd, AttemptHeader, ConfigId, EvaluationKey, parse_config_name
 from pipeline.run.folder import RunFolder
+from pipeline.storage.cases import Decision, Tried
 from pipeline.storage.curves import ROW_DTYPE, read_attempt_table
 
 NO_ROWS = np.empty(0, dtype=ROW_DTYPE)
@@ -25,7 +26,8 @@ class FoundAttempt:
     Attributes:
         path: its file; None: it wrote none (lost before training began).
         problem: why the file could not be read; "" when it could.
-        outcome: the master's word (the journal's), else the file's own, else "running" or "unknown".
+        outcome: the master's word (the journal's), else the file's own, else "unknown"; "running" once its
+            evaluation was decided (see `cases`).
         dispatched, returned: s since 1970 (UTC); None: not in the journal.
         journal_lost_s: training seconds that the master counts as lost; None: it does not say.
     """
@@ -77,6 +79,9 @@ def find_attempts(
     for event in journal:
         if event.get("event") in ("dispatched", "returned"):
             _note(found, event)
+    for by_number in found.values():
+        for attempt in by_number.values():
+            _complete_from_file(attempt)
     return {key: [by_number[n] for n in sorted(by_number)] for key, by_number in found.items()}, warnings
 
 
@@ -114,6 +119,14 @@ def _note(found: dict[EvaluationKey, dict[int, FoundAttempt]], event: Mapping[st
         attempt.journal_lost_s = event.get("lost_s")
 
 
+def _complete_from_file(attempt: FoundAttempt) -> None:
+    """Where the journal does not say how an attempt ended, its own file may."""
+    if not attempt.outcome:
+        attempt.outcome = attempt.end.status if attempt.end else "unknown"
+    if not attempt.reason and attempt.end:
+        attempt.reason = attempt.end.reason
+
+
 def event_config_id(event: Mapping[str, Any]) -> ConfigId | None:
     """The configuration that a journal event is about, as (iteration, stage, index); None: about none."""
     value = event.get("config_id")
@@ -125,29 +138,18 @@ def event_config_id(event: Mapping[str, Any]) -> ConfigId | None:
     return int(iteration), int(stage), int(index)
 
 
-def settle(attempts: Sequence[FoundAttempt], accepted: int | None, crashed: bool, stopped: bool) -> None:
-    """Decide the outcome of each attempt of one evaluation, and which one its curve is.
+def facts(attempt: FoundAttempt) -> Tried:
+    """What deciding about its evaluation needs to know of an attempt."""
+    has_curve = attempt.header is not None
+    return Tried(attempt.attempt, attempt.outcome, has_curve, is_damaged=bool(attempt.problem) and not has_curve)
 
-    Args:
-        attempts: ordered by number.
-        accepted: the attempt that the result names; None: no result yet, or one that names none (a crash).
-        crashed: there is a result, and it is a crash.
-        stopped: the run's last master has ended.
-    """
+
+def mark(attempts: Sequence[FoundAttempt], decision: Decision) -> None:
+    """Note in an evaluation's attempts, ordered by number, which one was accepted and whether the last is at work."""
     for attempt in attempts:
-        attempt.accepted = attempt.attempt == accepted
-        if not attempt.outcome:
-            attempt.outcome = attempt.end.status if attempt.end else "unknown"
-        if not attempt.reason and attempt.end:
-            attempt.reason = attempt.end.reason
-    if not attempts:
-        return
-    last = attempts[-1]
-    if crashed:
-        at_fault = [a for a in attempts if a.outcome == "crashed"]
-        (at_fault or attempts)[-1].accepted = True
-    elif accepted is None and last.outcome == "unknown" and not stopped:
-        last.outcome = "running"
+        attempt.accepted = attempt.attempt == decision.accepted
+    if attempts and decision.is_running:
+        attempts[-1].outcome = "running"
 
 
 def lost_seconds(attempt: FoundAttempt, siblings: Sequence[FoundAttempt], has_result: bool) -> float:
