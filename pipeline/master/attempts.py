@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.master.checkpoints import CheckpointKeeper
 from pipeline.master.evaluations import EvaluationJob, Evaluations, EvaluationState
-from pipeline.master.events import Reply
 from pipeline.master.failures import Decision, FailurePolicy
 from pipeline.master.run_files import RunFiles
 from pipeline.master.worker_pool import KnownWorker, WorkerPool
@@ -18,6 +16,7 @@ from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.undelivered import read_undelivered, undelivered_path
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result
+from pipeline.runtime import SYSTEM, Clock, Reply
 from pipeline.search.search import Search
 
 log = logging.getLogger("tandem.master")
@@ -47,7 +46,9 @@ class AttemptTracker:
         files: RunFiles,
         checkpoints: CheckpointKeeper,
         break_run: Callable[[str], None],
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self._folder = folder
         self._search = search
         self._evaluations = evaluations
@@ -236,7 +237,7 @@ class AttemptTracker:
             budget=attempt.budget,
             submitted=submitted,
             started=job.timestamps.get("started", submitted),
-            finished=time.time(),
+            finished=self._clock.time(),
             loss=None if crashed else outcome.loss,
             info={} if crashed else {**outcome.info, "attempt": attempt.number, "worker": worker, "host": host},
             exception=f"{outcome.kind}: {outcome.reason}" if crashed else None,

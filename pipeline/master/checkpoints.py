@@ -16,20 +16,18 @@ import os
 import queue
 import shutil
 import stat
-import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.files import publish_json
-from pipeline.master.events import Event
 from pipeline.master.retention import Standing, is_over, most_checkpoints, parse_checkpoint, standing_of, useless
 from pipeline.master.threads import guarded
 from pipeline.records import ConfigId, budget_name, config_name
 from pipeline.rpc.messages import AttemptId
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result
+from pipeline.runtime import SYSTEM, Queue, Runtime
 from pipeline.search.brackets import Bracket
 from pipeline.search.search import Search
 
@@ -51,13 +49,14 @@ class CheckpointKeeper:
         problem: what keeps an incumbent's weights from being kept now, or "".
     """
 
-    def __init__(self, folder: RunFolder, search: Search, inbox: queue.SimpleQueue[Event]) -> None:
+    def __init__(self, folder: RunFolder, search: Search, inbox: Queue, runtime: Runtime = SYSTEM) -> None:
+        self._runtime = runtime
         self._folder = folder
         self._search = search
         self._continues = search.settings.search.promotion == "continue"
         # The latest attempt that ended without a result, by configuration and budget.
         self._interrupted: dict[ConfigId, dict[float, int]] = defaultdict(dict)
-        self._tasks: queue.SimpleQueue[tuple[ConfigId | None, Task] | None] = queue.SimpleQueue()
+        self._tasks: Queue = runtime.queue()
         # What the disk has refused, and what was to follow, by configuration.
         self._refused: dict[ConfigId, list[Task]] = {}
         self._cleared: set[ConfigId] = set()
@@ -65,9 +64,7 @@ class CheckpointKeeper:
         self._slots = 0
         self.used_mb = 0.0
         self.problem = ""
-        self._thread = threading.Thread(
-            target=guarded(inbox, "checkpoints", self._run), name="checkpoints", daemon=True
-        )
+        self._thread = runtime.thread(guarded(inbox, "checkpoints", self._run), "checkpoints")
         self._thread.start()
 
     @property
@@ -134,12 +131,12 @@ class CheckpointKeeper:
         if started is None:
             return 0.0
         written = max(started, _modified(self._folder.checkpoint(*attempt.key, attempt.number)))
-        ended = time.time() if was_seen else _modified(self._folder.attempt(*attempt.key, attempt.number))
+        ended = self._runtime.time() if was_seen else _modified(self._folder.attempt(*attempt.key, attempt.number))
         return max(0.0, ended - written)
 
     def call(self, task: Task) -> None:
         """Have a task done after those before it, and wait for it."""
-        done = threading.Event()
+        done = self._runtime.event()
         self._put(None, task)
         self._put(None, done.set)
         done.wait()
@@ -161,8 +158,8 @@ class CheckpointKeeper:
                 if entry is None:
                     return  # what the disk refuses still, the next master does
                 self._do(*entry)
-            if time.monotonic() - measured >= MEASURE_S:
-                measured = time.monotonic()
+            if self._runtime.monotonic() - measured >= MEASURE_S:
+                measured = self._runtime.monotonic()
                 self.measure()
 
     def _do(self, config_id: ConfigId | None, task: Task) -> None:

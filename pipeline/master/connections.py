@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +16,10 @@ import Pyro4.errors
 
 from pipeline.master.events import DispatchEnded, Event, Gone, ThreadDied
 from pipeline.records import Evaluation
-from pipeline.rpc.client import CALL_ERRORS, explain, is_gone, proxy_for
+from pipeline.rpc.client import CALL_ERRORS, explain, is_gone
 from pipeline.rpc.messages import AttemptId
+from pipeline.rpc.network import PYRO, Network
+from pipeline.runtime import SYSTEM, Queue, Runtime
 
 log = logging.getLogger("tandem.dispatch")
 
@@ -57,22 +57,32 @@ class WorkerConnection:
         reported_at: when that ping was sent (monotonic); 0: never.
     """
 
-    def __init__(self, name: str, uri: str, post: Post, count: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        uri: str,
+        post: Post,
+        count: Callable[[], int],
+        runtime: Runtime = SYSTEM,
+        network: Network = PYRO,
+    ) -> None:
+        self._runtime = runtime
+        self._network = network
         self.name = name
         self.uri = uri
-        self.heard = time.monotonic()
+        self.heard = self._runtime.monotonic()
         self.reported: AttemptId | None = None
         self.reported_at = 0.0
         self._post = post
         self._count = count
-        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._commands: Queue = runtime.queue()
         self._hurry = False
         self._not_before = 0.0
         self._proxy = self._make_proxy()
-        self._thread = threading.Thread(target=self._run, name=f"connection {name}", daemon=True)
+        self._thread = runtime.thread(self._run, f"connection {name}")
 
     def _make_proxy(self) -> Any:
-        return proxy_for(self.uri, CALL_S)
+        return self._network.proxy(self.uri, CALL_S)
 
     def connect(self) -> None:
         """Reach the worker for the first time; raises one of `CALL_ERRORS`."""
@@ -108,7 +118,7 @@ class WorkerConnection:
 
     def note_life(self) -> None:
         """The worker called: that counts as an answer."""
-        self.heard = time.monotonic()
+        self.heard = self._runtime.monotonic()
 
     # The connection's thread -------------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -116,7 +126,7 @@ class WorkerConnection:
             while True:
                 try:
                     due = max(self.heard + ping_interval_s(self._count()), self._not_before)
-                    command = self._commands.get(timeout=max(0.01, due - time.monotonic()))
+                    command = self._commands.get(timeout=max(0.01, due - self._runtime.monotonic()))
                 except queue.Empty:
                     command = self._ping_quietly
                 if command is None:
@@ -127,7 +137,7 @@ class WorkerConnection:
                     self._ping_quietly()
             self._proxy._pyroRelease()
         except Exception:
-            self._post(ThreadDied(threading.current_thread().name, traceback.format_exc()))
+            self._post(ThreadDied(f"connection {self.name}", traceback.format_exc()))
 
     def _ping_quietly(self) -> None:
         try:
@@ -138,15 +148,15 @@ class WorkerConnection:
         except CALL_ERRORS as error:
             if is_gone(error):
                 self._post(Gone(self, explain(error)))
-            self._not_before = time.monotonic() + 0.5
+            self._not_before = self._runtime.monotonic() + 0.5
 
     def _ping(self) -> None:
-        sent = time.monotonic()
+        sent = self._runtime.monotonic()
         state = self._proxy.state()
         holds = state.get("holds")
         self.reported = None if holds is None else AttemptId.from_plain(holds)
         self.reported_at = sent
-        self.heard = time.monotonic()
+        self.heard = self._runtime.monotonic()
 
     def _dispatch(self, evaluation: Evaluation) -> None:
         attempt = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
@@ -159,7 +169,7 @@ class WorkerConnection:
         except Exception as error:
             self._post(DispatchEnded(self, attempt, "refused", f"{type(error).__name__}: {error}"))
             return
-        self.heard = time.monotonic()
+        self.heard = self._runtime.monotonic()
         result = "started" if answer.get("accepted") else "refused"
         reason, is_leaving = str(answer.get("reason", "")), bool(answer.get("leaving"))
         self._post(DispatchEnded(self, attempt, result, reason, is_leaving))

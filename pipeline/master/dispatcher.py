@@ -8,21 +8,19 @@ under the same name in the same nameserver.
 from __future__ import annotations
 
 import logging
-import queue
-import uuid
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 import Pyro4
 
 from pipeline.master.connections import WorkerConnection
-from pipeline.master.events import Delivered, Event, Joined, Left, Reply, Unreachable
+from pipeline.master.events import Delivered, Joined, Left, Unreachable
 from pipeline.master.stock import StockWorkerConnection
 from pipeline.rpc.client import CALL_ERRORS, explain
 from pipeline.rpc.master_address import dispatcher_name, worker_prefix
 from pipeline.rpc.messages import AttemptId, Outcome, Registration
-from pipeline.rpc.server import NAMESERVER, AnnouncingNameServer, open_server
+from pipeline.rpc.network import PYRO, Network
+from pipeline.rpc.server import NAMESERVER, AnnouncingNameServer
+from pipeline.runtime import SYSTEM, Queue, Runtime
 
 log = logging.getLogger("tandem.dispatch")
 
@@ -42,15 +40,23 @@ class Dispatcher:
     """
 
     def __init__(
-        self, run_id: str, address: str, ports: tuple[int, int] | None, inbox: queue.SimpleQueue[Event]
+        self,
+        run_id: str,
+        address: str,
+        ports: tuple[int, int] | None,
+        inbox: Queue,
+        runtime: Runtime = SYSTEM,
+        network: Network = PYRO,
     ) -> None:
+        self._runtime = runtime
+        self._network = network
         self.run_id = run_id
         self.host = address
         self.inbox = inbox
         self.connections: dict[str, WorkerConnection] = {}
         self._incarnation_of: dict[Any, str] = {}
         self.pyro_id = dispatcher_name(run_id)
-        self.server = open_server(address, ports, self._connection_closed)
+        self.server = network.serve(address, ports, self._connection_closed)
         self.nameserver = AnnouncingNameServer(self._name_registered)
         self.server.register(self.nameserver, NAMESERVER)
         uri = self.server.register(self, self.pyro_id)
@@ -79,7 +85,9 @@ class Dispatcher:
             worker = Registration.from_plain(registration)
         except (ValueError, TypeError, KeyError) as error:
             return {"accepted": False, "reason": f"this is no introduction of a Tandem worker ({error!r})"}
-        connection = WorkerConnection(worker.name, worker.uri, self.inbox.put, self.number_of_workers)
+        connection = WorkerConnection(
+            worker.name, worker.uri, self.inbox.put, self.number_of_workers, self._runtime, self._network
+        )
         try:
             connection.connect()
         except CALL_ERRORS as error:
@@ -90,7 +98,7 @@ class Dispatcher:
             log.warning("%s: %s", worker.name, reason)
             self.inbox.put(Unreachable(worker.name, reason))
             return {"accepted": False, "reason": reason}
-        self._incarnation_of[Pyro4.current_context.client] = worker.incarnation
+        self._incarnation_of[self._network.caller()] = worker.incarnation
         self.connections[worker.incarnation] = connection
         return self._ask(lambda reply: Joined(worker, connection, reply))
 
@@ -116,18 +124,19 @@ class Dispatcher:
 
     # Inside ------------------------------------------------------------------------------------------------------
     def _ask(self, event: Any) -> dict[str, Any]:
-        reply: Reply = Future()
+        reply = self._runtime.reply()
         self.inbox.put(event(reply))
         try:
-            return reply.result(ANSWER_S)
-        except FutureTimeoutError:
+            answer: dict[str, Any] = reply.result(ANSWER_S)
+            return answer
+        except TimeoutError:
             return {"accepted": False, "again": True, "reason": "the master is busy; deliver again"}
 
     def _note_life(self, incarnation: str) -> None:
         connection = self.connections.get(incarnation)
         if connection is not None:
             connection.note_life()
-            self._incarnation_of[Pyro4.current_context.client] = incarnation
+            self._incarnation_of[self._network.caller()] = incarnation
 
     def _connection_closed(self, closed: Any) -> None:
         incarnation = self._incarnation_of.pop(closed, None)
@@ -139,8 +148,10 @@ class Dispatcher:
         """A stock hpbandster worker has registered with the nameserver."""
         if not name.startswith(worker_prefix(self.run_id)):
             return
-        connection = StockWorkerConnection(name, uri, self.inbox.put, self.number_of_workers, self.server)
-        incarnation = connection.incarnation = uuid.uuid4().hex
+        connection = StockWorkerConnection(
+            name, uri, self.inbox.put, self.number_of_workers, self.server, self._runtime, self._network
+        )
+        incarnation = connection.incarnation = self._runtime.token()
         host = name.removeprefix(worker_prefix(self.run_id)).split(".")[0]
         registration = Registration(
             name, incarnation, host=host, uri=uri, device="stock hpbandster worker", is_stock=True
@@ -148,6 +159,6 @@ class Dispatcher:
 
         def join() -> None:
             self.connections[incarnation] = connection
-            self.inbox.put(Joined(registration, connection, Future()))
+            self.inbox.put(Joined(registration, connection, self._runtime.reply()))
 
         connection.join_when_it_answers(join)

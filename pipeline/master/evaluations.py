@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from enum import Enum
@@ -11,6 +10,7 @@ from hpbandster.core.dispatcher import Job
 
 from pipeline.records import ConfigId, Configuration, EvaluationKey
 from pipeline.rpc.messages import AttemptId
+from pipeline.runtime import SYSTEM, Clock
 
 
 class EvaluationState(Enum):
@@ -52,7 +52,14 @@ class EvaluationJob(Job):  # type: ignore[misc]
         stranded_since: since when every usable host is one of those (monotonic); None: there is another.
     """
 
-    def __init__(self, config_id: ConfigId, configuration: Configuration, budget: float, attempts: int = 0) -> None:
+    def __init__(
+        self,
+        config_id: ConfigId,
+        configuration: Configuration,
+        budget: float,
+        attempts: int = 0,
+        clock: Clock = SYSTEM,
+    ) -> None:
         super().__init__(config_id, config=configuration, budget=budget)
         self.budget = budget
         self.configuration = configuration
@@ -60,7 +67,12 @@ class EvaluationJob(Job):  # type: ignore[misc]
         self.attempts = attempts
         self.avoid: frozenset[str] = frozenset()
         self.stranded_since: float | None = None
+        self._clock = clock
         self.time_it("submitted")
+
+    def time_it(self, which_time: str) -> None:
+        """Note when something happened, s since 1970 (hpbandster's name)."""
+        self.timestamps[which_time] = self._clock.time()
 
     @property
     def key(self) -> EvaluationKey:
@@ -91,7 +103,8 @@ class Evaluations:
         waiting: those in the state WAITING, the first one first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self.jobs: dict[EvaluationKey, EvaluationJob] = {}
         self.waiting: deque[EvaluationJob] = deque()
 
@@ -137,7 +150,7 @@ class Evaluations:
 
     def hold_stranded(self, hosts: Set[str], after_s: float) -> list[EvaluationJob]:
         """Hold the waiting evaluations that every one of these usable hosts must avoid, for `after_s` now."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         found = []
         for job in self.waiting:
             if not hosts or not hosts <= job.avoid:
@@ -150,6 +163,12 @@ class Evaluations:
         for job in found:
             self.hold(job)
         return found
+
+    def excuse(self, seconds: float) -> None:
+        """The master was not there for so long: nobody was stranded meanwhile."""
+        for job in self.waiting:
+            if job.stranded_since is not None:
+                job.stranded_since += seconds
 
     def _move(self, job: EvaluationJob, state: EvaluationState) -> None:
         waited = job.state is EvaluationState.WAITING

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.records import Evaluation
 from pipeline.rpc.messages import AttemptId, Outcome, Registration
+from pipeline.runtime import Reply
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,6 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """End the connection."""
-
-
-Reply = Future[dict[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ Pure bookkeeping: what happened goes in, a decision comes out.
 from __future__ import annotations
 
 import re
-import time
 from collections import defaultdict
 from collections.abc import Set
 from dataclasses import dataclass, field
 
 from pipeline.records import EvaluationKey
+from pipeline.runtime import SYSTEM, Clock
 
 # Evaluations that one node alone failed, and another finished, before the node is left out.
 MAX_CONTRADICTED = 2
@@ -78,7 +78,8 @@ class FailurePolicy:
         held: crashes put aside, by evaluation: (kind, reason).
     """
 
-    def __init__(self, max_attempts: int, max_broken: int) -> None:
+    def __init__(self, max_attempts: int, max_broken: int, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self.max_attempts = max_attempts
         self.max_broken = max_broken
         self.excluded: dict[str, str] = {}
@@ -202,7 +203,7 @@ class FailurePolicy:
 
     def _incident(self, host: str, reason: str) -> None:
         node = self._nodes[host]
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - node.last_incident > INCIDENT_S:
             node.incidents += 1
             node.last_incident = now

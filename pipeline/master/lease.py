@@ -1,4 +1,4 @@
-"""One master per run: a lease in the run folder with a number, its term,, which works across hosts.
+"""One master per run: a lease in the run folder with a number, its term, which works across hosts.
 
 masters/000003.json   the lease of term 3, created exclusively; its successor replaces it by a note that it is over
 masters/000003.beat   its heartbeat, renewed every `BEAT_S`
@@ -12,14 +12,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError
 from pipeline.files import publish_json, read_json, sync_folder
 from pipeline.run.folder import RunFolder
+from pipeline.runtime import SYSTEM, Runtime
 
 BEAT_S = 1.0
 # A heartbeat that has not changed for this long has stopped. Long enough for a stalled file system's hiccup; a master
@@ -40,17 +39,18 @@ class Lease:
         term: number of this master, from 1.
     """
 
-    def __init__(self, folder: RunFolder, term: int) -> None:
+    def __init__(self, folder: RunFolder, term: int, runtime: Runtime = SYSTEM) -> None:
         self.term = term
+        self._runtime = runtime
         self._path = _lease_path(folder, term)
         self._beat_path = self._path.with_suffix(".beat")
-        self._token = uuid.uuid4().hex
+        self._token = runtime.token()
         self._beats = 0
         self._claim()
         self.beat()
 
     def _claim(self) -> None:
-        content = {"token": self._token, "host": platform.node(), "pid": os.getpid(), "started": time.time()}
+        content = {"token": self._token, "host": platform.node(), "pid": os.getpid(), "started": self._runtime.time()}
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
@@ -66,7 +66,7 @@ class Lease:
     def beat(self) -> None:
         """Renew the heartbeat."""
         self._beats += 1
-        publish_json(self._beat_path, {"token": self._token, "beats": self._beats, "time": time.time()})
+        publish_json(self._beat_path, {"token": self._token, "beats": self._beats, "time": self._runtime.time()})
 
     def check(self) -> None:
         """Make sure that this is still the newest master; to be called before every write.
@@ -88,10 +88,12 @@ class Lease:
 
     def end(self, reason: str) -> None:
         """Say that this master has ended, so that the next one need not watch its heartbeat."""
-        publish_json(self._beat_path, {"token": self._token, "beats": -1, "time": time.time(), "ended": reason})
+        publish_json(
+            self._beat_path, {"token": self._token, "beats": -1, "time": self._runtime.time(), "ended": reason}
+        )
 
 
-def take_lease(folder: RunFolder, stopped_s: float = STOPPED_S) -> Lease:
+def take_lease(folder: RunFolder, stopped_s: float = STOPPED_S, runtime: Runtime = SYSTEM) -> Lease:
     """Become the master of a run.
 
     Args:
@@ -103,19 +105,19 @@ def take_lease(folder: RunFolder, stopped_s: float = STOPPED_S) -> Lease:
     folder.masters.mkdir(parents=True, exist_ok=True)
     latest = _latest_term(folder)
     if latest:
-        _wait_until_stopped(folder, latest, stopped_s)
+        _wait_until_stopped(folder, latest, stopped_s, runtime)
         publish_json(_lease_path(folder, latest), {"token": None, "superseded_by": latest + 1})
-    return Lease(folder, latest + 1)
+    return Lease(folder, latest + 1, runtime)
 
 
-def _wait_until_stopped(folder: RunFolder, term: int, stopped_s: float) -> None:
+def _wait_until_stopped(folder: RunFolder, term: int, stopped_s: float, runtime: Runtime) -> None:
     path = _lease_path(folder, term)
     first = _read(path.with_suffix(".beat"))
-    deadline = time.monotonic() + stopped_s
+    deadline = runtime.monotonic() + stopped_s
     while "ended" not in first:
-        if time.monotonic() > deadline:
+        if runtime.monotonic() > deadline:
             return
-        time.sleep(0.2)
+        runtime.sleep(0.2)
         now = _read(path.with_suffix(".beat"))
         if "ended" in now:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from pipeline.master.attempts import ACCEPTED, AttemptTracker, answer, describe
@@ -14,6 +13,7 @@ from pipeline.master.run_files import RunFiles
 from pipeline.master.worker_pool import KnownWorker, WorkerPool, WorkerState
 from pipeline.master.worker_requests import WorkerRequester
 from pipeline.rpc.messages import AttemptId
+from pipeline.runtime import SYSTEM, Clock
 
 log = logging.getLogger("tandem.master")
 
@@ -37,7 +37,9 @@ class Membership:
         requester: WorkerRequester,
         refusal: Callable[[str], str],
         forget: Callable[[str], None],
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self._pool = pool
         self._evaluations = evaluations
         self._attempts = attempts
@@ -79,7 +81,7 @@ class Membership:
 
     def _take_in(self, event: Joined) -> None:
         who = event.registration
-        worker = KnownWorker(who, event.connection)
+        worker = KnownWorker(who, event.connection, clock=self._clock)
         earlier = self._pool.add(worker)
         if earlier is not None:
             self.remove(earlier, "a new process of the same name has joined")
@@ -147,5 +149,5 @@ class Membership:
             return False
         self._evaluations.start(job)
         job.attempts = max(job.attempts, attempt.number)
-        job.timestamps.setdefault("started", time.time())
+        job.timestamps.setdefault("started", self._clock.time())
         return True

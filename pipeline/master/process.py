@@ -14,10 +14,9 @@ import os
 import platform
 import queue
 import resource
-import threading
-import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pipeline.errors import RunError
 from pipeline.files import is_there
@@ -29,28 +28,36 @@ from pipeline.master.scheduler import Scheduler
 from pipeline.master.status_publisher import StatusPublisher
 from pipeline.master.threads import guarded
 from pipeline.rpc.master_address import MasterAddress, publish_master_address, read_master_address
-from pipeline.rpc.tls import ensure_authority, issue_certificate, use_tls
+from pipeline.rpc.network import PYRO, Network
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import read_history, read_journal
+from pipeline.run.history import History, read_history, read_journal
+from pipeline.runtime import SYSTEM, Queue, Runtime
 from pipeline.search.replay import rebuild
+from pipeline.search.search import Search
 from pipeline.settings import Settings
 
 log = logging.getLogger("tandem.master")
 
 TICK_S = 0.2
+# A tick that comes this late says that the master itself was paused, or its disk: nobody else is to be blamed.
+LATE_S = 2.0
 # Enough for the last status of a run with hundreds of workers.
 RESERVE_BYTES = 256 * 1024
 STATUS_S = 1.0
+
+RequestWorkers = Callable[[int], None]
 
 
 def run_master(
     folder: RunFolder,
     settings: Settings,
-    request_workers: Callable[[int], None] | None,
+    request_workers: RequestWorkers | None,
     address: str,
     *,
     should_leave: Callable[[], str | None] = lambda: None,
     stopped_s: float = STOPPED_S,
+    runtime: Runtime = SYSTEM,
+    network: Network = PYRO,
 ) -> MasterOutcome:
     """Be the master of a run until the search is done, stopped (`folder.stop_request` appears) or broken.
 
@@ -64,135 +71,190 @@ def run_master(
         stopped_s: see `take_lease`.
 
     Raises:
-        RunError: a living master holds the run, or its files do not fit together. Nothing was written then.
+        RunError: a living master holds the run, its files do not fit together, or cannot be written.
         SiteError: it cannot listen on the address.
         Exception: a defect of the program; the run is left resumable, and its status says "broken".
     """
     _allow_many_connections()
     # Read first: a run that cannot be rebuilt is refused before anything of it is touched.
-    rebuild(settings, read_history(folder))
+    history = read_history(folder)
+    search = rebuild(settings, history)
     read_journal(folder)
-    lease = take_lease(folder, stopped_s)
     try:
-        return _run(folder, settings, request_workers, address, should_leave, lease)
+        lease = take_lease(folder, stopped_s, runtime)
+    except OSError as error:
+        raise RunError(_explain_disk(error, folder)) from None
+    master = _Master(folder, settings, request_workers, address, should_leave, lease, runtime, network)
+    try:
+        return master.run(history, search)
     except LeaseLostError as error:
         log.error("%s", error)
         return MasterOutcome("left", str(error))
 
 
-def _run(
-    folder: RunFolder,
-    settings: Settings,
-    request_workers: Callable[[int], None] | None,
-    address: str,
-    should_leave: Callable[[], str | None],
-    lease: Lease,
-) -> MasterOutcome:
-    ensure_authority(folder.tls)
-    use_tls(issue_certificate(folder.tls, f"master-{lease.term}", sorted({address, "127.0.0.1", "localhost"})))
-    files = RunFiles(folder, lease)
-    _reserve_room(folder)
-    search = rebuild(settings, read_history(folder))
-    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    dispatcher = Dispatcher(folder.run_id, address, settings.network.ports, inbox)
-    scheduler = Scheduler(folder, search, files, dispatcher, request_workers, read_journal(folder))
-    location = MasterAddress(folder.run_id, lease.term, platform.node(), address, dispatcher.server.port)
-    publisher = StatusPublisher(folder, settings, lease.term, location.location)
-    files.note("master_started", term=lease.term, host=location.host, pid=os.getpid(), address=location.location)
-    files.write_journal(durable=True)
-    dispatcher.start()
-    publish_master_address(folder, location)
-    log.info("master of %s, term %d, listens on %s", folder.run_id, lease.term, location.location)
-    heartbeat = _Heartbeat(lease, inbox)
-    heartbeat.start()
-    outcome = MasterOutcome("broken", "the master was interrupted")
-    try:
-        outcome = _loop(folder, scheduler, publisher, inbox, should_leave, location, lease)
-    except OSError as error:
-        outcome = MasterOutcome("broken", _explain_disk(error, folder))
-    except (LeaseLostError, KeyboardInterrupt):
-        raise
-    except Exception:
-        outcome = MasterOutcome("broken", f"a defect of the program: {traceback.format_exc()}")
-        raise
-    finally:
-        heartbeat.stop()
-        _end(scheduler, publisher, lease, outcome)
-    return outcome
+@dataclass
+class _Master:
+    """One master, from its lease to its last word."""
+
+    folder: RunFolder
+    settings: Settings
+    request_workers: RequestWorkers | None
+    address: str
+    should_leave: Callable[[], str | None]
+    lease: Lease
+    runtime: Runtime
+    network: Network
+
+    def run(self, history: History, search: Search) -> MasterOutcome:
+        """Be the master; `history` and `search` are what was read before the lease was taken."""
+        inbox = self.runtime.queue()
+        # At once: rebuilding a long search takes longer than another master would watch a heart that stands still.
+        heartbeat = _Heartbeat(self.lease, inbox, self.runtime)
+        heartbeat.start()
+        try:
+            loop = self._start(inbox, history, search)
+        except OSError as error:
+            heartbeat.stop()
+            raise RunError(_explain_disk(error, self.folder)) from None
+        except BaseException:
+            heartbeat.stop()
+            raise
+        outcome = MasterOutcome("broken", "the master was interrupted")
+        try:
+            outcome = loop.run()
+        except OSError as error:
+            outcome = MasterOutcome("broken", _explain_disk(error, self.folder))
+        except (LeaseLostError, KeyboardInterrupt):
+            raise
+        except Exception:
+            outcome = MasterOutcome("broken", f"a defect of the program: {traceback.format_exc()}")
+            raise
+        finally:
+            heartbeat.stop()
+            loop.end(outcome)
+        return outcome
+
+    def _start(self, inbox: Queue, history: History, search: Search) -> _Loop:
+        folder, lease = self.folder, self.lease
+        self.network.make_authority(folder.tls)
+        addresses = sorted({self.address, "127.0.0.1", "localhost"})
+        self.network.take_credentials(folder.tls, f"master-{lease.term}", addresses)
+        files = RunFiles(folder, lease, self.runtime)
+        _reserve_room(folder)
+        now = read_history(folder)
+        if now != history:  # the master before wrote while its heart was being watched
+            search = rebuild(self.settings, now)
+        ports = self.settings.network.ports
+        dispatcher = Dispatcher(folder.run_id, self.address, ports, inbox, self.runtime, self.network)
+        scheduler = Scheduler(
+            folder, search, files, dispatcher, self.request_workers, read_journal(folder), self.runtime
+        )
+        location = MasterAddress(folder.run_id, lease.term, platform.node(), self.address, dispatcher.server.port)
+        publisher = StatusPublisher(folder, self.settings, lease, location.location, self.runtime)
+        files.note("master_started", term=lease.term, host=location.host, pid=os.getpid(), address=location.location)
+        files.write_journal(durable=True)
+        dispatcher.start()
+        publish_master_address(folder, location)
+        log.info("master of %s, term %d, listens on %s", folder.run_id, lease.term, location.location)
+        return _Loop(folder, scheduler, publisher, inbox, self.should_leave, location, lease, self.runtime)
 
 
-def _loop(
-    folder: RunFolder,
-    scheduler: Scheduler,
-    publisher: StatusPublisher,
-    inbox: queue.SimpleQueue[Event],
-    should_leave: Callable[[], str | None],
-    location: MasterAddress,
-    lease: Lease,
-) -> MasterOutcome:
-    next_tick = next_status = 0.0
-    while True:
-        for event in _take_all(inbox, max(0.0, next_tick - time.monotonic())):
+@dataclass
+class _Loop:
+    """Takes events in, makes what follows durable, gives out work, and looks at the time now and then."""
+
+    folder: RunFolder
+    scheduler: Scheduler
+    publisher: StatusPublisher
+    inbox: Queue
+    should_leave: Callable[[], str | None]
+    location: MasterAddress
+    lease: Lease
+    runtime: Runtime
+    _next_tick: float = 0.0
+    _next_status: float = 0.0
+
+    def run(self) -> MasterOutcome:
+        """Go on until it is known how the master ends."""
+        self._next_tick = self.runtime.monotonic()
+        while True:
+            outcome = self._pass(self._take_all(max(0.0, self._next_tick - self.runtime.monotonic())))
+            if outcome is not None:
+                return outcome
+
+    def _pass(self, events: list[Event]) -> MasterOutcome | None:
+        for event in events:
             if isinstance(event, ThreadDied):
                 raise RuntimeError(f"thread {event.name!r} died:\n{event.traceback}")
-            scheduler.handle(event)
-        scheduler.commit()
-        now = time.monotonic()
-        if now >= next_tick:
-            next_tick = now + TICK_S
-            scheduler.tick()
-        if now >= next_status:
-            next_status = now + STATUS_S
-            lease.check()  # nothing else writes for minutes while everybody trains
-            if is_there(folder.stop_request):
-                scheduler.end("stopped", "asked to stop")
-            leave = should_leave()
+            self.scheduler.handle(event)
+        self.scheduler.commit()
+        now = self.runtime.monotonic()
+        if now >= self._next_tick:
+            if now - self._next_tick > LATE_S:
+                self.scheduler.excuse_silence(now - self._next_tick)
+            self._next_tick = now + TICK_S
+            self.scheduler.tick()
+        if now >= self._next_status:
+            self._next_status = now + STATUS_S
+            leave = self._look_around()
             if leave is not None:
                 return MasterOutcome("left", leave)
-            publisher.publish(scheduler)
-            if read_master_address(folder) != location:
-                publish_master_address(folder, location)  # somebody damaged it, and late workers need it
-        scheduler.advance()
-        if scheduler.outcome is not None:
-            return scheduler.outcome
+        self.scheduler.advance()
+        return self.scheduler.outcome
 
+    def _look_around(self) -> str | None:
+        """What is asked every second: whether the run is still this master's, and to go on; why to leave, or None."""
+        self.lease.check()  # nothing else writes for minutes while everybody trains
+        if is_there(self.folder.stop_request):
+            self.scheduler.end("stopped", "asked to stop")
+        leave = self.should_leave()
+        if leave is not None:
+            return leave
+        self.publisher.publish(self.scheduler)
+        if read_master_address(self.folder) != self.location:
+            publish_master_address(self.folder, self.location)  # somebody damaged it, and late workers need it
+        return None
 
-def _take_all(inbox: queue.SimpleQueue[Event], wait_s: float) -> list[Event]:
-    """Every event that is there, after waiting for the first one."""
-    events: list[Event] = []
-    try:
-        events.append(inbox.get(timeout=wait_s))
-        while True:
-            events.append(inbox.get_nowait())
-    except queue.Empty:
-        return events
-
-
-def _end(scheduler: Scheduler, publisher: StatusPublisher, lease: Lease, outcome: MasterOutcome) -> None:
-    """Write how the master ended, as far as the disk and the lease still allow."""
-    log.info("master ends: %s%s", outcome.state, f" ({outcome.message})" if outcome.message else "")
-    scheduler.files.note("master_ended", term=lease.term, reason=f"{outcome.state}: {outcome.message}")
-    last_words: list[Callable[[], None]] = [
-        lambda: scheduler.folder.reserve.unlink(missing_ok=True),
-        lambda: scheduler.files.write_journal(durable=True),
-        lambda: publisher.publish_last(scheduler, outcome),
-        lambda: lease.end(outcome.state),
-    ]
-    for say in last_words:
+    def _take_all(self, wait_s: float) -> list[Event]:
+        """Every event that is there, after waiting for the first one."""
+        events: list[Event] = []
         try:
-            say()
-        except (OSError, RunError) as error:
-            log.error("the last words could not be written: %s", error)
-    scheduler.close()
+            events.append(self.inbox.get(timeout=wait_s))
+            while True:
+                events.append(self.inbox.get_nowait())
+        except queue.Empty:
+            return events
+
+    def end(self, outcome: MasterOutcome) -> None:
+        """Write how the master ended, as far as the disk and the lease still allow."""
+        scheduler, lease = self.scheduler, self.lease
+        log.info("master ends: %s%s", outcome.state, f" ({outcome.message})" if outcome.message else "")
+        scheduler.files.note("master_ended", term=lease.term, reason=f"{outcome.state}: {outcome.message}")
+        last_words: list[Callable[[], None]] = [
+            lambda: self.folder.reserve.unlink(missing_ok=True),
+            lambda: scheduler.files.write_journal(durable=True),
+            lambda: self.publisher.publish_last(scheduler, outcome),
+            lambda: lease.end(outcome.state),
+        ]
+        for say in last_words:
+            try:
+                lease.check()  # the reserve and the status are the successor's by now, if there is one
+                say()
+            except LeaseLostError:
+                break
+            except (OSError, RunError) as error:
+                log.error("the last words could not be written: %s", error)
+        self.publisher.close()
+        scheduler.close()
 
 
 class _Heartbeat:
     """Renews the lease, in a thread of its own: a slow disk under the results is no reason to lose the run."""
 
-    def __init__(self, lease: Lease, inbox: queue.SimpleQueue[Event]) -> None:
+    def __init__(self, lease: Lease, inbox: Queue, runtime: Runtime) -> None:
         self._lease = lease
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=guarded(inbox, "heartbeat", self._run), name="heartbeat", daemon=True)
+        self._stopped = runtime.event()
+        self._thread = runtime.thread(guarded(inbox, "heartbeat", self._run), "heartbeat")
 
     def start(self) -> None:
         self._thread.start()

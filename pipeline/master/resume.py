@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pipeline.master.failures import FailurePolicy
 from pipeline.records import EvaluationKey
 from pipeline.rpc.messages import AttemptId
 from pipeline.run.folder import RunFolder
+from pipeline.runtime import SYSTEM, Clock
 
 # A node stays left out across masters for a day: somebody may have mended it.
 EXCLUDED_S = 24 * 3600.0
@@ -48,11 +48,12 @@ class Restored:
     lost: int = 0
     retried: int = 0
     lost_s: float = 0.0
+    clock: Clock = SYSTEM
 
     @property
     def is_waiting(self) -> bool:
         """Whether a worker may still return with what it has: nothing new is drawn before."""
-        return bool(self.in_flight) and time.monotonic() < self.until
+        return bool(self.in_flight) and self.clock.monotonic() < self.until
 
     def keep_only(self, wanted: Set[EvaluationKey]) -> None:
         """Forget what was under way and is not wanted: its result is on disk."""
@@ -71,7 +72,7 @@ class Restored:
 
     def expire(self) -> list[EvaluationKey]:
         """Evaluations whose workers have not returned in time."""
-        if not self.in_flight or time.monotonic() < self.until:
+        if not self.in_flight or self.clock.monotonic() < self.until:
             return []
         keys = list(self.in_flight)
         self.in_flight.clear()
@@ -85,17 +86,19 @@ def attempts_on_disk(folder: RunFolder, key: EvaluationKey) -> int:
     return max((folder.parse_attempt(path)[2] for path in paths), default=0)
 
 
-def restore(journal: Sequence[Mapping[str, Any]], grace_s: float, policy: FailurePolicy) -> Restored:
+def restore(
+    journal: Sequence[Mapping[str, Any]], grace_s: float, policy: FailurePolicy, clock: Clock = SYSTEM
+) -> Restored:
     """Read the journal.
 
     Args:
         grace_s: how long workers have to return.
         policy: learns of the failures before.
     """
-    restored = Restored(until=time.monotonic() + grace_s)
+    restored = Restored(until=clock.monotonic() + grace_s, clock=clock)
     for entry in journal:
         event = entry.get("event")
-        if event == "node_suspected" and entry["time"] > time.time() - EXCLUDED_S:
+        if event == "node_suspected" and entry["time"] > clock.time() - EXCLUDED_S:
             policy.exclude(str(entry["host"]), str(entry["reason"]))
         if event not in ("dispatched", "returned"):
             continue

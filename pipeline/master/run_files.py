@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from pipeline.master.lease import Lease
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import JOURNAL_EVENTS, Draw, Result, draw_line, result_line
 from pipeline.run.json_lines import JsonLinesWriter
+from pipeline.runtime import SYSTEM, Clock
 
 log = logging.getLogger("tandem.master")
 
@@ -22,7 +22,8 @@ class RunFiles:
     when the disk is full or gone (what was written of the batch is cut again).
     """
 
-    def __init__(self, folder: RunFolder, lease: Lease) -> None:
+    def __init__(self, folder: RunFolder, lease: Lease, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._lease = lease
         self._configs, self._results, self._journal = (
             JsonLinesWriter(path) for path in (folder.configs, folder.results, folder.journal)
@@ -50,7 +51,7 @@ class RunFiles:
         """
         if set(fields) != set(JOURNAL_EVENTS[event]):
             raise ValueError(f"journal event {event} has the fields {JOURNAL_EVENTS[event]}, not {tuple(fields)}")
-        self._noted.append({"time": time.time(), "event": event, **fields})
+        self._noted.append({"time": self._clock.time(), "event": event, **fields})
 
     def write_journal(self, durable: bool) -> None:
         """Write the noted events; `durable`: before this returns."""

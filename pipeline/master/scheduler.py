@@ -7,7 +7,6 @@ All methods run in the master's loop. `handle` takes an event in, `commit` makes
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +33,7 @@ from pipeline.master.worker_pool import KnownWorker, WorkerPool, WorkerState
 from pipeline.master.worker_requests import WorkerRequester
 from pipeline.records import ConfigId, Configuration
 from pipeline.run.folder import RunFolder
+from pipeline.runtime import SYSTEM, Runtime
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
@@ -66,22 +66,24 @@ class Scheduler:
         dispatcher: Dispatcher,
         request_workers: Callable[[int], None] | None,
         journal: Sequence[Mapping[str, Any]],
+        runtime: Runtime = SYSTEM,
     ) -> None:
+        self.runtime = runtime
         self.folder = folder
         self.settings: Settings = search.settings
         self.search = search
         self.files = files
         self.dispatcher = dispatcher
         workers = self.settings.workers
-        self.evaluations = Evaluations()
-        self.pool = WorkerPool(workers.patience_s)
-        self.policy = FailurePolicy(workers.max_attempts, workers.max_broken)
-        self.checkpoints = CheckpointKeeper(folder, search, dispatcher.inbox)
+        self.evaluations = Evaluations(runtime)
+        self.pool = WorkerPool(workers.patience_s, runtime)
+        self.policy = FailurePolicy(workers.max_attempts, workers.max_broken, runtime)
+        self.checkpoints = CheckpointKeeper(folder, search, dispatcher.inbox, runtime)
         self.attempts = AttemptTracker(
-            folder, search, self.evaluations, self.pool, self.policy, files, self.checkpoints, self._break
+            folder, search, self.evaluations, self.pool, self.policy, files, self.checkpoints, self._break, runtime
         )
-        self.requester = WorkerRequester(self.settings, request_workers, files)
-        self.restored = restore(journal, workers.patience_s, self.policy)
+        self.requester = WorkerRequester(self.settings, request_workers, files, runtime)
+        self.restored = restore(journal, workers.patience_s, self.policy, runtime)
         self.membership = Membership(
             self.pool,
             self.evaluations,
@@ -91,6 +93,7 @@ class Scheduler:
             self.requester,
             self._refusal,
             dispatcher.forget,
+            runtime,
         )
         self.outcome: MasterOutcome | None = None
         self.retried = self.restored.retried
@@ -210,6 +213,14 @@ class Scheduler:
         elif self._all_have_left():
             self.outcome = self._ending
 
+    def excuse_silence(self, seconds: float) -> None:
+        """The master, or its disk, stood still for so long: what others did not do meanwhile is not their fault."""
+        log.warning("this master stood still for %.1f s; its workers are given as much longer", seconds)
+        self.pool.excuse_silence(seconds)
+        self.evaluations.excuse(seconds)
+        self.restored.until += seconds
+        self._end_by += seconds
+
     def _notice_silence(self) -> None:
         for worker in self.pool.newly_suspect():
             log.warning("worker %s on %s is silent", worker.name, worker.host)
@@ -234,7 +245,7 @@ class Scheduler:
             self.attempts.lose(key, None, "its worker did not return to the new master", counts=False)
 
     def _take_undelivered(self) -> None:
-        now = time.monotonic()
+        now = self.runtime.monotonic()
         if now >= self._next_look:
             self._next_look = now + UNDELIVERED_S
             self.attempts.take_undelivered(self.restored.claim)
@@ -258,7 +269,7 @@ class Scheduler:
 
     def _all_have_left(self) -> bool:
         """Whether every worker has left or is silent, or the time for leaving is up."""
-        is_late = time.monotonic() > self._end_by
+        is_late = self.runtime.monotonic() > self._end_by
         return is_late or all(w.is_lost or w.is_suspect for w in self.pool.workers.values())
 
     # Going on ----------------------------------------------------------------------------------------------------
@@ -306,7 +317,9 @@ class Scheduler:
             worker.connection.dispatch(self.search.evaluation(job.id, job.configuration, job.budget, job.attempts))
 
     def _job(self, config_id: ConfigId, configuration: Configuration, budget: float) -> EvaluationJob:
-        return EvaluationJob(config_id, configuration, budget, self.restored.attempts.get((config_id, budget), 0))
+        return EvaluationJob(
+            config_id, configuration, budget, self.restored.attempts.get((config_id, budget), 0), self.runtime
+        )
 
     # Ending ------------------------------------------------------------------------------------------------------
     def end(self, state: str, message: str) -> None:
@@ -321,7 +334,7 @@ class Scheduler:
         self._ending = MasterOutcome(state, message)
         log.info("the run ends: %s%s", state, f" ({message})" if message else "")
         # Workers checkpoint before they leave, unless all is done.
-        self._end_by = time.monotonic() + (FAREWELL_S if state == "finished" else self.pool.patience_s + 30)
+        self._end_by = self.runtime.monotonic() + (FAREWELL_S if state == "finished" else self.pool.patience_s + 30)
         for worker in self.pool.workers.values():
             self._dismiss(worker, "done" if state == "finished" else state)
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import queue
-import threading
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.master.attempts import describe
 from pipeline.master.events import MasterOutcome
+from pipeline.master.lease import Lease, LeaseLostError
 from pipeline.master.worker_pool import KnownWorker, WorkerState
 from pipeline.records import EvaluationKey, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
+from pipeline.runtime import SYSTEM, Queue, Runtime
 from pipeline.search.brackets import Bracket, planned_evaluations
 from pipeline.search.search import Search
 from pipeline.settings import Settings
@@ -34,39 +33,49 @@ MAX_PAUSE_S = 5.0
 class StatusPublisher:
     """Turns the scheduler's state into a `RunStatus` and publishes it."""
 
-    def __init__(self, folder: RunFolder, settings: Settings, term: int, location: str) -> None:
+    def __init__(
+        self, folder: RunFolder, settings: Settings, lease: Lease, location: str, runtime: Runtime = SYSTEM
+    ) -> None:
+        self._runtime = runtime
         self._folder = folder
         self._settings = settings
-        self._term = term
+        self._lease = lease
         self._location = location
-        self._started = time.time()
-        self._planned: tuple[int, int] = (0, 0)
+        self._started = self._runtime.time()
+        self._planned: tuple[int, int] = (-1, 0)
         self._not_before = 0.0
         self._ended_brackets: dict[int, BracketStatus] = {}
-        self._to_publish: queue.Queue[RunStatus | None] = queue.Queue(maxsize=1)
-        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+        self._to_publish: Queue = runtime.queue()
+        self._thread = runtime.thread(self._run, "status")
         self._thread.start()
 
     def publish(self, scheduler: Scheduler) -> None:
         """Publish the state soon; left out while the last one is being written, or if that took long just now."""
-        if not self._to_publish.full() and time.monotonic() > self._not_before:
+        if self._to_publish.empty() and self._runtime.monotonic() > self._not_before:
             self._to_publish.put(self._status(scheduler, scheduler.state, scheduler.message))
 
     def publish_last(self, scheduler: Scheduler, outcome: MasterOutcome) -> None:
         """Publish how the master ended, before this returns."""
+        self.close()
+        publish_status(self._folder, self._status(scheduler, outcome.state, outcome.message))
+
+    def close(self) -> None:
+        """Publish nothing more."""
         self._to_publish.put(None)
         self._thread.join()
-        publish_status(self._folder, self._status(scheduler, outcome.state, outcome.message))
 
     def _run(self) -> None:
         while (status := self._to_publish.get()) is not None:
-            began = time.monotonic()
+            began = self._runtime.monotonic()
             try:
+                self._lease.check()  # the file belongs to the successor, if there is one
                 publish_status(self._folder, status)
+            except LeaseLostError:
+                return  # the loop finds out before it writes
             except OSError as error:  # the next one may get through; results have their own word on a full disk
                 log.warning("the status could not be written: %s", error)
             # With hundreds of workers and brackets it is a large file: it may take a twentieth of the master's time.
-            self._not_before = began + min(MAX_PAUSE_S, 20 * (time.monotonic() - began))
+            self._not_before = began + min(MAX_PAUSE_S, 20 * (self._runtime.monotonic() - began))
 
     def _bracket_statuses(self, scheduler: Scheduler) -> Iterator[BracketStatus]:
         waiting = {job.key for job in scheduler.evaluations.waiting}
@@ -87,12 +96,12 @@ class StatusPublisher:
             run_id=self._folder.run_id,
             state=state,
             message=message,
-            term=self._term,
+            term=self._lease.term,
             host=platform.node(),
             pid=os.getpid(),
             address=self._location,
             started=self._started,
-            updated=time.time(),
+            updated=self._runtime.time(),
             iterations=self._settings.search.iterations,
             planned=self._planned[1],
             finished=len(search.accepted) - crashed,

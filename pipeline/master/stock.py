@@ -6,19 +6,18 @@ of its own, and whether a oneway call arrived is seen from `is_busy`.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 import Pyro4
 
 from pipeline.master.connections import CALL_S, Post, WorkerConnection
-from pipeline.master.events import Delivered, Reply
+from pipeline.master.events import Delivered
 from pipeline.records import Evaluation
-from pipeline.rpc.client import CALL_ERRORS, proxy_for
+from pipeline.rpc.client import CALL_ERRORS
 from pipeline.rpc.messages import AttemptId, Outcome
+from pipeline.rpc.network import PYRO, Network
+from pipeline.runtime import SYSTEM, Runtime
 
 # A worker registers before it listens: how long it may take to answer.
 JOIN_S = 30.0
@@ -28,47 +27,56 @@ ANSWER_S = 60.0
 class StockWorkerConnection(WorkerConnection):
     """The connection to a stock hpbandster worker."""
 
-    def __init__(self, name: str, uri: str, post: Post, count: Callable[[], int], server: Any) -> None:
-        super().__init__(name, uri, post, count)
+    def __init__(
+        self,
+        name: str,
+        uri: str,
+        post: Post,
+        count: Callable[[], int],
+        server: Any,
+        runtime: Runtime = SYSTEM,
+        network: Network = PYRO,
+    ) -> None:
+        super().__init__(name, uri, post, count, runtime, network)
         self._server = server
         self._attempt: AttemptId | None = None
         self._callback: _AttemptCallback | None = None
         self.incarnation = ""
 
     def _make_proxy(self) -> Any:
-        return proxy_for(self.uri, CALL_S, serializer="serpent")
+        return self._network.proxy(self.uri, CALL_S, serializer="serpent")
 
     def join_when_it_answers(self, join: Callable[[], None]) -> None:
         """Call `join` from another thread once the worker listens."""
 
         def wait() -> None:
-            deadline = time.monotonic() + JOIN_S
-            while time.monotonic() < deadline:
+            deadline = self._runtime.monotonic() + JOIN_S
+            while self._runtime.monotonic() < deadline:
                 try:
                     self.connect()
                 except CALL_ERRORS:
-                    time.sleep(0.05)
+                    self._runtime.sleep(0.05)
                 else:
                     join()
                     return
 
-        threading.Thread(target=wait, name=f"join {self.name}", daemon=True).start()
+        self._runtime.thread(wait, f"join {self.name}").start()
 
     def _ping(self) -> None:
-        sent = time.monotonic()
+        sent = self._runtime.monotonic()
         busy = self._proxy.is_busy()
         # A result may be on its way while the worker is free again: it counts as held until its callback has ended.
         delivering = self._callback is not None and self._callback.is_delivering
         self.reported = self._attempt if busy or delivering else None
         self.reported_at = sent
-        self.heard = time.monotonic()
+        self.heard = self._runtime.monotonic()
 
     def _start(self, evaluation: Evaluation) -> dict[str, Any]:
         if self._proxy.is_busy():
             return {"accepted": False, "reason": "it is busy"}
         self._retire_callback()
         self._attempt = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
-        self._callback = _AttemptCallback(self, self._attempt, self._post)
+        self._callback = _AttemptCallback(self, self._attempt, self._post, self._runtime)
         self._server.register(self._callback)
         self._proxy.start_computation(
             self._callback,
@@ -78,11 +86,11 @@ class StockWorkerConnection(WorkerConnection):
             working_directory=".",
         )
         # The oneway call is on its way on a connection that has just answered; see that it arrives.
-        deadline = time.monotonic() + CALL_S
-        while time.monotonic() < deadline:
+        deadline = self._runtime.monotonic() + CALL_S
+        while self._runtime.monotonic() < deadline:
             if self._callback.has_ended or self._callback.is_delivering or self._proxy.is_busy():
                 return {"accepted": True}
-            time.sleep(0.002)
+            self._runtime.sleep(0.002)
         return {"accepted": False, "reason": "the oneway call did not arrive"}
 
     def _tell(self, method: str, *arguments: Any) -> None:
@@ -103,7 +111,8 @@ class StockWorkerConnection(WorkerConnection):
 class _AttemptCallback:
     """What a stock worker delivers one attempt's result to."""
 
-    def __init__(self, connection: StockWorkerConnection, attempt: AttemptId, post: Post) -> None:
+    def __init__(self, connection: StockWorkerConnection, attempt: AttemptId, post: Post, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._connection = connection
         self._attempt = attempt
         self._post = post
@@ -114,7 +123,7 @@ class _AttemptCallback:
     def register_result(self, id: Any = None, result: Any = None) -> None:
         """Hpbandster's call; returns once the result is durable."""
         self.is_delivering = True
-        reply: Reply = Future()
+        reply = self._runtime.reply()
         self._connection.note_life()
         self._post(Delivered(self._connection.incarnation, self._attempt, _outcome(result), reply))
         try:

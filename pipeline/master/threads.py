@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import queue
 import traceback
 from collections.abc import Callable
 
-from pipeline.master.events import Event, ThreadDied
+from pipeline.master.events import ThreadDied
+from pipeline.runtime import Queue
 
 
-def guarded(inbox: queue.SimpleQueue[Event], name: str, target: Callable[[], None]) -> Callable[[], None]:
+def guarded(inbox: Queue, name: str, target: Callable[[], None]) -> Callable[[], None]:
     """A thread's target whose exception ends the run, with its traceback, instead of the thread alone."""
 
     def run() -> None:

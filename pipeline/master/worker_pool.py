@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from pipeline.master.connections import suspect_after_s
 from pipeline.master.events import Connection
 from pipeline.records import EvaluationKey
 from pipeline.rpc.messages import AttemptId, Registration
+from pipeline.runtime import SYSTEM, Clock
 
 
 class WorkerState(Enum):
@@ -41,10 +41,14 @@ class KnownWorker:
     connection: Connection
     state: WorkerState = WorkerState.IDLE
     attempt: AttemptId | None = None
-    since: float = field(default_factory=time.time)
-    changed_at: float = field(default_factory=time.monotonic)
+    since: float = 0.0
+    changed_at: float = 0.0
     is_suspect: bool = False
     is_lost: bool = False
+    clock: Clock = SYSTEM
+
+    def __post_init__(self) -> None:
+        self._note_change()
 
     @property
     def name(self) -> str:
@@ -71,7 +75,10 @@ class KnownWorker:
     def become(self, state: WorkerState, attempt: AttemptId | None = None) -> None:
         """Change state."""
         self.state, self.attempt = state, attempt
-        self.since, self.changed_at = time.time(), time.monotonic()
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self.since, self.changed_at = self.clock.time(), self.clock.monotonic()
 
 
 class WorkerPool:
@@ -84,8 +91,9 @@ class WorkerPool:
         workers: by incarnation, in the order in which they became idle for the last time.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, clock: Clock = SYSTEM) -> None:
         self.patience_s = patience_s
+        self._clock = clock
         self.workers: dict[str, KnownWorker] = {}
 
     def add(self, worker: KnownWorker) -> KnownWorker | None:
@@ -141,26 +149,32 @@ class WorkerPool:
         """Whether a worker that is not lost is at an evaluation, besides one."""
         return any(w is not besides and not w.is_lost for w in self.running(key))
 
+    def excuse_silence(self, seconds: float) -> None:
+        """The master itself was not there for so long: it could not have heard anybody."""
+        now = self._clock.monotonic()
+        for worker in self.workers.values():
+            worker.connection.heard = min(now, worker.connection.heard + seconds)
+
     # Silence -----------------------------------------------------------------------------------------------------
     def newly_suspect(self) -> list[KnownWorker]:
         """Workers that have just been silent for long enough to be suspect; those heard again stop being so."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         limit_s = suspect_after_s(len(self.workers))
         changed = []
         for worker in self.workers.values():
             silent_s = now - worker.connection.heard
             if silent_s > limit_s and not worker.is_suspect:
                 worker.is_suspect = True
-                worker.since = time.time()
+                worker.since = self._clock.time()
                 changed.append(worker)
             elif silent_s <= limit_s and worker.is_suspect:
                 worker.is_suspect = False
-                worker.since = time.time()
+                worker.since = self._clock.time()
         return changed
 
     def newly_lost(self) -> list[KnownWorker]:
         """Workers whose silence has lasted longer than the run's patience."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         lost = [w for w in self.workers.values() if not w.is_lost and now - w.connection.heard > self.patience_s]
         for worker in lost:
             worker.is_lost = True
@@ -168,7 +182,7 @@ class WorkerPool:
 
     def returned(self) -> list[KnownWorker]:
         """Workers that were given up and have been heard again."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         limit_s = suspect_after_s(len(self.workers))
         back = [w for w in self.workers.values() if w.is_lost and now - w.connection.heard <= limit_s]
         for worker in back:
@@ -177,7 +191,7 @@ class WorkerPool:
 
     def long_lost(self, after_s: float) -> list[KnownWorker]:
         """Workers that were given up and have been silent for very long."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         return [w for w in self.workers.values() if w.is_lost and now - w.connection.heard > after_s]
 
     def contradicting(self) -> list[KnownWorker]:

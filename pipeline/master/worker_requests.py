@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 
 from pipeline.master.run_files import RunFiles
+from pipeline.runtime import SYSTEM, Runtime
 from pipeline.settings import Settings
 
 log = logging.getLogger("tandem.master")
@@ -26,18 +25,25 @@ class WorkerRequester:
         problem: why the last request failed, or "".
     """
 
-    def __init__(self, settings: Settings, request_workers: Callable[[int], None] | None, files: RunFiles) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        request_workers: Callable[[int], None] | None,
+        files: RunFiles,
+        runtime: Runtime = SYSTEM,
+    ) -> None:
+        self._runtime = runtime
         self._count = settings.workers.count
         self._request = request_workers
         self._files = files
         self._next = 0.0
         self._pause_s = REQUEST_S
-        self._busy = threading.Event()
+        self._busy = runtime.event()
         self.problem = ""
 
     def wait_for_returning(self) -> None:
         """Workers of an earlier master may be alive: give them time."""
-        self._next = time.monotonic() + RETURN_S
+        self._next = self._runtime.monotonic() + RETURN_S
 
     def worker_joined(self) -> None:
         """Requests bear fruit."""
@@ -51,14 +57,15 @@ class WorkerRequester:
             useful: how many could work side by side.
         """
         missing = min(self._count, useful) - present
-        now = time.monotonic()
+        now = self._runtime.monotonic()
         if self._request is None or missing <= 0 or now < self._next or self._busy.is_set():
             return
         self._next = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, MAX_REQUEST_S)
         self._files.note("workers_requested", count=missing)
         self._busy.set()
-        threading.Thread(target=self._ask, args=(self._request, missing), name="request workers", daemon=True).start()
+        request = self._request
+        self._runtime.thread(lambda: self._ask(request, missing), "request workers").start()
 
     def _ask(self, request: Callable[[int], None], count: int) -> None:
         try:

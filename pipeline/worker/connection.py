@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import random
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +12,14 @@ import Pyro4
 from pipeline.cluster.addresses import interfaces
 from pipeline.errors import RunError
 from pipeline.files import is_there
-from pipeline.rpc.client import CALL_ERRORS, address_towards, explain, proxy_for
+from pipeline.rpc.client import CALL_ERRORS, explain
 from pipeline.rpc.master_address import MasterAddress, read_master_address
 from pipeline.rpc.messages import AttemptId, Outcome
-from pipeline.rpc.tls import issue_certificate, use_tls
+from pipeline.rpc.network import PYRO, Network
 from pipeline.rpc.undelivered import leave_result
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import read_status
+from pipeline.runtime import SYSTEM, Runtime
 
 log = logging.getLogger("tandem.worker")
 
@@ -59,29 +57,37 @@ class MasterConnection:
         heard: when the master last gave a sign of life (monotonic).
     """
 
-    def __init__(self, folder: RunFolder, incarnation: str, introduce: Introduce) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        incarnation: str,
+        introduce: Introduce,
+        runtime: Runtime = SYSTEM,
+        network: Network = PYRO,
+    ) -> None:
+        self._runtime = runtime
+        self._network = network
         self._folder = folder
         self._incarnation = incarnation
         self._introduce = introduce
-        self._lock = threading.Lock()
         self._registered_with: MasterAddress | None = None
         self._held_open: Any = None  # that it closes tells the master that this process is gone
         self._delivery: Any = None
-        self._closed = threading.Event()
-        self._wake = threading.Event()
+        self._closed = runtime.event()
+        self._wake = runtime.event()
         self._closed_at = 0.0
         self._ended_at: float | None = None
-        self.heard = time.monotonic()
+        self.heard = self._runtime.monotonic()
         self.refusal: str | None = None
         self.problem = "no master has said where it listens"
 
     def note_life(self) -> None:
         """The master has called."""
-        self.heard = time.monotonic()
+        self.heard = self._runtime.monotonic()
 
     def silent_s(self) -> float:
         """How long the master has given no sign of life."""
-        return time.monotonic() - self.heard
+        return self._runtime.monotonic() - self.heard
 
     @property
     def is_registered(self) -> bool:
@@ -90,11 +96,11 @@ class MasterConnection:
 
     def start(self) -> None:
         """Register, and again whenever the master is lost, in the background."""
-        threading.Thread(target=self._keep, name="connection", daemon=True).start()
+        self._runtime.thread(self._keep, "connection").start()
 
     def connection_closed(self) -> None:
         """A connection from the master has closed: it may be gone."""
-        self._closed_at = time.monotonic()
+        self._closed_at = self._runtime.monotonic()
         self._wake.set()
 
     def _forget_master(self) -> None:
@@ -119,7 +125,7 @@ class MasterConnection:
             except Exception:
                 log.exception("could not register")
             # Unevenly: a thousand workers must not knock at the same moment.
-            self._closed.wait(pause_s * random.uniform(0.5, 1.5))
+            self._closed.wait(pause_s * self._runtime.uniform(0.5, 1.5))
             pause_s = min(2 * pause_s, MAX_RETRY_S)
 
     def _must_register(self) -> bool:
@@ -128,43 +134,42 @@ class MasterConnection:
             return True
         if self._closed_at > self.heard:
             # Its connection has closed. If it lives, it has come back by now.
-            return time.monotonic() - self._closed_at > RETURN_S
+            return self._runtime.monotonic() - self._closed_at > RETURN_S
         if self.silent_s() > LOOK_S:
             address = read_master_address(self._folder)
             return address is not None and address != self._registered_with
         return False
 
     def _register(self) -> bool:
-        with self._lock:
-            address = read_master_address(self._folder) if is_there(self._folder.master_address) else None
-            if address is None:
-                return False
-            registration: dict[str, Any] = {}
-            try:
-                registration = self._introduce(address)
-                proxy = proxy_for(address.dispatcher_uri, REGISTER_S)
-                answer = proxy.register_worker(registration)
-            except CALL_ERRORS as error:
-                self._note_problem(
-                    f"this worker on {self._own_address(address)} cannot reach the master at {address.location} "
-                    f"(term {address.term}): {explain(error)}"
-                )
-                self._leave_if_ended(address, registration)
-                return False
-            if answer.get("leave"):
-                raise Refused(str(answer.get("reason", "refused")))
-            if not answer.get("accepted"):
-                self._note_problem(str(answer.get("reason", "refused")))
-                return False
-            if self._registered_with != address:
-                log.info("joined the master at %s (term %d)", address.location, address.term)
-            previous, self._held_open = self._held_open, proxy
-            self._registered_with = address
-            self.problem = ""
-            self.heard = time.monotonic()
-            if previous is not None:
-                previous._pyroRelease()
-            return True
+        address = read_master_address(self._folder) if is_there(self._folder.master_address) else None
+        if address is None:
+            return False
+        registration: dict[str, Any] = {}
+        try:
+            registration = self._introduce(address)
+            proxy = self._network.proxy(address.dispatcher_uri, REGISTER_S)
+            answer = proxy.register_worker(registration)
+        except CALL_ERRORS as error:
+            self._note_problem(
+                f"this worker on {self._own_address(address)} cannot reach the master at {address.location} "
+                f"(term {address.term}): {explain(error)}"
+            )
+            self._leave_if_ended(address, registration)
+            return False
+        if answer.get("leave"):
+            raise Refused(str(answer.get("reason", "refused")))
+        if not answer.get("accepted"):
+            self._note_problem(str(answer.get("reason", "refused")))
+            return False
+        if self._registered_with != address:
+            log.info("joined the master at %s (term %d)", address.location, address.term)
+        previous, self._held_open = self._held_open, proxy
+        self._registered_with = address
+        self.problem = ""
+        self.heard = self._runtime.monotonic()
+        if previous is not None:
+            previous._pyroRelease()
+        return True
 
     def _note_problem(self, problem: str) -> None:
         """Say what is in the way, once."""
@@ -182,15 +187,14 @@ class MasterConnection:
             self._ended_at = None
             return
         # Somebody may be resuming it at this moment.
-        self._ended_at = self._ended_at or time.monotonic()
-        is_over = time.monotonic() - self._ended_at > ENDED_S
+        self._ended_at = self._ended_at or self._runtime.monotonic()
+        is_over = self._runtime.monotonic() - self._ended_at > ENDED_S
         if is_over and (status.state == "finished" or registration.get("holds") is None):
             raise Refused("done" if status.state == "finished" else status.state)
 
-    @staticmethod
-    def _own_address(master: MasterAddress) -> str:
+    def _own_address(self, master: MasterAddress) -> str:
         try:
-            return own_address_for(master)
+            return self._network.own_address(master.address)
         except OSError:
             others = [address for address in interfaces().values() if not address.startswith("127.")]
             return f"{platform.node()} ({', '.join(others)}; no route)"
@@ -216,7 +220,7 @@ class MasterConnection:
                 self._forget_master()  # a new master at the old address: introduce ourselves first
             if not may_wait():
                 return False
-            time.sleep(pause_s)
+            self._runtime.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_RETRY_S)
 
     def _try_to_deliver(self, attempt: AttemptId, outcome: Outcome) -> dict[str, Any] | None:
@@ -225,7 +229,7 @@ class MasterConnection:
             return None
         try:
             if self._delivery is None or self._delivery[0] != address:
-                self._delivery = address, proxy_for(address.dispatcher_uri, DELIVER_S)
+                self._delivery = address, self._network.proxy(address.dispatcher_uri, DELIVER_S)
             answer: dict[str, Any] = self._delivery[1].deliver(
                 self._incarnation, attempt.to_plain(), outcome.to_plain()
             )
@@ -260,7 +264,7 @@ class MasterConnection:
         if address is None:
             return
         try:
-            with proxy_for(address.dispatcher_uri, FAREWELL_S) as proxy:
+            with self._network.proxy(address.dispatcher_uri, FAREWELL_S) as proxy:
                 proxy.leave(self._incarnation, reason)
         except CALL_ERRORS as error:
             log.info("the master was not told that this worker leaves: %s", explain(error))
@@ -272,25 +276,3 @@ class MasterConnection:
         for proxy in (self._held_open, self._delivery[1] if self._delivery else None):
             if proxy is not None:
                 proxy._pyroRelease()
-
-
-_credentials_lock = threading.Lock()
-_credentials_of: dict[tuple[str, str], None] = {}
-
-
-def trust(folder: RunFolder, name: str, own_address: str) -> None:
-    """Take up the run's TLS with a certificate for this process's own address (once per address).
-
-    Raises:
-        RunError: as `issue_certificate`.
-    """
-    with _credentials_lock:
-        if (str(folder.path), own_address) not in _credentials_of:
-            use_tls(issue_certificate(folder.tls, f"worker-{name}", [own_address]))
-            _credentials_of.clear()
-            _credentials_of[str(folder.path), own_address] = None
-
-
-def own_address_for(master: MasterAddress) -> str:
-    """The address of this machine as the master sees it; raises OSError when there is no route."""
-    return address_towards(master.address)

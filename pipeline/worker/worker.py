@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-import uuid
 import zlib
 from typing import Any
 
@@ -20,10 +18,12 @@ from pipeline.cluster.allocation import ALLOCATION_END
 from pipeline.records import Evaluation, WorkerIdentity
 from pipeline.rpc.master_address import MasterAddress
 from pipeline.rpc.messages import AttemptId, Outcome
-from pipeline.rpc.server import RpcServer, open_server
+from pipeline.rpc.network import PYRO, Network
+from pipeline.rpc.server import RpcServer
 from pipeline.run.folder import RunFolder
+from pipeline.runtime import SYSTEM, Runtime
 from pipeline.settings import Settings
-from pipeline.worker.connection import MasterConnection, own_address_for, trust
+from pipeline.worker.connection import MasterConnection
 from pipeline.worker.evaluate import Evaluate, ShouldStop, TrainingEvaluator, is_device_lost, run_attempt
 
 log = logging.getLogger("tandem.worker")
@@ -45,6 +45,8 @@ def run_worker(
     allocation_end: float | None = None,
     evaluate: Evaluate | None = None,
     device: str | None = None,
+    runtime: Runtime = SYSTEM,
+    network: Network = PYRO,
 ) -> str:
     """Be a worker until the run needs it no more.
 
@@ -67,7 +69,7 @@ def run_worker(
         RunError: the run's certificates cannot be used.
         SiteError: it cannot listen on this machine's address.
     """
-    worker = TandemWorker(folder, identity, settings, should_stop, allocation_end, device)
+    worker = TandemWorker(folder, identity, settings, should_stop, allocation_end, device, runtime, network)
     return worker.work(evaluate or TrainingEvaluator(folder, settings, identity))
 
 
@@ -82,13 +84,18 @@ class TandemWorker(Worker):  # type: ignore[misc]
         should_stop: ShouldStop,
         allocation_end: float | None,
         device: str | None,
+        runtime: Runtime = SYSTEM,
+        network: Network = PYRO,
     ) -> None:
         super().__init__(folder.run_id, logger=log, host=identity.host, id=identity.name)
+        self.runtime = runtime
+        self.network = network
+        self.thread_cond = runtime.condition()
         self.folder = folder
         self.identity = identity
         self.settings = settings
-        self.incarnation = uuid.uuid4().hex
-        self.connection = MasterConnection(folder, self.incarnation, self._introduction)
+        self.incarnation = runtime.token()
+        self.connection = MasterConnection(folder, self.incarnation, self._introduction, runtime, network)
         self._should_stop = should_stop
         self._allocation_end = allocation_end
         self._device = _visible_device() if device is None else device
@@ -98,7 +105,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
         self._abandon: dict[AttemptId, str] = {}
         self._dismissal: str | None = None
         self._is_leaving = False
-        self._idle_since = time.monotonic()
+        self._idle_since = self.runtime.monotonic()
         self._failure: BaseException | None = None
 
     # Called by the master -----------------------------------------------------------------------------------------
@@ -179,7 +186,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
         self._abandon.pop(attempt, None)
         with self.thread_cond:
             self._current = None
-            self._idle_since = time.monotonic()
+            self._idle_since = self.runtime.monotonic()
 
     def _next(self) -> Evaluation | str:
         """The next evaluation, or why to leave."""
@@ -200,13 +207,13 @@ class TandemWorker(Worker):  # type: ignore[misc]
     def _reason_to_leave(self) -> str | None:
         reason = self._dismissal or self.connection.refusal or self._should_stop()
         if reason is None and self._allocation_end is not None:
-            left_s = self._allocation_end - time.time()
+            left_s = self._allocation_end - self.runtime.time()
             reason = ALLOCATION_END if left_s < self.settings.workers.handback_margin_s else None
         return reason
 
     def _reason_of_idleness(self) -> str | None:
         limit_s = self.settings.workers.idle_timeout_min * 60
-        if time.monotonic() - self._idle_since <= limit_s:
+        if self.runtime.monotonic() - self._idle_since <= limit_s:
             return None
         if self.connection.is_registered:
             return IDLE
@@ -218,7 +225,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
 
     def _may_wait_for_master(self) -> bool:
         stopped = self._should_stop() is not None or self.connection.refusal is not None
-        ends = self._allocation_end is not None and self._allocation_end - time.time() < 10.0
+        ends = self._allocation_end is not None and self._allocation_end - self.runtime.time() < 10.0
         return not stopped and not ends and self.connection.silent_s() < self.settings.workers.idle_timeout_min * 60
 
     def _held(self) -> AttemptId | None:
@@ -228,9 +235,9 @@ class TandemWorker(Worker):  # type: ignore[misc]
 
     # Introducing itself -------------------------------------------------------------------------------------------
     def _introduction(self, master: MasterAddress) -> dict[str, Any]:
-        own = own_address_for(master)
+        own = self.network.own_address(master.address)
         try:
-            trust(self.folder, self.identity.name, own)
+            self.network.take_credentials(self.folder.tls, f"worker-{self.identity.name}", [own])
             if self._server is None or self._server.host != own:
                 self._listen(own)
         except Exception as error:
@@ -255,7 +262,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
             self._server.unregister(self)
             self._server.shutdown()
         spread = zlib.crc32(self.identity.name.encode())
-        self._server = open_server(
+        self._server = self.network.serve(
             address, self.settings.network.ports, lambda _: self.connection.connection_closed(), spread
         )
         self._server.register(self, self.worker_id)

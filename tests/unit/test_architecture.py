@@ -20,7 +20,7 @@ FLOORS = [
     {"rpc", "search", "storage", "training"},
     {"run", "cluster"},
     {"settings"},
-    {"errors", "records", "files", "models"},
+    {"errors", "records", "files", "runtime", "models"},
 ]
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
 # Where a library may be imported: each is slow to import, or ties what imports it to a kind of place.

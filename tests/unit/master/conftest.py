@@ -104,7 +104,8 @@ class Master:
     def start(self) -> None:
         """Start the scheduler as a master does, on what the run folder holds."""
         search = rebuild(self.settings, read_history(self.folder))
-        self.files = RunFiles(self.folder, take_lease(self.folder, stopped_s=0.0))
+        self.lease = take_lease(self.folder, stopped_s=0.0)
+        self.files = RunFiles(self.folder, self.lease)
         self.dispatcher: Any = FakeDispatcher()
         self.scheduler = Scheduler(
             self.folder, search, self.files, self.dispatcher, self.requested.append, read_journal(self.folder)

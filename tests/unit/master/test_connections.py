@@ -42,11 +42,19 @@ class FakeWorker:
         self.is_released = True
 
 
+class FakeNetwork:
+    """A network with one worker."""
+
+    def __init__(self, worker: FakeWorker) -> None:
+        self.worker = worker
+
+    def proxy(self, uri: str, timeout_s: float, serializer: str = "json") -> FakeWorker:
+        return self.worker
+
+
 @pytest.fixture
-def worker(monkeypatch):
-    made = FakeWorker()
-    monkeypatch.setattr(connections, "proxy_for", lambda *arguments, **named: made)
-    return made
+def worker():
+    return FakeWorker()
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def inbox():
 
 @pytest.fixture
 def connection(worker, inbox):
-    made = WorkerConnection("w0", "PYRO:w0@127.0.0.1:1", inbox.put, lambda: 1)
+    made = WorkerConnection("w0", "PYRO:w0@127.0.0.1:1", inbox.put, lambda: 1, network=FakeNetwork(worker))
     yield made
     made.close()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.master import failures as judge_module
-from pipeline.master.failures import FailurePolicy
+from pipeline.master.failures import MAX_CONTRADICTED, PAUSE_AFTER, FailurePolicy
+from pipeline.runtime import SystemRuntime
 
 ONE, TWO = {"a"}, {"a", "b"}
 
@@ -37,7 +37,7 @@ def test_what_arithmetic_found_needs_no_second_node(policy):
 
 
 def test_a_node_whose_crashes_finish_elsewhere_is_left_out(policy):
-    for index in range(judge_module.MAX_CONTRADICTED):
+    for index in range(MAX_CONTRADICTED):
         policy.crashed(key(index), "a", "error", "CUDA error", TWO)
         assert "a" not in policy.excluded
         policy.finished(key(index), "b")
@@ -52,7 +52,7 @@ def test_that_another_node_has_more_memory_is_no_fault(policy):
 
 
 def test_a_node_with_unresolved_crashes_is_given_nothing_new_until_they_are_resolved(policy):
-    for index in range(judge_module.PAUSE_AFTER):
+    for index in range(PAUSE_AFTER):
         policy.crashed(key(index), "a", "error", "boom", TWO)
     assert policy.is_paused("a")
     assert not policy.is_paused("b")
@@ -87,9 +87,15 @@ def test_a_node_that_loses_power_once_is_not_left_out(policy, monkeypatch):
     assert policy.excluded == {}
 
 
-def test_a_node_whose_workers_die_at_one_time_after_the_other_is_left_out(policy, monkeypatch):
-    now = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(judge_module.time, "monotonic", lambda: next(now))
+def test_a_node_whose_workers_die_at_one_time_after_the_other_is_left_out():
+    class Clock(SystemRuntime):
+        now = 0.0
+
+        def monotonic(self):
+            self.now += 100
+            return self.now
+
+    policy = FailurePolicy(max_attempts=3, max_broken=3, clock=Clock())
     for index in range(3):
         policy.died(key(index), "a", "gone", False, TWO)
         policy.finished(key(index), "b")

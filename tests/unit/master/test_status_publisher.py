@@ -18,7 +18,7 @@ from tests.unit.master.conftest import Master
 
 @pytest.fixture
 def publisher(master: Master) -> StatusPublisher:
-    return StatusPublisher(master.folder, master.settings, term=3, location="127.0.0.1:9")
+    return StatusPublisher(master.folder, master.settings, master.lease, location="127.0.0.1:9")
 
 
 def last_status(publisher: StatusPublisher, master: Master, state: str = "stopped", message: str = "") -> Any:
@@ -34,7 +34,7 @@ def test_the_status_says_what_workers_and_evaluations_are_at(publisher, master):
     master.deliver("w0", Outcome("finished", loss=0.25, info={"training_s": 1.5}))
     master.scheduler.commit()
     status = last_status(publisher, master, "stopped", "asked to stop")
-    assert (status.state, status.message, status.term, status.address) == ("stopped", "asked to stop", 3, "127.0.0.1:9")
+    assert (status.state, status.message, status.term, status.address) == ("stopped", "asked to stop", 1, "127.0.0.1:9")
     assert (status.finished, status.crashed, status.planned, status.trained_s) == (1, 0, 4, 1.5)
     assert [(w.name, w.host, w.state, w.evaluation) for w in status.workers] == [
         ("w0", "a", "idle", ""),

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import SiteError
-from pipeline.master import worker_requests as recruiter_module
-from pipeline.master.worker_requests import WorkerRequester
+from pipeline.master.worker_requests import REQUEST_S, RETURN_S, WorkerRequester
+from pipeline.runtime import SystemRuntime
 from pipeline.settings import load_settings
 
 
-class Clock:
+class Clock(SystemRuntime):
     def __init__(self):
         self.now = 1000.0
 
@@ -22,10 +22,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    made = Clock()
-    monkeypatch.setattr(recruiter_module, "time", made)
-    return made
+def clock():
+    return Clock()
 
 
 class Site:
@@ -43,10 +41,10 @@ class Site:
             raise SiteError(self.problem)
 
 
-def make(site, count=4):
+def make(site, clock, count=4):
     notes = []
     files = SimpleNamespace(note=lambda event, **fields: notes.append((event, fields)))
-    made = WorkerRequester(load_settings("digits", [f"workers.count={count}"]), site.request, files)
+    made = WorkerRequester(load_settings("digits", [f"workers.count={count}"]), site.request, files, clock)
     made.notes = notes
     return made
 
@@ -60,48 +58,48 @@ def tick(requester, site, present, useful=100, expect=True):
 
 def test_it_asks_for_what_is_missing_and_no_more_than_is_useful(clock):
     site = Site()
-    tick(make(site), site, present=1)
-    tick(make(site), site, present=1, useful=2)
-    tick(make(site), site, present=4, expect=False)
-    tick(make(site), site, present=1, useful=1, expect=False)
+    tick(make(site, clock), site, present=1)
+    tick(make(site, clock), site, present=1, useful=2)
+    tick(make(site, clock), site, present=4, expect=False)
+    tick(make(site, clock), site, present=1, useful=1, expect=False)
     assert site.asked == [3, 1]
 
 
 def test_it_asks_less_and_less_often_while_nobody_comes_and_at_once_again_when_somebody_has(clock):
     site = Site()
-    requester = make(site)
+    requester = make(site, clock)
     tick(requester, site, present=0)
-    clock.now += recruiter_module.REQUEST_S - 1
+    clock.now += REQUEST_S - 1
     tick(requester, site, present=0, expect=False)
     clock.now += 2
     tick(requester, site, present=0)
-    clock.now += recruiter_module.REQUEST_S + 1
+    clock.now += REQUEST_S + 1
     tick(requester, site, present=0, expect=False)  # the pause has doubled
-    clock.now += recruiter_module.REQUEST_S
+    clock.now += REQUEST_S
     requester.worker_joined()
     tick(requester, site, present=1)
-    clock.now += recruiter_module.REQUEST_S + 1
+    clock.now += REQUEST_S + 1
     tick(requester, site, present=1)
     assert [fields["count"] for _, fields in requester.notes] == [4, 4, 3, 3]
 
 
 def test_workers_of_an_earlier_master_are_given_time_to_return(clock):
     site = Site()
-    requester = make(site)
+    requester = make(site, clock)
     requester.wait_for_returning()
     tick(requester, site, present=0, expect=False)
-    clock.now += recruiter_module.RETURN_S
+    clock.now += RETURN_S
     tick(requester, site, present=3)
     assert site.asked == [1]
 
 
 def test_a_request_that_fails_is_told_and_tried_again(clock):
     site = Site()
-    requester = make(site)
+    requester = make(site, clock)
     site.problem = "the partition is down"
     tick(requester, site, present=0)
     assert requester.problem == "workers could not be requested: the partition is down"
     site.problem = None
-    clock.now += recruiter_module.REQUEST_S
+    clock.now += REQUEST_S
     tick(requester, site, present=0)
     assert requester.problem == ""

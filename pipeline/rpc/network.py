@@ -1,0 +1,82 @@
+"""The network as a process sees it. `PYRO` is the real one: Pyro4 over mutual TLS; a simulation gives another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import Pyro4
+
+from pipeline.rpc.client import address_towards, proxy_for
+from pipeline.rpc.server import RpcServer, open_server
+from pipeline.rpc.tls import ensure_authority, issue_certificate, use_tls
+
+Ports = tuple[int, int] | None
+OnDisconnect = Callable[[Any], None]
+
+
+class Network(Protocol):
+    """How a process proves itself, serves calls and makes them."""
+
+    def make_authority(self, tls: Path) -> None:
+        """Make the run's authority unless it is there; errors as `pipeline.rpc.tls.ensure_authority`."""
+
+    def take_credentials(self, tls: Path, name: str, addresses: Sequence[str]) -> None:
+        """Prove oneself as `name` at these addresses from now on; errors as `pipeline.rpc.tls.issue_certificate`."""
+
+    def own_address(self, towards: str) -> str:
+        """The address of this machine as a host sees it; raises OSError where there is no route."""
+
+    def serve(
+        self, address: str, ports: Ports, on_disconnect: OnDisconnect | None = None, first_choice: int = 0
+    ) -> RpcServer:
+        """A server, not yet started; arguments and errors as `pipeline.rpc.server.open_server`."""
+
+    def proxy(self, uri: str, timeout_s: float, serializer: str = "json") -> Any:
+        """What calls the object of a uri; a call raises one of `pipeline.rpc.client.CALL_ERRORS` if it fails."""
+
+    def caller(self) -> Any:
+        """The connection on which the present call came, as `on_disconnect` is given it."""
+
+
+class PyroNetwork:
+    """Pyro4 over mutual TLS. Its settings are global to the process, so that there is one of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._proven_as: tuple[Path, tuple[str, ...]] | None = None
+
+    def make_authority(self, tls: Path) -> None:
+        """See `Network`."""
+        ensure_authority(tls)
+        self._proven_as = None
+
+    def take_credentials(self, tls: Path, name: str, addresses: Sequence[str]) -> None:
+        """See `Network`; once for the same addresses."""
+        with self._lock:
+            if self._proven_as != (tls, tuple(addresses)):
+                use_tls(issue_certificate(tls, name, addresses))
+                self._proven_as = tls, tuple(addresses)
+
+    def own_address(self, towards: str) -> str:
+        """See `Network`."""
+        return address_towards(towards)
+
+    def serve(
+        self, address: str, ports: Ports, on_disconnect: OnDisconnect | None = None, first_choice: int = 0
+    ) -> RpcServer:
+        """See `Network`."""
+        return open_server(address, ports, on_disconnect, first_choice)
+
+    def proxy(self, uri: str, timeout_s: float, serializer: str = "json") -> Any:
+        """See `Network`."""
+        return proxy_for(uri, timeout_s, serializer)
+
+    def caller(self) -> Any:
+        """See `Network`."""
+        return Pyro4.current_context.client
+
+
+PYRO: Network = PyroNetwork()
