@@ -30,7 +30,7 @@ THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo data submit-search status stop-search resume-search collect-results verify compare \
-	baselines retrain-incumbent bench-training bench-dispatch lint format test test-unit test-integration test-slurm
+	baselines retrain-incumbent bench-training bench-dispatch bench-proposals lint format test test-unit test-integration test-slurm
 
 help: ## List every target (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +87,9 @@ bench-training: install ## Training speed against a reference of the authors' wa
 
 bench-dispatch: install ## Evaluations a second, joins and latency against stock hpbandster
 	@$(BIN)/python -m benchmarks.dispatch
+
+bench-proposals: install ## What a proposal and a result cost the master, beside stock hpbandster
+	@$(BIN)/python -m benchmarks.proposals --stock
 
 lint: install ## ruff, mypy and shellcheck (where it is installed)
 	@$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,9 @@ class Bracket(BaseIteration):  # type: ignore[misc]
     def __init__(self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float], sampler: Sampler) -> None:
         super().__init__(iteration, list(num_configs), list(budgets), self._sample_next, logger=log)
         self._sampler = sampler
+        # hpbandster looks through all configurations for these two; with thousands of results that is most of the time.
+        self._queue: deque[ConfigId] = deque()
+        self._awaited = 0
         # The rung's survivors, by stage: what `verify` compares promotions with.
         self.promoted: dict[int, frozenset[ConfigId]] = {}
 
@@ -71,10 +75,44 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         self.promoted[self.stage] = frozenset(c for c, a in zip(config_ids, advance, strict=True) if a)
         return advance
 
+    def add_configuration(self, config: Any = None, config_info: Any = None) -> ConfigId:
+        """As hpbandster's; the new configuration waits to be run."""
+        config_id: ConfigId = super().add_configuration(config, config_info)
+        self._queue.append(config_id)
+        self._awaited += 1
+        return config_id
+
+    def register_result(self, job: Job, skip_sanity_checks: bool = False) -> None:
+        """As hpbandster's."""
+        super().register_result(job, skip_sanity_checks)
+        self._awaited -= 1
+
+    def process_results(self) -> None:
+        """As hpbandster's; the rung's survivors wait to be run on the next."""
+        super().process_results()
+        self._queue = deque(c for c, datum in self.data.items() if datum.status == "QUEUED")
+        self._awaited = len(self._queue)
+
+    def get_next_run(self) -> tuple[ConfigId, Configuration, float] | None:
+        """The next configuration to run, drawn if need be; None: wait for results, or finished."""
+        while not self.is_finished:
+            due = self.next_queued()
+            if due is not None:
+                return due
+            if self.unfilled():
+                self.add_configuration()
+            elif self._awaited:
+                return None
+            else:
+                self.process_results()
+        return None
+
     # State -------------------------------------------------------------------------------------------------------
     def next_queued(self) -> tuple[ConfigId, Configuration, float] | None:
         """The next configuration that waits to be run, without drawing one."""
-        for config_id, datum in self.data.items():
+        while self._queue:
+            config_id = self._queue.popleft()
+            datum = self.data[config_id]
             if datum.status == "QUEUED":
                 datum.status = "RUNNING"
                 self.num_running += 1
@@ -134,5 +172,5 @@ class Bracket(BaseIteration):  # type: ignore[misc]
 
     def promote_when_complete(self) -> None:
         """Promote the rung's best once every evaluation of it has a result (hpbandster waits until asked for a run)."""
-        while not self.is_finished and self.unfilled() == 0 and not self.outstanding():
+        while not self._awaited and not self.is_finished and self.unfilled() == 0:
             self.process_results()

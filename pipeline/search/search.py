@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
 from pipeline.run.history import DRAW_KEYS, Draw, Result
 from pipeline.search.brackets import Bracket, bracket_shape
-from pipeline.search.proposers import Proposer, make_proposer
+from pipeline.search.methods import make_proposer
+from pipeline.search.proposers import Proposer
 from pipeline.settings import Settings, budget_ladder
 from pipeline.settings.space import build_space
 
