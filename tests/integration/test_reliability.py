@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from test_search_run import events, finish, processes, results_count, wait_until  # noqa: F401 (a fixture)
 
 from pipeline.rpc.tls import ensure_authority, issue_certificate
 from pipeline.run.folder import RunFolder
@@ -22,6 +21,7 @@ from pipeline.run.history import read_history
 from pipeline.run.status import read_status
 from pipeline.search.verify import verify
 from tests.integration.surrogate import close_gate, make_run, open_gate, start_master, start_worker
+from tests.integration.test_search_run import events, finish, processes, results_count, wait_until  # noqa: F401 (a fixture)
 
 
 def worker_state(folder: RunFolder, name: str) -> str:
