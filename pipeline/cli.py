@@ -77,7 +77,7 @@ def status(
     once: Annotated[bool, typer.Option("--once", help="Print once and leave, also on a terminal.")] = False,
 ) -> None:
     """Show what a run is doing: live on a terminal, plain lines into a pipe."""
-    from pipeline.launch import launch
+    from pipeline.launch.choice import queue_state
     from pipeline.run.status import read_status
     from pipeline.run.status_view import status_lines
 
@@ -85,7 +85,7 @@ def status(
     if sys.stdout.isatty() and not once:
         _watch_live(folder)
         return
-    for line in status_lines(folder, read_status(folder), launch.queue_state(folder)):
+    for line in status_lines(folder, read_status(folder), queue_state(folder)):
         say(line)
 
 
@@ -271,12 +271,12 @@ def _watch_live(folder: RunFolder) -> None:
     from rich.live import Live
 
     from pipeline import operations
-    from pipeline.launch import launch
+    from pipeline.launch.choice import queue_state
     from pipeline.run.status_view import status_table
 
     with Live(refresh_per_second=2) as live:
         for status in operations.watch(folder):
-            live.update(status_table(folder, status, launch.queue_state(folder)))
+            live.update(status_table(folder, status, queue_state(folder)))
 
 
 def _collect(folder: RunFolder, correlation: str = "spearman") -> None:

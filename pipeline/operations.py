@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.cluster import site, slurm
+from pipeline.cluster import slurm
 from pipeline.errors import RunError
 from pipeline.files import is_there, publish_json
-from pipeline.launch import launch
+from pipeline.launch.choice import backend_for, queue_state, settle_where
 from pipeline.run.creation import create_run, extend_run, point_latest, read_settings
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import ENDED, STALE_S, RunStatus, read_status
@@ -34,8 +34,8 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     Raises:
         DataError, SiteError, RunError: before anything was submitted, or because the master did not start.
     """
-    settings = slurm.settle_where(settings)
-    for warning in site.check_site(settings, results):
+    settings = settle_where(settings)
+    for warning in backend_for(settings).check(results):
         say(f"Warning: {warning}")
     prepare_data(settings, say)
     folder = create_run(settings, results)
@@ -43,7 +43,7 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     ladder = ", ".join(f"{b:g}" for b in budget_ladder(settings.search))
     say(f"Run folder: {folder.path}")
     say(f"Budget ladder ({settings.search.budget_unit}): {ladder}")
-    say(site.describe_request(settings))
+    say(backend_for(settings).describe())
     _start(folder, settings, say)
     return folder
 
@@ -85,14 +85,14 @@ def stop(folder: RunFolder, say: Say, wait_s: float = 180.0) -> None:
     """Ask the master to end the run in order, wait until it has, and cancel what is left in the queue."""
     status = read_status(folder)
     publish_json(folder.stop_request, {"requested": time.time(), "host": platform.node(), "user": getpass.getuser()})
-    settings = read_settings(folder)
-    waited_in_queue = launch.cancel_waiting_master(folder, settings)
+    backend = backend_for(read_settings(folder))
+    waited_in_queue = backend.cancel_waiting_master(folder)
     if waited_in_queue:
         say("The master waited in Slurm's queue; it was cancelled before it started.")
     elif status is not None and not status.has_ended and not status.is_stale():
         say("Asked the master to stop; its workers checkpoint and leave ...")
         status = wait_for(folder, lambda s: s.has_ended, wait_s)
-    launch.cancel_workers(folder, settings)
+    backend.cancel_workers(folder)
     if not waited_in_queue and (status is None or not status.has_ended):
         say("The master does not answer; its workers were cancelled, and every result it acknowledged is on disk.")
     say(f"Stopped. `tandem resume-search {folder.path}` goes on; `tandem collect-results {folder.path}` collects.")
@@ -110,7 +110,7 @@ def watch(folder: RunFolder) -> Iterator[RunStatus | None]:
 
 def _master_waits(folder: RunFolder) -> bool:
     """Whether the run's master is a job that Slurm will start (again)."""
-    queue = launch.queue_state(folder)
+    queue = queue_state(folder)
     return queue is not None and queue.master_waits
 
 
@@ -212,24 +212,24 @@ def run_master(folder: RunFolder) -> None:
     Raises:
         RunError: the run broke; the text has the cause.
     """
-    from pipeline.cluster.addresses import master_address
     from pipeline.cluster.allocation import Allocation, allocation_end
     from pipeline.master.process import run_master as be_master
 
     settings = read_settings(folder)
     allocation = Allocation(allocation_end(), MASTER_MARGIN_S)
     allocation.listen()
+    backend = backend_for(settings)
 
     def request_workers(count: int) -> None:
-        launch.request_workers(folder, settings, count)
+        backend.start_workers(folder, count)
 
     outcome = be_master(
-        folder, settings, request_workers, master_address(settings), should_leave=allocation.should_stop
+        folder, settings, request_workers, backend.master_address(), should_leave=allocation.should_stop
     )
     if outcome.state == "left" and allocation.asks_for_requeue(outcome.message):
         slurm.requeue_this_job()
     if outcome.state in ENDED:
-        launch.cancel_workers(folder, settings)
+        backend.cancel_workers(folder)
     if outcome.state == "broken":
         raise RunError(f"Run {folder.run_id} is broken: {outcome.message}")
 
@@ -237,7 +237,7 @@ def run_master(folder: RunFolder) -> None:
 def _start(folder: RunFolder, settings: Settings, say: Say) -> None:
     before = read_status(folder)
     term_before = -1 if before is None else before.term
-    started = launch.start_master(folder, settings)
+    started = backend_for(settings).start_master(folder)
     say(started.where)
     if started.process is None:
         return  # it starts when Slurm lets it

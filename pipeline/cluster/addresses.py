@@ -13,6 +13,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from pipeline.cluster import slurm
 from pipeline.errors import SiteError
 from pipeline.settings import NetworkSettings, Settings
 
@@ -51,15 +52,13 @@ def choose_address(
     return sources.most_common(1)[0][0]
 
 
-def master_address(settings: Settings) -> str:
-    """The address for a master on this machine: towards the run's Slurm nodes, or loopback off Slurm.
+def address_towards_nodes(settings: Settings) -> str:
+    """The address of this machine towards the nodes of the run's partition.
 
     Raises:
         SiteError: as `choose_address`, or Slurm does not answer.
     """
-    from pipeline.cluster import slurm
-
-    if settings.network.address is not None or not slurm.uses_slurm(settings):
+    if settings.network.address is not None:
         return choose_address(settings.network, ())
     wanted = settings.slurm.partition
     nodes = slurm.nodes()

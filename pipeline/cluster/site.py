@@ -1,4 +1,4 @@
-"""Whether this site can run what the settings ask for: told before anything is submitted, with what would work."""
+"""Whether this cluster can run what the settings ask for: told before anything is submitted, with what would work."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.cluster import slurm
-from pipeline.cluster.addresses import master_address
-from pipeline.cluster.gpus import usable_gpus, workers_per_device
+from pipeline.cluster.addresses import address_towards_nodes
 from pipeline.cluster.sbatch_options import Options, as_text, command_line, master_options, worker_options
 from pipeline.errors import SiteError
 from pipeline.settings import Settings
@@ -20,7 +19,7 @@ LOCAL_FILE_SYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "r
 
 
 def check_site(settings: Settings, folder: Path) -> list[str]:
-    """Check that the cluster, or this machine, can do what the settings ask for. Submits nothing.
+    """Check that the cluster can do what the settings ask for. Submits nothing.
 
     Args:
         folder: where the run folder will be.
@@ -31,16 +30,13 @@ def check_site(settings: Settings, folder: Path) -> list[str]:
     Raises:
         SiteError: it cannot; one line that says what was asked for and what is allowed.
     """
-    if not slurm.uses_slurm(settings):
-        master_address(settings)  # raises what the master would
-        return _sharing_warnings(settings)
     partition = _check_partition(settings)
     _check_time(settings, partition)
     _check_account(settings, partition)
     _check_gpus(settings, partition)
     _check_whole(settings)
     if settings.slurm.master == "login":
-        master_address(settings)  # raises what the master would
+        address_towards_nodes(settings)  # raises what the master would
     warnings = [_shared_storage_warning(folder), _shared_storage_warning(settings.data.root)]
     if settings.slurm.master == "login":
         warnings.append(logout_warning())
@@ -50,10 +46,6 @@ def check_site(settings: Settings, folder: Path) -> list[str]:
 def describe_request(settings: Settings) -> str:
     """What will be asked for, in words and as sbatch's options."""
     count = settings.workers.count
-    if not slurm.uses_slurm(settings):
-        gpus = usable_gpus(settings)
-        on = f" on GPU {', '.join(gpus)}" if gpus else " on CPUs"
-        return f"{count} workers as processes of this machine{on}."
     wanted = settings.slurm
     device = "a GPU" if wanted.gpus_per_worker else "no GPU"
     lines = [
@@ -64,17 +56,6 @@ def describe_request(settings: Settings) -> str:
     if wanted.master == "slurm":
         lines.append(f"The master as a job of its own: sbatch {as_text(master_options(settings))}")
     return "\n".join(lines)
-
-
-def _sharing_warnings(settings: Settings) -> list[str]:
-    sharing = workers_per_device(settings)
-    if sharing == 1:
-        return []
-    gpus = len(usable_gpus(settings))
-    return [
-        f"{settings.workers.count} workers share {gpus} GPU{'s' if gpus > 1 else ''}, up to {sharing} on each: each is "
-        f"slower and may use 1/{sharing} of its memory. workers.count={gpus} gives each its own."
-    ]
 
 
 def _duration(minutes: float) -> str:

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import SiteError
-from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -62,34 +61,6 @@ def has_slurm() -> bool:
             return False
         raise SiteError(f"{error} To run on this machine without Slurm: workers.where=local.") from None
     return True
-
-
-def uses_slurm(settings: Settings) -> bool:
-    """Whether a run's workers are Slurm tasks: as `workers.where` says, or where there is a cluster.
-
-    Raises:
-        SiteError: `workers.where` is slurm and there is none, or it does not answer.
-    """
-    if settings.workers.where == "local":
-        return False
-    found = has_slurm()
-    if settings.workers.where == "slurm" and not found:
-        raise SiteError(
-            "workers.where is slurm, but this machine belongs to no Slurm cluster, or cannot reach it now. Use a login "
-            "node, or set workers.where=local for a new run."
-        )
-    return found
-
-
-def settle_where(settings: Settings) -> Settings:
-    """The settings with `workers.where` decided once and for all: a run must not change over to another kind of worker
-    because a host that resumes it has lost its Slurm for a moment.
-
-    Raises:
-        SiteError: as `uses_slurm`.
-    """
-    where = "slurm" if uses_slurm(settings) else "local"
-    return settings.model_copy(update={"workers": settings.workers.model_copy(update={"where": where})})
 
 
 def job_environment() -> dict[str, str]:

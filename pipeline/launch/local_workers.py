@@ -24,7 +24,7 @@ DEVICE = "TANDEM_DEVICE"
 
 
 def submit(folder: RunFolder, task: Callable[[], Any], devices: list[str], timeout_min: float) -> list[str]:
-    """Start a worker process per device; called in a session of its own (`pipeline.launch.launch.submit_from_stdin`).
+    """Start a worker process per device; called in a session of its own (`pipeline.launch.submission.submit_apart`).
 
     Returns:
         Process ids of the controllers.

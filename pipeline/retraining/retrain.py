@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from pipeline.cluster import slurm
 from pipeline.cluster.allocation import Allocation, allocation_end, worker_identity
-from pipeline.cluster.sbatch_options import array_sizes, worker_options
 from pipeline.errors import CrashedError
-from pipeline.launch.array_tasks import RequeuedAsItIs, requeue_through_submitit, slurm_executor, submit_array
+from pipeline.launch.array_tasks import RequeuedAsItIs, requeue_through_submitit
+from pipeline.launch.choice import backend_for
 from pipeline.records import Evaluation, TrainResult
 from pipeline.retraining.plan import Retraining, missing, previous_attempt
-from pipeline.run.folder import RunFolder, ensure_jobs_folder
-from pipeline.settings import DataSettings, Settings
+from pipeline.run.folder import RunFolder
+from pipeline.settings import DataSettings, Settings, changed
 from pipeline.storage.curves import AttemptFile
 
 log = logging.getLogger(__name__)
@@ -48,8 +47,7 @@ def retrain(task: Retraining, settings: Settings, should_stop: Callable[[], str 
         is_largest=True,
     )
     # The test set is what this training is for.
-    training = settings.training.model_copy(update={"test": "largest"})
-    settings = settings.model_copy(update={"training": training})
+    settings = changed(settings, {"training.test": "largest"})
     curve, identity = AttemptFile(task.path), worker_identity()
     result = train(evaluation, settings, task.work, _all_data(settings.data, settings), curve, identity, should_stop)
     if result.status == "finished":
@@ -84,13 +82,12 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
     say(f"{len(plan) - len(todo)} of {len(plan)} trainings are there or going on; {len(todo)} to do.")
     if not todo:
         return
-    data = settings.data.model_copy(update={"root": settings.data.root.resolve()})
-    settings = settings.model_copy(update={"data": data})
-    if slurm.uses_slurm(settings):
-        jobs = submit(todo, settings)
-        say(f"Submitted as {', '.join(jobs)}. `squeue --me` shows them; run this again for what is missing by then.")
-    else:
+    settings = changed(settings, {"data.root": settings.data.root.resolve()})
+    jobs = _submit(todo, settings)
+    if jobs is None:
         _train_here(todo, settings, say)
+    else:
+        say(f"Submitted as {', '.join(jobs)}. `squeue --me` shows them; run this again for what is missing by then.")
 
 
 def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> None:
@@ -115,30 +112,20 @@ def as_one_worker(settings: Settings) -> Settings:
 
     As many threads as one of them had; the memory is all of the machine's, because trainings run one at a time.
     """
-    training = settings.training
-    threads = training.threads or max(1, len(os.sched_getaffinity(0)) // max(1, settings.workers.count))
-    return settings.model_copy(update={"training": training.model_copy(update={"threads": threads})})
+    share = max(1, len(os.sched_getaffinity(0)) // max(1, settings.workers.count))
+    return changed(settings, {"training.threads": settings.training.threads or share})
 
 
-def submit(todo: Sequence[Retraining], settings: Settings) -> list[str]:
-    """Submit an array task per training; returns the ids of the arrays.
+def _submit(todo: Sequence[Retraining], settings: Settings) -> list[str] | None:
+    """Submit an array task per training; returns the ids of the arrays. None: trainings run here.
 
     Raises:
         RunError: others could write where the tasks' pickles lie.
         SiteError: Slurm refused; the text has its reason.
     """
-    folder = RunFolder(todo[0].path.parent)
-    ensure_jobs_folder(folder)
-    jobs: list[str] = []
-    start = 0
-    for size in array_sizes(len(todo), slurm.max_array_size()):
-        options = worker_options(settings, size, of=len(todo))
-        name = f"tandem-{todo[0].model if len({t.model for t in todo}) == 1 else 'baselines'}"
-        executor = slurm_executor(folder.jobs, name, options, size, settings.slurm.setup)
-        tasks = [RetrainTask(each, settings) for each in todo[start : start + size]]
-        jobs.append(submit_array(executor, tasks, "trainings")[0].partition("_")[0])
-        start += size
-    return jobs
+    name = f"tandem-{todo[0].model if len({t.model for t in todo}) == 1 else 'baselines'}"
+    tasks = [RetrainTask(each, settings) for each in todo]
+    return backend_for(settings).submit_tasks(RunFolder(todo[0].path.parent), name, tasks)
 
 
 @dataclass(frozen=True)

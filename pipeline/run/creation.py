@@ -10,7 +10,7 @@ from pipeline.errors import RunError
 from pipeline.files import publish, publish_json, publish_text, read_fresh
 from pipeline.run.folder import LATEST, RunFolder
 from pipeline.run.provenance import provenance
-from pipeline.settings import Settings, dump_settings, load_settings
+from pipeline.settings import Settings, changed, dump_settings, load_settings
 from pipeline.settings.space import build_space
 
 
@@ -22,8 +22,7 @@ def create_run(settings: Settings, results: Path) -> RunFolder:
     Raises:
         RunError: `results` cannot be written.
     """
-    data = settings.data.model_copy(update={"root": settings.data.root.resolve()})
-    settings = settings.model_copy(update={"data": data})
+    settings = changed(settings, {"data.root": settings.data.root.resolve()})
     folder = RunFolder(_make_folder(results.resolve(), settings.name))
     with publish(folder.configspace) as temporary:
         build_space(settings.space, settings.seed).to_json(temporary)
@@ -61,8 +60,7 @@ def extend_run(folder: RunFolder, iterations: int) -> Settings:
     if iterations == before:
         return settings
     publish_text(folder.settings.with_suffix(f".{before}-iterations.yaml"), folder.settings.read_text(encoding="utf-8"))
-    search = settings.search.model_copy(update={"iterations": iterations})
-    settings = settings.model_copy(update={"search": search})
+    settings = changed(settings, {"search.iterations": iterations})
     publish_text(folder.settings, dump_settings(settings))
     return settings
 

@@ -38,7 +38,7 @@ def percent(fraction: float) -> str:
 
 
 class Queue(Protocol):
-    """What Slurm's queue has of a run (`pipeline.launch.launch.QueueState`); as text for a person."""
+    """What Slurm's queue has of a run (`pipeline.launch.backend.QueueState`); as text for a person."""
 
     @property
     def master_waits(self) -> bool:

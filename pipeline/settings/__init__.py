@@ -1,5 +1,6 @@
 """A run's settings: one YAML file, validated before anything starts, frozen in the run folder."""
 
+from pipeline.settings.changes import changed
 from pipeline.settings.documentation import documented_settings
 from pipeline.settings.loading import dump_settings, load_settings, preset_comment, preset_names, validate_settings
 from pipeline.settings.schema import (
@@ -24,6 +25,7 @@ __all__ = [
     "TrainingSettings",
     "WorkerSettings",
     "budget_ladder",
+    "changed",
     "documented_settings",
     "dump_settings",
     "load_settings",

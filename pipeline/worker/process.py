@@ -13,6 +13,7 @@ from pipeline.files import is_there
 from pipeline.run.creation import read_settings
 from pipeline.run.folder import RunFolder, find_run
 from pipeline.run.status import read_status
+from pipeline.settings import changed
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +70,7 @@ def be_worker(folder: RunFolder) -> Departure:
     allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
     allocation.listen()
     log.info("Worker %s joins run %s in %s", identity.name, folder.run_id, folder.path)
-    workers = settings.workers.model_copy(update={"handback_margin_s": allocation.margin_s})
-    settings = settings.model_copy(update={"workers": workers})
+    settings = changed(settings, {"workers.handback_margin_s": allocation.margin_s})
     reason = run_worker(
         folder, identity, settings, should_stop=allocation.should_stop, allocation_end=allocation.end
     )  # fmt: skip

@@ -9,9 +9,10 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.files import publish_text
-from pipeline.launch import launch, local_workers
-from pipeline.run.creation import create_run
-from pipeline.settings import load_settings
+from pipeline.launch import local_workers
+from pipeline.launch.local_backend import LocalBackend
+from pipeline.run.creation import create_run, read_settings
+from pipeline.settings import changed, load_settings
 
 LIMIT_S = 60.0
 
@@ -38,7 +39,7 @@ def run(tmp_path):
     """A run without a master: its workers start, wait for one, and are ended by the test."""
     settings = load_settings("digits", ["workers.where=local", "workers.idle_timeout_min=2"])
     folder = create_run(settings, tmp_path / "results")
-    yield folder, load_settings(folder.settings)
+    yield folder, LocalBackend(read_settings(folder))
     local_workers.end(folder)
     assert local_workers.running(folder) == []
 
@@ -48,8 +49,8 @@ def started(folder, count):
 
 
 def test_workers_start_live_in_a_session_of_their_own_and_leave_when_told(run):
-    folder, settings = run
-    jobs = launch.request_workers(folder, settings, 2)
+    folder, backend = run
+    jobs = backend.start_workers(folder, 2)
     assert len(jobs) == len(set(jobs)) == 2
     assert sorted(local_workers.running(folder)) == sorted(jobs)
     wait_until(started(folder, 2), "both workers have started")
@@ -57,30 +58,25 @@ def test_workers_start_live_in_a_session_of_their_own_and_leave_when_told(run):
         for process in (int(job), *descendants(int(job))):
             assert os.getsid(process) != os.getsid(0), "Ctrl-C would reach it"
     assert len(list(folder.logs.glob("worker-*.log"))) == 2
-    launch.cancel_workers(folder, settings)
+    backend.cancel_workers(folder)
     assert local_workers.running(folder) == []
     assert all("leaves: signal SIGTERM" in text for text in task_logs(folder).values())
 
 
 def test_workers_on_their_way_are_not_asked_for_again(run):
-    folder, settings = run
-    first = launch.request_workers(folder, settings, 1)
-    assert launch.request_workers(folder, settings, 1) == []
-    more = launch.request_workers(folder, settings, 2)
+    folder, backend = run
+    first = backend.start_workers(folder, 1)
+    assert backend.start_workers(folder, 1) == []
+    more = backend.start_workers(folder, 2)
     assert len(more) == 1
     assert sorted(local_workers.running(folder)) == sorted(first + more)
 
 
 def test_each_local_worker_sees_one_gpu_and_a_replacement_the_one_that_is_free(run, monkeypatch):
-    folder, settings = run
-    settings = settings.model_copy(
-        update={
-            "slurm": settings.slurm.model_copy(update={"gpus_per_worker": 1}),
-            "training": settings.training.model_copy(update={"device": "auto"}),
-        }
-    )
+    folder, local = run
+    backend = LocalBackend(changed(local.settings, {"slurm.gpus_per_worker": 1, "training.device": "auto"}))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8f2a")
-    jobs = launch.request_workers(folder, settings, 2)
+    jobs = backend.start_workers(folder, 2)
     wait_until(started(folder, 2), "both workers have started")
     seen = {job: local_workers.device_of(int(job)) for job in jobs}
     assert sorted(seen.values()) == ["5", "GPU-8f2a"]
@@ -88,7 +84,7 @@ def test_each_local_worker_sees_one_gpu_and_a_replacement_the_one_that_is_free(r
     for process in descendants_of_dead(folder, jobs[0]):
         os.kill(process, signal.SIGKILL)
     wait_until(lambda: local_workers.running(folder) == [jobs[1]], "one worker is gone")
-    (replacement,) = launch.request_workers(folder, settings, 2)
+    (replacement,) = backend.start_workers(folder, 2)
     assert local_workers.device_of(int(replacement)) == seen[jobs[0]]
 
 
@@ -115,14 +111,14 @@ def test_a_process_that_was_given_a_workers_old_id_is_not_taken_for_it(run):
 
 
 def test_what_submitit_reads_belongs_to_the_user_alone(run):
-    folder, settings = run
-    launch.request_workers(folder, settings, 1)
+    folder, backend = run
+    backend.start_workers(folder, 1)
     assert folder.jobs.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_submission_that_fails_says_why(tmp_path):
     settings = load_settings("digits", ["workers.where=local"])
-    folder = create_run(settings, tmp_path / "results")
+    folder, backend = create_run(settings, tmp_path / "results"), LocalBackend(settings)
     publish_text(folder.jobs, "a file where a folder should be")
     with pytest.raises(RunError, match="jobs"):
-        launch.request_workers(folder, settings, 1)
+        backend.start_workers(folder, 1)

@@ -11,7 +11,7 @@ from pipeline.errors import RunError
 from pipeline.retraining.plan import missing, plan_baselines, plan_incumbent, previous_attempt
 from pipeline.retraining.retrain import as_one_worker, retrain, retrain_all
 from pipeline.run.folder import RunFolder
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, changed, load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
 from pipeline.storage.retrained import INCUMBENT
@@ -110,7 +110,7 @@ def test_nothing_trains_on_a_gpu_where_workers_ask_for_none(monkeypatch: pytest.
 def test_a_baseline_that_crashed_is_named_with_its_reason_and_not_asked_for_again(
     folder: RunFolder, settings: Settings
 ) -> None:
-    small = settings.model_copy(update={"training": settings.training.model_copy(update={"max_parameters": 1000})})
+    small = changed(settings, {"training.max_parameters": 1000})
     plan = [task for task in plan_baselines(settings, folder.path.parent, seeds=(0,)) if task.model == "resnet18"]
     said: list[str] = []
     retrain_all(plan, small, said.append)

@@ -92,16 +92,6 @@ def test_a_failing_command_is_told_with_what_it_said():
         slurm.run_command("sh", "-c", "echo sorry >&2; exit 1")
 
 
-def test_settings_can_keep_a_run_off_a_cluster_or_insist_on_one(monkeypatch):
-    monkeypatch.setattr(slurm, "has_slurm", lambda: True)
-    assert slurm.uses_slurm(validate_settings({}))
-    assert not slurm.uses_slurm(validate_settings({"workers": {"where": "local"}}))
-    monkeypatch.setattr(slurm, "has_slurm", lambda: False)
-    assert not slurm.uses_slurm(validate_settings({}))
-    with pytest.raises(SiteError, match="belongs to no Slurm cluster"):
-        slurm.uses_slurm(validate_settings({"workers": {"where": "slurm"}}))
-
-
 def test_slurms_commands_without_a_cluster_are_no_cluster(monkeypatch, tmp_path):
     commands = tmp_path / "bin"
     commands.mkdir()

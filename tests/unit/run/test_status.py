@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.errors import RunError
-from pipeline.launch.launch import QueueState
+from pipeline.launch.backend import QueueState
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import (
     STALE_S,

@@ -1,0 +1,97 @@
+"""What a place for a run's processes can do, whether it is Slurm or this machine."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.run.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class StartedMaster:
+    """A master that was started.
+
+    Attributes:
+        where: for a person.
+        process: it, on this host; None: a Slurm job.
+    """
+
+    where: str
+    process: subprocess.Popen[bytes] | None = None
+
+    def has_died(self) -> bool:
+        """Whether it was a process of this host and has ended."""
+        return self.process is not None and self.process.poll() is not None
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """A run's jobs in Slurm's queue.
+
+    Attributes:
+        pending, running, held: the workers' tasks.
+        master: where the master is a job: "job 12, pending (BeginTime)"; else "".
+        master_waits: it is to start yet.
+    """
+
+    pending: int = 0
+    running: int = 0
+    held: int = 0
+    master: str = ""
+    master_waits: bool = False
+
+    def __str__(self) -> str:
+        counts = {"pending": self.pending, "running": self.running, "held": self.held}
+        workers = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state != "held")
+        return f"workers: {workers}" + (f"; master: {self.master}" if self.master else "")
+
+
+class Backend(Protocol):
+    """A place where the processes of a run live. Every method may raise SiteError, with Slurm's reason."""
+
+    def check(self, results: Path) -> list[str]:
+        """Check that the place can do what the settings ask for; submits nothing.
+
+        Args:
+            results: where the run folder will be.
+
+        Returns:
+            Warnings for a person.
+        """
+
+    def describe(self) -> str:
+        """What will be asked for, for a person."""
+
+    def master_address(self) -> str:
+        """The address on which a master of this host listens, so that the workers reach it."""
+
+    def start_master(self, folder: RunFolder) -> StartedMaster:
+        """Start the run's master, which outlives the terminal."""
+
+    def start_workers(self, folder: RunFolder, count: int) -> list[str]:
+        """Start as many workers as bring `count` more to the master, less those that are on their way.
+
+        Returns:
+            Ids of what was started (Slurm's "123_4", process ids here); empty if enough are on their way.
+        """
+
+    def queue(self, folder: RunFolder) -> QueueState | None:
+        """The run's jobs that have not ended; None: the place has no queue."""
+
+    def cancel_waiting_master(self, folder: RunFolder) -> bool:
+        """Cancel a master that has not started yet; whether there was one."""
+
+    def cancel_workers(self, folder: RunFolder) -> None:
+        """End the run's workers, started or not; those that run hand back first."""
+
+    def submit_tasks(self, folder: RunFolder, name: str, tasks: Sequence[Callable[[], Any]]) -> list[str] | None:
+        """Submit a job for each task; returns their ids. None: the place has no queue, and the caller runs them.
+
+        Args:
+            folder: its `jobs` takes their logs.
+            name: of the jobs.
+        """
