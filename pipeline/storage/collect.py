@@ -198,7 +198,30 @@ def _measured(curve: FoundAttempt | None) -> dict[str, Any]:
         validated = curve.rows["validation_error"][~np.isnan(curve.rows["validation_error"])]
         row["validation_error"] = validated[-1].item() if len(validated) else None
     row["trained_here_s"] = curve.training_s - curve.inherited_s
-    return row
+    return row | throughput(curve.rows, curve.budget, header.budget_unit)
+
+
+def throughput(rows: np.ndarray, budget: float, unit: str) -> dict[str, float]:
+    """What a budget bought: batches and images per second on that rung, and how far training went beyond it.
+
+    Args:
+        rows: a curve, those of lower rungs included.
+        unit: of the budget.
+    """
+    own = rows["rung"] == budget
+    if not own.any():
+        return {}
+    first = int(np.flatnonzero(own)[0])
+    before_s, before_batches = (rows["training_s"][first - 1], rows["batches"][first - 1]) if first else (0.0, 0)
+    seconds = np.diff(rows["training_s"][first:], prepend=before_s)
+    is_known = ~np.isnan(rows["images_per_s"][first:]) & (seconds > 0)
+    images = (rows["images_per_s"][first:] * seconds)[is_known].sum()
+    found = {"batches_here": float(rows["batches"][-1] - before_batches)}
+    if is_known.any():
+        found["images_per_s"] = float(images / seconds[is_known].sum())
+    if unit == "seconds":
+        found["overshoot"] = float(rows["training_s"][-1] / budget - 1)
+    return found
 
 
 def _attempt_row(

@@ -44,6 +44,12 @@ def frame(columns: Sequence[Column], records: Iterable[Mapping[Any, Any]]) -> pd
     return pd.DataFrame(data, columns=[column.name for column in columns])
 
 
+def completed(table: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    """A table that an earlier version wrote, with the columns that it did not know yet, all missing."""
+    lacking = [column for column in columns if column.name not in table]
+    return pd.concat([table, frame(lacking, [{}] * len(table))], axis=1) if lacking else table
+
+
 def write_table(parent: Any, name: str, table: pd.DataFrame, columns: Sequence[Column], attributes: Any = None) -> None:
     """Write a data frame as the group `name`: all datasets have one length, compressed without loss."""
     group = parent.create_group(name, track_order=True)  # columns keep their order

@@ -15,7 +15,7 @@ import yaml
 
 from pipeline.errors import RunError
 from pipeline.storage import schema
-from pipeline.storage.columns import frame, read_table
+from pipeline.storage.columns import completed, frame, read_table
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _load(file: Any, path: Path) -> Results:
     run = file["run"]
     configurations = read_table(file["configurations"])
     values = read_table(file["configurations/values"])
-    evaluations = read_table(file["evaluations"])
+    evaluations = completed(read_table(file["evaluations"]), schema.EVALUATIONS)
     curves = read_table(file["learning_curves"])
     # The table's rows lie in the order of the evaluations, without gaps.
     curves.insert(0, "evaluation", np.repeat(np.arange(len(evaluations)), evaluations["curve_length"]))

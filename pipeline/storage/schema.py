@@ -54,6 +54,11 @@ EVALUATIONS = (
     Column("batches", "float", "optimiser steps since the first step", "batches"),
     Column("training_s", "float", "budget clock since the first step", "s"),
     Column("trained_here_s", "float", "training of the accepted attempt alone", "s"),
+    Column(
+        "batches_here", "float", "optimiser steps on this budget: without those that a lower rung trained", "batches"
+    ),
+    Column("images_per_s", "float", "training images per training second on this budget", "1/s"),
+    Column("overshoot", "float", "training beyond the budget, as a share of it; NaN: no budget in seconds", "fraction"),
     Column("wall_s", "float", "wall-clock time of the accepted attempt", "s"),
     Column("startup_s", "float", "of wall_s: imports, data, model, checkpoints read", "s"),
     Column("compile_s", "float", "of wall_s: torch.compile and warming up", "s"),

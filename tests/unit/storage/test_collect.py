@@ -14,7 +14,7 @@ from pipeline.records import INFO_KEYS, AttemptEnd, AttemptHeader
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import JOURNAL_EVENTS, read_history, read_journal
 from pipeline.settings import Settings, load_settings
-from pipeline.storage.collect import collect
+from pipeline.storage.collect import collect, throughput
 from pipeline.storage.curves import ROW_DTYPE, read_attempt, write_attempt
 from pipeline.storage.gather import FoundAttempt, lost_seconds
 from pipeline.storage.results import Results, load_results
@@ -272,3 +272,31 @@ def test_tables_hold_what_was_collected(finished: tuple[RunFolder, Results], tmp
         assert best[budget] == pytest.approx(loss)
     write_tables(results, tmp_path, max_csv_rows=10)
     assert not (tmp_path / "learning_curves.csv").exists()
+
+
+def rows_of(seconds: list[float], batches: list[int], rungs: list[float], images_per_s: list[float]) -> np.ndarray:
+    rows = np.zeros(len(seconds), ROW_DTYPE)
+    rows["training_s"], rows["batches"], rows["rung"], rows["images_per_s"] = seconds, batches, rungs, images_per_s
+    return rows
+
+
+def test_what_a_budget_bought_leaves_out_what_the_lower_rung_trained() -> None:
+    rows = rows_of([1, 2, 3.3], [10, 20, 33], [1, 3, 3], [100, 50, 200])
+    bought = throughput(rows, 3.0, "seconds")
+    assert bought["batches_here"] == 23
+    assert bought["images_per_s"] == pytest.approx((50 * 1 + 200 * 1.3) / 2.3)
+    assert bought["overshoot"] == pytest.approx(0.1)
+    assert "overshoot" not in throughput(rows, 3.0, "epochs")
+    assert throughput(rows, 9.0, "seconds") == {}
+    assert "images_per_s" not in throughput(rows_of([1], [1], [1], [np.nan]), 1.0, "seconds")
+
+
+def test_a_results_file_of_an_earlier_version_lacks_columns_and_is_read(
+    finished: tuple[RunFolder, Results], tmp_path: Path
+) -> None:
+    path = tmp_path / "results.h5"
+    path.write_bytes(finished[0].collected.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for name in ("batches_here", "images_per_s", "overshoot"):
+            del file["evaluations"][name]
+    assert load_results(path).evaluations["overshoot"].isna().all()
