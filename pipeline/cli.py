@@ -208,13 +208,17 @@ def retrain_incumbent(run: Run = None, results: ResultsFolder = RESULTS, seeds: 
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or folders of runs.")],
     results: ResultsFolder = RESULTS,
-    output: Annotated[Path | None, typer.Option(help="Folder to write to; default: RESULTS/comparison.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: one in RESULTS named after the runs.")
+    ] = None,
 ) -> None:
     """Show several runs (methods, seeds) on the same axes, with mean and standard error over seeds."""
     from pipeline import operations
+    from pipeline.analysis.comparison import comparison_name
 
     folders = [find_collected(results, run) for run in runs]
-    say(f"Comparison: {operations.compare(folders, output or results / 'comparison', say)}")
+    output = output or results / comparison_name(folder.run_id for folder in folders)
+    say(f"Comparison: {operations.compare(folders, output, say)}")
 
 
 @app.command("stock-worker")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.analysis.style import MISSING, plain_number
 from pipeline.errors import RunError
 from pipeline.settings.space import BY_NAME
 
@@ -78,6 +79,47 @@ class Axis:
             return np.asarray(generator.random(count))
         return np.asarray(generator.choice(np.array(self.coordinates), size=count, p=np.array(self.masses)))
 
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The lowest and the highest value."""
+        return (self.choices[0], self.choices[-1]) if self.is_discrete else (self.lower, self.upper)
+
+    def text(self, value: Any) -> str:
+        """A value as a person reads it: three digits of a number."""
+        if not self.is_numeric:
+            return str(value)
+        return MISSING if pd.isna(value) else f"{value:.0f}" if self.is_discrete else f"{value:.3g}"
+
+    @property
+    def end_texts(self) -> tuple[str, str]:
+        """The lowest and the highest value, written alike."""
+        if not self.is_numeric:
+            return str(self.choices[0]), str(self.choices[-1])
+        smallest = min((abs(end) for end in self.ends if end), default=1.0)
+        return plain_number(self.ends[0], smallest), plain_number(self.ends[1], smallest)
+
+    @property
+    def range_text(self) -> str:
+        """All its values, for a table."""
+        return ", ".join(map(str, self.choices)) if not self.is_numeric else " to ".join(self.end_texts)
+
+    @property
+    def kind_text(self) -> str:
+        """What its values are and how they are drawn, for a table."""
+        kind = "whole number" if self.is_discrete else "number"
+        return "category" if not self.is_numeric else f"{kind}, logarithmic" if self.log else kind
+
+    def jitter(self, count: int, share: float = 0.35) -> np.ndarray:
+        """Shifts that tell points at one value of a discrete hyperparameter apart; the same each time.
+
+        Args:
+            share: of the distance to the next value, that a point moves at most.
+        """
+        if not self.is_discrete or len(self.choices) < 2:
+            return np.zeros(count)
+        step = min(float(np.diff(self.coordinates).min()), 0.25)
+        return np.asarray(np.random.default_rng(0).uniform(-share, share, count) * step)
+
     def grid(self, points: int) -> np.ndarray:
         """Coordinates to draw a curve at: all choices, or evenly spaced ones."""
         if self.is_discrete and len(self.choices) <= 4 * points:
@@ -146,3 +188,22 @@ def encode_all(axes: Sequence[Axis], values: pd.DataFrame, generator: np.random.
         column[inactive] = axis.draw(int(inactive.sum()), generator)
         columns.append(column)
     return np.column_stack(columns)
+
+
+def ordered(names: Sequence[str]) -> list[str]:
+    """Hyperparameters in the order of the paper's figure; others, should there be any, after them."""
+    return sorted(names, key=lambda name: list(BY_NAME).index(name) if name in BY_NAME else len(BY_NAME))
+
+
+def label_coordinates(axis: Axis, side: Any) -> None:
+    """Label a coordinate axis with a few of the hyperparameter's own values."""
+    if not axis.is_numeric:
+        side.set_ticks(list(axis.coordinates), [str(c) for c in axis.choices])
+        return
+    places = np.array([0.0, 0.5, 1.0])
+    values = axis.decode(places)
+    if axis.is_discrete:
+        values = np.unique(np.round(values))
+        places = axis.coordinate(values)
+    smallest = float(np.abs(values[values != 0]).min())
+    side.set_ticks(list(places), [plain_number(v, smallest) for v in values])

@@ -1,17 +1,25 @@
-"""Compare runs: BOHB, Hyperband and random search (or any others) on the same axes, over their seeds."""
+"""Compare runs: BOHB, Hyperband and random search (or any others), grouped by what differs in their settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.analysis import style
+from pipeline.analysis.compared import (
+    ComparedRun,
+    comparison_figure,
+    comparison_table,
+    duplicate_seeds,
+    groups_of,
+    paired_table,
+)
 from pipeline.analysis.items import Item, Section
-from pipeline.analysis.page import write_page
+from pipeline.analysis.page import TABLES, write_page
 from pipeline.analysis.summary import Card
 from pipeline.analysis.trajectories import spent_seconds, start_time, trajectory
 from pipeline.errors import RunError
@@ -35,33 +43,8 @@ OF_BOHB = (
     "search.min_bandwidth",
     "search.min_points_in_model",
 )
+RUNS_TABLE = "compared_runs"
 METHOD_NAMES = {"bohb": "BOHB", "hyperband": "Hyperband", "random": "random search"}
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """What a comparison needs of one run.
-
-    Attributes:
-        group: runs of one group differ in their seed only.
-        path: the incumbents on the largest budget (see `trajectories.trajectory`).
-        evaluations, time_s, spent_s: where the run ends on each axis.
-    """
-
-    run_id: str
-    group: str
-    seed: int
-    path: pd.DataFrame
-    evaluations: float
-    time_s: float
-    spent_s: float
-
-
-AXES: tuple[tuple[str, str], ...] = (
-    ("time_s", "wall-clock time"),
-    ("spent_s", "worker time spent"),
-    ("evaluations", "finished evaluations, all budgets"),
-)
 
 
 def group_name(settings: Mapping[str, object], others: Sequence[Mapping[str, object]]) -> str:
@@ -125,153 +108,62 @@ def _compared(results: Results, group: str) -> ComparedRun:
     )
 
 
-def mean_trajectory(runs: Sequence[ComparedRun], axis: str) -> pd.DataFrame:
-    """The mean incumbent of one group's runs along an axis of `AXES`.
-
-    A point counts where every run of the group has an incumbent and has not ended.
-
-    Args:
-        runs: at least one.
-
-    Returns:
-        A row at every improvement of any of the runs, and one at the end; none where some run has no incumbent before
-        another ends. Columns: the axis, n, mean, standard_error (of the validation error; NaN for one run), test_mean.
-    """
-    begin = max((float(r.path[axis].iloc[0]) if len(r.path) else np.inf) for r in runs)
-    end = min(float(getattr(r, axis)) for r in runs)
-    if not begin <= end:
-        return pd.DataFrame({axis: [], "n": [], "mean": [], "standard_error": [], "test_mean": []})
-    steps = np.unique(np.concatenate([[end], *(r.path[axis].to_numpy(dtype=float) for r in runs)]))
-    grid = steps[(steps >= begin) & (steps <= end)]
-    places = [np.searchsorted(r.path[axis].to_numpy(), grid, side="right") - 1 for r in runs]
-    errors, tests = (
-        np.array([r.path[column].to_numpy()[place] for r, place in zip(runs, places, strict=True)])
-        for column in ("validation_error", "test_error")
-    )
-    spread = errors.std(0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.full(len(grid), np.nan)
-    columns = {axis: grid, "n": len(runs), "mean": errors.mean(0), "standard_error": spread, "test_mean": tests.mean(0)}
-    return pd.DataFrame(columns)
-
-
-def _groups(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
-    groups: dict[str, list[ComparedRun]] = {}
-    for run in sorted(runs, key=lambda r: (r.group, r.seed, r.run_id)):
-        groups.setdefault(run.group, []).append(run)
-    return groups
-
-
-def duplicate_seeds(groups: Mapping[str, Sequence[ComparedRun]]) -> tuple[str, ...]:
-    """A warning per group with a seed that several of its runs share: they are no independent repetitions."""
-    warnings = []
-    for group, members in groups.items():
-        seeds = [run.seed for run in members]
-        shared = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-        if shared:
-            text = ", ".join(map(str, shared))
-            warnings.append(f"{group}: several runs have seed {text}; the standard error takes them for independent.")
-    return tuple(warnings)
-
-
-def comparison_figure(runs: Sequence[ComparedRun], budget: str) -> Item:
-    """Mean and standard error of the incumbents over wall-clock time, worker time and evaluations."""
-    title = f"Incumbents on {budget}"
-    if all(run.path.empty for run in runs):
-        return Item("comparison", title, "", lacking=f"No run has a result on {budget} yet.")
-    groups = {group: [run for run in members if len(run.path)] for group, members in _groups(runs).items()}
-    means = {(a, g): mean_trajectory(members, a) for a, _ in AXES for g, members in groups.items() if members}
-    if all(mean.empty for mean in means.values()):
-        lacking = f"In every group a run ended before another had its first result on {budget}: no mean can be taken."
-        return Item("comparison", title, "", lacking=lacking)
-    figure, axes = style.new_figure(3.6, 1, 3, sharey=True)
-    parts = []
-    for panel, (axis, label) in zip(axes[0], AXES, strict=True):
-        longest = max(getattr(run, axis) for run in runs)
-        scale, unit = style.time_unit(longest) if axis.endswith("_s") else (1.0, "")
-        for (group, members), colour in zip(groups.items(), style.CYCLE * 9, strict=False):
-            mean = means.get((axis, group), pd.DataFrame())
-            if mean.empty:
-                continue
-            parts.append(mean.rename(columns={axis: "x"}).assign(axis=axis, group=group))
-            x, y = mean[axis] / scale, 100 * mean["mean"]
-            panel.step(x, y, where="post", color=colour, label=f"{group} (n = {len(members)})")
-            band = 100 * mean["standard_error"]
-            panel.fill_between(x, y - band, y + band, step="post", color=colour, alpha=0.22, lw=0)
-        if not panel.lines:
-            style.note(panel, f"{label}:\nno mean yet")
-            continue
-        panel.set_xlabel(f"{label} ({unit})" if unit else label)
-        panel.set_xscale("log")
-        style.plain_log_ticks(panel.xaxis)
-        style.log_percent_axis(panel, "validation error (%)" if panel is axes[0, 0] else None)
-    entries = {k: h for panel in axes[0] for h, k in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=2)
-    caption = (
-        f"Mean validation error of the incumbents on {budget} over the seeds of each group (n runs, {len(runs)} in "
-        "all); bands: one standard error. A line runs from where each of its runs has an incumbent to where the first "
-        f"ends.{_left_out(runs, budget)}"
-    )
-    return Item("comparison", title, caption, figure, data=pd.concat(parts))
-
-
-def _left_out(runs: Sequence[ComparedRun], budget: str) -> str:
-    without = [run.run_id for run in runs if run.path.empty]
-    return f" Left out, without a result on {budget} yet: {', '.join(without)}." if without else ""
-
-
-def comparison_table(runs: Sequence[ComparedRun], budget: str) -> Item:
-    """The last incumbents of each group: mean and standard error of validation and test error."""
-    rows = []
-    for group, members in _groups(runs).items():
-        ends = pd.DataFrame([r.path.iloc[-1] for r in members if len(r.path)])
-        row = {"group": group, "runs": str(len(members)), "seeds": ", ".join(str(r.seed) for r in members)}
-        for column, name in (("validation_error", "validation error (%)"), ("test_error", "test error (%)")):
-            row[name] = _mean_and_error(ends[column].dropna().to_numpy(dtype=float)) if len(ends) else "–"
-        row["worker time per run"] = style.duration_label(float(np.mean([r.spent_s for r in members])))
-        row["evaluations per run"] = f"{np.mean([r.evaluations for r in members]):.0f}"
-        rows.append(row)
-    caption = (
-        f"Incumbents on {budget} at the end of each run, mean ± standard error over seeds.{_left_out(runs, budget)}"
-    )
-    return Item("comparison_table", "At the end of the runs", caption, table=pd.DataFrame(rows))
-
-
-def _mean_and_error(values: np.ndarray) -> str:
-    if len(values) == 0:
-        return "–"
-    if len(values) == 1:
-        return f"{100 * values[0]:.2f} (one run)"
-    return f"{100 * values.mean():.2f} ± {100 * values.std(ddof=1) / np.sqrt(len(values)):.2f}"
-
-
 def compare_runs(paths: Sequence[Path], folder: Path, progress: Callable[[str], None] = lambda _: None) -> Path:
     """Write comparison.html, with figures and tables beside it, into a folder.
 
     Args:
         paths: results.h5 files.
+        folder: must not hold the comparison of other runs.
 
     Returns:
         The path of comparison.html.
 
     Raises:
-        RunError: as `read_runs`.
+        RunError: as `read_runs`; or the folder holds a comparison of other runs.
     """
     runs, dataset, budget = read_runs(paths)
-    groups = _groups(runs)
+    _require_own(folder, runs)
+    groups = groups_of(runs)
     about = "Every group of runs differs from the others in its method or in another setting; within it, in the seed."
     cards = [Card("runs", str(len(runs)), f"{len(groups)} groups"), Card("largest budget", budget, dataset)]
-    warnings = duplicate_seeds(groups)
-    facts = [(run.run_id, f"{run.group}, seed {run.seed}") for run in runs]
 
     def section() -> Section:
-        items = [comparison_figure(runs, budget), comparison_table(runs, budget)]
-        return Section("comparison-of-runs", "Comparison of runs", about, items)
+        items = [comparison_figure(runs, budget), comparison_table(runs, budget), paired_table(runs, budget)]
+        return Section("comparison-of-runs", "Comparison of runs", about, [*items, _compared_table(runs)])
 
     return write_page(
         folder / "comparison.html",
         title=f"Comparison of {len(runs)} runs on {dataset}",
         cards=cards,
-        facts=facts,
+        facts=[],
         sections=[section],
-        warnings=warnings,
+        warnings=duplicate_seeds(groups),
         progress=progress,
     )
+
+
+def comparison_name(run_ids: Iterable[str]) -> str:
+    """A folder's name for the comparison of these runs, whatever their order; other runs have another one."""
+    return f"comparison-{hashlib.sha256(chr(10).join(sorted(run_ids)).encode()).hexdigest()[:8]}"
+
+
+def _require_own(folder: Path, runs: Sequence[ComparedRun]) -> None:
+    """Refuse to write over the comparison of other runs."""
+    listed = folder / TABLES / f"{RUNS_TABLE}.csv"
+    if not (folder / "comparison.html").exists():
+        return
+    before = set(pd.read_csv(listed, dtype=str)["run"]) if listed.exists() else set()
+    if before != {run.run_id for run in runs}:
+        names = ", ".join(sorted(before)) or "other runs"
+        raise RunError(
+            f"{folder} holds the comparison of {names}. Give another folder: tandem compare ... --output NEW"
+        )
+
+
+def _compared_table(runs: Sequence[ComparedRun]) -> Item:
+    rows = [
+        (run.run_id, run.group, str(run.seed), f"{run.evaluations:.0f}", style.duration_label(run.spent_s))
+        for run in runs
+    ]
+    table = pd.DataFrame(rows, columns=["run", "group", "seed", "evaluations", "worker time"])
+    return Item(RUNS_TABLE, "The runs", f"The {len(runs)} runs that are compared.", table=table)

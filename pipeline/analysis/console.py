@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pipeline.analysis import style
+from pipeline.analysis.metric import TEST_ERROR, objective
 from pipeline.analysis.summary import cards
 from pipeline.storage.results import Results, load_results
 from pipeline.storage.tables import incumbents
@@ -24,15 +24,16 @@ def summary_text(path: Path) -> str:
 
 
 def _incumbent_table(results: Results, best: pd.DataFrame) -> str:
+    metric = objective(results)
     finished = results.finished().groupby("budget").size()
     table = pd.DataFrame(
         {
             "budget": [style.budget_label(b, results.budget_unit) for b in best["budget"]],
             "evaluations": [int(finished[b]) for b in best["budget"]],
             "incumbent": best["config_id"].to_list(),
-            "validation error": [style.percent(x) for x in best["loss"]],
-            "test error": ["-" if np.isnan(x) else style.percent(x) for x in best["test_error"]],
-            "parameters": [f"{x / 1e6:.3g} M" for x in best["parameters"]],
+            metric.name: [metric.text(x) for x in best["loss"]],
+            TEST_ERROR.name: [TEST_ERROR.text(x) for x in best["test_error"]],
+            "parameters": [style.millions(x) for x in best["parameters"]],
         }
     )
     return table.to_string(index=False)

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from scipy.stats import kendalltau, rankdata
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.metric import objective
 from pipeline.storage.results import Results
 
 RESAMPLES = 1000
@@ -106,7 +110,8 @@ def _items(results: Results, method: str) -> list[Item]:
     table = rank_correlations(results, method)
     if table["correlation"].isna().all():
         most = int(table["n"].max())
-        lacking = f"At most {most} configurations have finished on two budgets; {FEWEST_RHO} are needed."
+        have = "1 configuration has" if most == 1 else f"{most or 'no'} configurations have"
+        lacking = f"{'Only ' if most else ''}{have} finished on two budgets; {FEWEST_RHO} are needed.".capitalize()
         if most >= FEWEST_RHO:
             lacking = f"{most} configurations have finished on two budgets, with the same error: there are no ranks."
         return [Item("rank_correlation", f"{name} between budgets", "", data=table, lacking=lacking)]
@@ -123,13 +128,20 @@ def _promotion(results: Results) -> str:
 
 
 def _matrix(results: Results, table: pd.DataFrame, name: str) -> Item:
+    caption = matrix_caption(results, table, name)
+    return Item("rank_correlation", f"{name} between budgets", caption, draw_matrix(results, table, name), data=table)
+
+
+def draw_matrix(results: Results, table: pd.DataFrame, name: str) -> Figure:
+    """A cell per pair of budgets, on a map that is white at 0; cells that stand on few configurations are pale."""
     budgets = results.budgets
     size = len(budgets) - 1
     figure, axes = style.new_figure(0.9 + 0.75 * size)
     axis = axes[0, 0]
     axis.grid(False)
+    norm = Normalize(-1, 1)
     for row in table.itertuples():
-        _cell(axis, budgets.index(row.upper) - 1, budgets.index(row.lower), row)
+        _cell(axis, budgets.index(row.upper) - 1, budgets.index(row.lower), row, norm)
     labels = [style.budget_label(b, results.budget_unit) for b in budgets]
     axis.set_xlim(-0.5, size - 0.5)
     axis.set_ylim(size - 0.5, -0.5)
@@ -141,22 +153,38 @@ def _matrix(results: Results, table: pd.DataFrame, name: str) -> Item:
     axis.set_ylabel("smaller budget")
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    small = table[table["low"].isna()]
-    too_few = f" Cells with fewer than {FEWEST_INTERVAL} configurations have no interval." if len(small) else ""
-    caption = (
-        f"{name} of the final validation errors for every pair of budgets, with the number of configurations that "
-        f"finished on both and a 95% bootstrap interval ({RESAMPLES} resamples).{too_few} {_promotion(results)}"
+    bar = figure.colorbar(ScalarMappable(norm, style.DIVERGING_MAP), ax=axis, pad=0.02, aspect=18)
+    bar.set_label(name)
+    bar.set_ticks([-1, -0.5, 0, 0.5, 1])
+    return figure
+
+
+def matrix_caption(results: Results, table: pd.DataFrame, name: str) -> str:
+    """What the numbers are, which of them to leave alone, and what moves them."""
+    small = table[table["n"] < FEWEST_INTERVAL]
+    too_few = f" Pale cells stand on fewer than {FEWEST_INTERVAL} and have no interval." if len(small) else ""
+    return (
+        f"{name} of the final {objective(results).name}s for every pair of budgets, with the number of configurations "
+        f"that finished on both and a 95% bootstrap interval ({RESAMPLES} resamples). Blue: the ranking on the smaller "
+        f"budget holds; red: it turns round.{too_few} {_promotion(results)}"
     )
-    return Item("rank_correlation", f"{name} between budgets", caption, figure, data=table)
 
 
-def _cell(axis: Any, x: int, y: int, row: Any) -> None:
-    known = not np.isnan(row.correlation)
-    colour = colormaps[style.MAP](np.clip(row.correlation, 0, 1)) if known else "#F0F2F4"
+def cell_colour(correlation: float, n: int, norm: Normalize) -> Any:
+    """Of a cell, RGB: on the diverging map; nearly white where n is too small, grey where there is none."""
+    if np.isnan(correlation):
+        return np.array([0.94, 0.95, 0.96])
+    colour = np.array(colormaps[style.DIVERGING_MAP](norm(correlation))[:3])
+    return colour if n >= FEWEST_INTERVAL else 0.25 * colour + 0.75
+
+
+def _cell(axis: Any, x: int, y: int, row: Any, norm: Normalize) -> None:
+    colour = cell_colour(row.correlation, row.n, norm)
     axis.fill([x - 0.48, x + 0.48, x + 0.48, x - 0.48], [y - 0.46, y - 0.46, y + 0.46, y + 0.46], color=colour)
-    is_dark = known and np.dot(colour[:3], [0.299, 0.587, 0.114]) < 0.5
-    ink = "white" if is_dark else "black"
-    axis.text(x, y - 0.1, f"{row.correlation:.2f}" if known else "–", ha="center", va="center", color=ink, size=13)
+    is_dark = np.dot(colour, [0.299, 0.587, 0.114]) < 0.55
+    ink = "white" if is_dark else "black" if row.n >= FEWEST_INTERVAL else "#5b6472"
+    value = "–" if np.isnan(row.correlation) else f"{row.correlation:.2f}"
+    axis.text(x, y - 0.1, value, ha="center", va="center", color=ink, size=13)
     interval = f"[{row.low:.2f}, {row.high:.2f}], " if not np.isnan(row.low) else f"{_lacking(row.n)}: "
     axis.text(x, y + 0.25, f"{interval}n = {row.n}", ha="center", va="center", color=ink, size=7.5)
 
@@ -166,38 +194,58 @@ def _lacking(n: int) -> str:
 
 
 def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
-    losses = 100 * losses_by_budget(results)
+    losses = losses_by_budget(results)
+    data = losses.rename(columns=lambda b: f"loss_on_{b:g}")
+    data.insert(0, "config_id", results.configurations["config_id"])
+    title = "The errors behind the correlations"
+    figure = draw_scatter(results, losses, table.set_index(["lower", "upper"])["correlation"])
+    return Item("rank_scatter", title, scatter_caption(losses, name), figure, data=data)
+
+
+def draw_scatter(results: Results, losses: pd.DataFrame, correlations: pd.Series) -> Figure:
+    """A panel per pair of budgets, with the line on which both errors are the same."""
+    metric = objective(results)
     budgets = results.budgets
     size = len(budgets) - 1
     figure, axes = style.new_figure(0.6 + 1.75 * size, size, size)
-    correlations = table.set_index(["lower", "upper"])["correlation"]
     for y, lower in enumerate(budgets[:-1]):
         for x, upper in enumerate(budgets[1:]):
             axis = axes[y, x]
             if x < y:
                 axis.set_axis_off()
                 continue
-            both = losses[[lower, upper]].dropna()
+            both = metric.shown(losses[[lower, upper]].dropna())
             if both.empty:
                 style.note(axis, "no configuration\non both")
                 continue
-            axis.plot(both[lower], both[upper], ".", ms=6, alpha=0.55, mew=0, color=style.BLUE, rasterized=True)
-            for side_number in (0, 1):
-                style.lift_zeros(axis, side_number)
-            axis.set_xscale("log")
-            axis.set_yscale("log")
-            for side in (axis.xaxis, axis.yaxis):
-                style.plain_log_ticks(side)
-                side.set_tick_params(labelsize=7)
+            _pairs_panel(axis, both[lower], both[upper], metric.is_log)
             value = float(correlations[lower, upper])
             axis.set_title(f"{_lacking(len(both)) if np.isnan(value) else f'{value:.2f}'}, n = {len(both)}", size=8.5)
-            axis.set_xlabel(f"error on {style.budget_label(lower, results.budget_unit)} (%)", size=8)
-            axis.set_ylabel(f"on {style.budget_label(upper, results.budget_unit)} (%)", size=8)
-    caption = (
+            axis.set_xlabel(metric.label_of(f"error on {style.budget_label(lower, results.budget_unit)}"), size=8)
+            axis.set_ylabel(metric.label_of(f"on {style.budget_label(upper, results.budget_unit)}"), size=8)
+    return figure
+
+
+def _pairs_panel(axis: Any, x: pd.Series, y: pd.Series, is_log: bool) -> None:
+    alpha = style.alpha_for(len(x))
+    axis.plot(x, y, ".", ms=6 if len(x) < style.CROWD else 3, alpha=alpha, mew=0, color=style.BLUE, rasterized=True)
+    if is_log:
+        for side in (0, 1):
+            style.lift_zeros(axis, side)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        for side_axis in (axis.xaxis, axis.yaxis):
+            style.plain_log_ticks(side_axis)
+    axis.tick_params(labelsize=7)
+    limits = axis.get_xlim(), axis.get_ylim()
+    axis.axline((1, 1), (2, 2), color="#999999", lw=0.8, ls=":", zorder=0)
+    axis.set(xlim=limits[0], ylim=limits[1])
+
+
+def scatter_caption(losses: pd.DataFrame, name: str) -> str:
+    """What a point is."""
+    return (
         f"The errors behind each {name}: a point is a configuration that finished on both budgets "
         f"({int(losses.notna().sum(axis=1).ge(2).sum())} did on at least two). Points along a rising line: the shorter "
-        "training tells. An error of 0 is drawn at half of the smallest positive one."
+        "training tells. Dotted: both errors are the same. An error of 0 is drawn at half of the smallest positive one."
     )
-    data = losses_by_budget(results).rename(columns=lambda b: f"loss_on_{b:g}")
-    data.insert(0, "config_id", results.configurations["config_id"])
-    return Item("rank_scatter", "The errors behind the correlations", caption, figure, data=data)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.collections import PolyCollection
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.figure import Figure
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.throughput import throughput
 from pipeline.analysis.trajectories import start_time
+from pipeline.analysis.utilisation import FAILURES, gantt, utilisation
 from pipeline.storage.results import Results
 
-MAX_WORKERS = 48
 # What an attempt's wall-clock time goes into, with the colours of the figure.
 PARTS = {
     "training": style.BLUE,
@@ -27,19 +23,24 @@ PARTS = {
     "checkpoints": style.SKY,
     "other": "#C4CAD2",
 }
-FAILURES = ("lost", "handed_back", "broken")
-FAILED: dict[str, Any] = {"hatch": "////", "edgecolor": style.VERMILLION, "lw": 0.6}
 
 
 def section(results: Results) -> Section:
     """Everything about cost."""
     about = "Worker time is GPU time where workers have GPUs. Every attempt counts, also those that were lost."
     if results.attempts["started"].notna().sum() == 0:
-        return Section("costs", "What it cost", about, [
+        return Section("costs", "Budgets and cost", about, [
             Item("cost_per_budget", "Worker time per budget", "", lacking="No attempt has begun yet.")
         ])  # fmt: skip
-    items = [_per_budget(results), _summary(results), _gantt(results), _failures(results), _devices(results)]
-    return Section("costs", "What it cost", about, items)
+    items = [
+        throughput(results),
+        _per_budget(results),
+        _summary(results),
+        gantt(results),
+        _failures(results),
+        _devices(results),
+    ]
+    return Section("costs", "Budgets and cost", about, items)
 
 
 def time_parts(results: Results) -> pd.DataFrame:
@@ -62,6 +63,13 @@ def time_parts(results: Results) -> pd.DataFrame:
 
 def _per_budget(results: Results) -> Item:
     parts = time_parts(results).groupby("budget").sum().reindex(list(results.budgets), fill_value=0.0)
+    data = (parts / 3600).add_suffix(" (h)").reset_index()
+    caption = per_budget_caption(results, parts)
+    return Item("cost_per_budget", "Worker time per budget", caption, draw_per_budget(results, parts), data=data)
+
+
+def draw_per_budget(results: Results, parts: pd.DataFrame) -> Figure:
+    """A bar per budget, in the pieces of `PARTS`."""
     unit_s, unit = style.time_unit(float(parts.sum(axis=1).max()))
     figure, axes = style.new_figure(0.9 + 0.42 * len(parts))
     axis = axes[0, 0]
@@ -69,36 +77,24 @@ def _per_budget(results: Results) -> Item:
     for name, colour in PARTS.items():
         axis.barh(range(len(parts)), parts[name] / unit_s, left=left, color=colour, height=0.65, label=name)
         left += parts[name].to_numpy() / unit_s
-    attempts, evaluations = results.attempts.groupby("budget").size(), results.evaluations.groupby("budget").size()
+    evaluations = results.evaluations.groupby("budget").size()
     labels = [f"{style.budget_label(b, results.budget_unit)}, n = {evaluations.get(b, 0)}" for b in parts.index]
     axis.set_yticks(range(len(parts)), labels)
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(f"worker time ({unit})")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=len(PARTS), fontsize=8)
-    caption = (
-        f"Worker time of {attempts.sum()} attempts at {evaluations.sum()} evaluations (n: per budget), by what it went "
-        f"into; in all {style.duration_label(float(parts.to_numpy().sum()))}. Training lost was done after the last "
-        "checkpoint of an attempt that did not return; other: waiting for the master, and what was not recorded."
+    return figure
+
+
+def per_budget_caption(results: Results, parts: pd.DataFrame) -> str:
+    """How many attempts, how much time, and what the pieces are."""
+    return (
+        f"Worker time of {len(results.attempts)} attempts at {len(results.evaluations)} evaluations (n: per budget) "
+        f"and what it went into; in all {style.duration_label(float(parts.to_numpy().sum()))}. Training lost was done "
+        "after the last checkpoint of an attempt that did not return; other: waiting for the master, and what was not "
+        "recorded."
     )
-    data = (parts / 3600).add_suffix(" (h)").reset_index()
-    return Item("cost_per_budget", "Worker time per budget", caption, figure, data=data)
-
-
-def utilisation(results: Results) -> pd.DataFrame:
-    """A row per worker: joined, left (s since 1970, UTC), busy_s, share (busy of the time between)."""
-    journal, attempts = results.journal, results.attempts.dropna(subset=["started", "ended"])
-    last = max([*journal["time"], *attempts["ended"]], default=np.nan)
-    joined = journal[journal["event"] == "worker_joined"].groupby("worker")["time"].min()
-    left = journal[journal["event"] == "worker_left"].groupby("worker")["time"].max()
-    busy = attempts.groupby("worker")
-    table = pd.DataFrame({"joined": joined}).join(left.rename("left"), how="outer")
-    table = table.join(busy["wall_s"].sum().rename("busy_s"), how="outer")
-    table["joined"] = table["joined"].fillna(busy["started"].min())
-    table["left"] = np.maximum(table["left"].fillna(last), busy["ended"].max().reindex(table.index).fillna(0))
-    table["busy_s"] = table["busy_s"].fillna(0.0)
-    table["share"] = (table["busy_s"] / (table["left"] - table["joined"])).clip(0, 1)
-    return table.rename_axis("worker").reset_index()
 
 
 def _summary(results: Results) -> Item:
@@ -122,57 +118,6 @@ def _summary(results: Results) -> Item:
 
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f}% ({style.duration_label(part)})" if whole > 0 else "–"
-
-
-def _gantt(results: Results) -> Item:
-    attempts = results.attempts.dropna(subset=["started", "ended"])
-    begin = start_time(results)
-    unit_s, unit = style.time_unit(float(attempts["ended"].max() - begin))
-    workers = utilisation(results).sort_values(["joined", "worker"], kind="stable")
-    shown = workers.head(MAX_WORKERS)
-    row_of = {worker: row for row, worker in enumerate(shown["worker"])}
-    figure, axes = style.new_figure(1.1 + min(0.22 * len(shown), 7))
-    axis = axes[0, 0]
-    colours = style.budget_colours(results.budgets)
-    joined, left = (shown[name].to_numpy(dtype=float) for name in ("joined", "left"))
-    _draw_spans(axis, (joined - begin) / unit_s, (left - joined) / unit_s, np.arange(len(shown)), color="#ECEEF1", lw=0)
-    here = attempts[attempts["worker"].isin(row_of)]
-    is_lost = here["outcome"].isin([*FAILURES, "unknown"])
-    for budget, colour in colours.items():
-        for failed, options in ((False, {"lw": 0}), (True, FAILED)):
-            chosen = here[(here["budget"] == budget) & (is_lost == failed)]
-            begins, ends = (chosen[name].to_numpy(dtype=float) for name in ("started", "ended"))
-            rows = chosen["worker"].map(row_of).to_numpy(dtype=float)
-            _draw_spans(axis, (begins - begin) / unit_s, (ends - begins) / unit_s, rows, facecolor=colour, **options)
-    crashed = here[here["outcome"] == "crashed"]
-    axis.plot(
-        (crashed["ended"] - begin) / unit_s, crashed["worker"].map(row_of), "x", color=style.VERMILLION, ms=4, mew=1.2
-    )
-    axis.autoscale_view()
-    axis.set_yticks(range(len(shown)), list(shown["worker"]), size=7 if len(shown) > 16 else 8)
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel(f"wall-clock time since the search began ({unit})")
-    handles: list[Artist] = [
-        Patch(color=c, label=style.budget_label(b, results.budget_unit)) for b, c in colours.items()
-    ]
-    handles.append(Patch(facecolor="white", edgecolor=style.VERMILLION, hatch="////", label="lost or handed back"))
-    handles.append(Line2D([], [], color=style.VERMILLION, marker="x", ls="none", label="crashed"))
-    handles.append(Patch(color="#ECEEF1", label="idle"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7), fontsize=8)
-    part = f"the first {len(shown)} of {len(workers)}" if len(shown) < len(workers) else str(len(workers))
-    caption = (
-        f"What {part} workers did: {len(here)} attempts, coloured by budget. Mean utilisation "
-        f"{100 * workers['share'].mean():.0f}%, lowest {100 * workers['share'].min():.0f}%."
-    )
-    return Item("gantt", "Utilisation of the workers", caption, figure, data_file="attempts.csv")
-
-
-def _draw_spans(axis: Any, lefts: np.ndarray, widths: np.ndarray, rows: np.ndarray, **options: Any) -> None:
-    """Bars as one collection: thousands of single patches take seconds."""
-    x0, x1, y0, y1 = lefts, lefts + widths, rows - 0.4, rows + 0.4
-    corners = np.stack([x0, y0, x0, y1, x1, y1, x1, y0], axis=1).reshape(-1, 4, 2)
-    axis.add_collection(PolyCollection(list(corners), rasterized=True, **options))
 
 
 def _failures(results: Results) -> Item:

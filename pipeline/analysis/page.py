@@ -81,6 +81,7 @@ def _written(item: Item, root: Path) -> dict[str, Any]:
     image = png = pdf = csv = markdown = ""
     if item.figure is not None:
         png, pdf = f"{FIGURES}/{item.name}.png", f"{FIGURES}/{item.name}.pdf"
+        style.write_warnings(item.figure, item.warnings)
         for name, dpi in ((png, PNG_DPI), (pdf, PDF_DPI)):
             with publish(root / name) as temporary:
                 item.figure.savefig(temporary, format=name.rpartition(".")[2], dpi=dpi)

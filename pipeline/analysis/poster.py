@@ -7,10 +7,12 @@ import pandas as pd
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.metric import MISSING, TEST_ERROR
 from pipeline.storage.results import Results
 from pipeline.storage.retrained import INCUMBENT
 from pipeline.storage.tables import incumbents
 
+POSTER_DATASET = "cifar10"
 # Zela et al. 2018: CIFAR-10 test error in percent (mean, standard deviation) after 3 h on one GPU, and parameters (M).
 POSTER: dict[str, tuple[str, float | None, str]] = {
     "resnet18": ("ResNet-18", 11.2, "3.34 ± 0.11"),
@@ -63,29 +65,55 @@ def summarise(results: Results) -> pd.DataFrame:
 
 
 def results_table(results: Results) -> Item:
-    """The table, with what is missing said in its place."""
+    """The table, with what is missing said in its place; the poster's numbers only beside the poster's data set."""
+    title = "Test error of the incumbent and of the baselines"
     summary = summarise(results)
+    is_begun = (summary["seeds"] + summary["running"] > 0) | (summary["crashed"] != "")
+    if not is_begun.any():
+        commands = ", ".join(_commands(results, summary["model"]))
+        return Item(
+            "test_errors", title, "", lacking=f"Nothing has been trained for this table yet. It takes: {commands}"
+        )
+    return Item("test_errors", title, table_caption(results, summary), table=table_texts(results, summary))
+
+
+def table_texts(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary as texts."""
+    is_posters = results.dataset == POSTER_DATASET
     rows = []
     for model, parameters, seeds, running, crashed, mean, std in summary.itertuples(index=False, name=None):
-        name, published_parameters, published = POSTER.get(model, (model, None, "–"))
-        counted = "–" if np.isnan(parameters) else _millions(parameters)
+        name, published_parameters, published = POSTER.get(model, (model, None, MISSING))
         others = ", ".join(filter(None, (f"{running} running" if running else "", crashed)))
-        done = f"{seeds}" + (f" (+ {others})" if others else "")
-        beside = "–" if published_parameters is None else f"{published_parameters:g}"
-        rows.append((name, counted, _error(mean, std), done, beside, published))
-    columns = ["model", "parameters (M)", "test error (%)", "seeds", "poster: parameters (M)", "poster: test error (%)"]
-    table = pd.DataFrame(rows, columns=columns)
+        row = {
+            "model": name,
+            "parameters (M)": MISSING if np.isnan(parameters) else _millions(parameters),
+            TEST_ERROR.label: _error(mean, std),
+            "seeds": f"{seeds}" + (f" (+ {others})" if others else ""),
+        }
+        if is_posters:
+            row["poster: parameters (M)"] = MISSING if published_parameters is None else f"{published_parameters:g}"
+            row["poster: test error (%)"] = published
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table_caption(results: Results, summary: pd.DataFrame) -> str:
+    """How they were trained, and what is missing."""
     # The same training would crash again.
     missing = summary[(summary["seeds"] == 0) & (summary["crashed"] == "")]["model"]
-    commands = [f"make baselines RUN={results.run_id}"] if (missing != INCUMBENT).any() else []
-    commands += [f"make retrain-incumbent RUN={results.run_id}"] if (missing == INCUMBENT).any() else []
-    lack = f" Missing: {', '.join(POSTER[m][0] for m in missing)} (run: {', '.join(commands)})." if len(missing) else ""
+    names = ", ".join(POSTER[m][0] for m in missing)
+    lack = f" Missing: {names} (run: {', '.join(_commands(results, missing))})." if len(missing) else ""
     budget = style.budget_label(max(results.budgets), results.budget_unit)
-    caption = (
+    poster = " The poster's are after 3 h on one GTX 1080 Ti." if results.dataset == POSTER_DATASET else ""
+    return (
         f"Test error on {results.dataset}, mean ± standard deviation over seeds, after training for {budget} on "
-        f"training plus validation data. The poster's are CIFAR-10 after 3 h on one GTX 1080 Ti.{lack}"
+        f"training plus validation data.{poster}{lack}"
     )
-    return Item("test_errors", "Test error of the incumbent and of the baselines", caption, table=table)
+
+
+def _commands(results: Results, missing: pd.Series) -> list[str]:
+    commands = [f"make baselines RUN={results.run_id}"] if (missing != INCUMBENT).any() else []
+    return commands + ([f"make retrain-incumbent RUN={results.run_id}"] if (missing == INCUMBENT).any() else [])
 
 
 def _millions(parameters: float) -> str:
@@ -95,4 +123,5 @@ def _millions(parameters: float) -> str:
 def _error(mean: float, std: float) -> str:
     if np.isnan(mean):
         return "missing"
-    return f"{100 * mean:.2f} (one seed)" if np.isnan(std) else f"{100 * mean:.2f} ± {100 * std:.2f}"
+    number = TEST_ERROR.number
+    return f"{number(mean)} (one seed)" if np.isnan(std) else f"{number(mean)} ± {number(std)}"

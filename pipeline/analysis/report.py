@@ -44,8 +44,8 @@ def make_report(
     write_tables(run, folder.tables)
     progress("Tables")
     makers: tuple[Callable[[Results], Section], ...] = (
-        poster.section,
         trajectories.section,
+        poster.section,
         curves.section,
         partial(correlations.section, method=correlation),
         importance.section,

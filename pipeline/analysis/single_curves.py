@@ -1,185 +1,197 @@
-"""Figures of single configurations: the incumbent's curve, one across its budgets, and ranks that cross."""
+"""Figures of single configurations: the incumbent's curve, and one configuration across its budgets."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
 
 from pipeline.analysis import style
 from pipeline.analysis.correlations import losses_by_budget
 from pipeline.analysis.items import Item
+from pipeline.analysis.metric import ERROR, objective
+from pipeline.analysis.ranks import rank_crossings
+from pipeline.settings import Settings
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
+from pipeline.training.schedule import schedule_for
 
-MAX_RANKED = 30
+# A mean over fewer batches than this share of the usual row's is left out: it is of a partial epoch, and jumps.
+FULL_ROW_SHARE = 0.5
+SCHEDULE_POINTS = 200
 
 
 def items(results: Results) -> list[Item]:
-    """The three figures."""
+    """The incumbent, one configuration across budgets, and ranks that cross."""
     return [incumbent_curve(results), across_budgets(results), rank_crossings(results)]
 
 
+# The incumbent ------------------------------------------------------------------------------------------------------
 def incumbent_curve(results: Results) -> Item:
     """The incumbent's errors and its learning rate over training time."""
     name, title = "incumbent_curve", "The incumbent's learning curve"
     best = incumbents(results)
     if best.empty:
         return Item(name, title, "", lacking="No evaluation has finished yet.")
-    chosen = best.iloc[-1]
-    curve = results.curve(int(best.index[-1]))
-    label = style.budget_label(chosen["budget"], results.budget_unit)
+    chosen, number = best.iloc[-1], int(best.index[-1])
+    curve = results.curve(number).drop(columns="evaluation")
     if curve.empty:
+        label = style.budget_label(chosen["budget"], results.budget_unit)
         return Item(name, title, "", lacking=f"The learning curve of {chosen['config_id']} on {label} was not found.")
+    rates = learning_rates(results, curve, float(chosen["learning_rate"])) if "learning_rate" in chosen else None
+    figure = draw_incumbent(chosen, curve, rates)
+    return Item(name, title, incumbent_caption(results, chosen, curve, rates is not None), figure, data=curve)
+
+
+def whole_rows(curve: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose means stand on about as many batches as the others': those of partial epochs are left out."""
+    batches = np.diff(curve["batches"].to_numpy(dtype=float), prepend=0)
+    whole: pd.DataFrame = curve[batches >= FULL_ROW_SHARE * np.median(batches)]
+    return whole
+
+
+def learning_rates(results: Results, curve: pd.DataFrame, initial: float) -> pd.DataFrame | None:
+    """The learning rate between the rows of a curve, from the schedule itself.
+
+    Args:
+        initial: the configuration's learning rate.
+
+    Returns:
+        Columns training_s, learning_rate, with a gap (NaN) between the rungs; None: the settings are not of this
+        version, and say no schedule.
+    """
+    try:
+        settings = Settings.model_validate(results.settings)
+    except ValueError:
+        return None
+    column = {"seconds": "training_s", "epochs": "epoch", "batches": "batches"}[results.budget_unit]
+    parts = []
+    begin_s = begin = 0.0
+    for rung, rows in curve.groupby("rung", sort=False):
+        seconds, positions = ([b, *rows[c]] for b, c in ((begin_s, "training_s"), (begin, column)))
+        times = np.linspace(begin_s, seconds[-1], SCHEDULE_POINTS)
+        schedule = schedule_for(settings, float(str(rung)))
+        factors = [schedule.factor(p) for p in np.interp(times, seconds, positions)]
+        factors[-1] = np.nan  # a restart is no line from the end of one cycle to the start of the next
+        parts.append(pd.DataFrame({"training_s": times, "learning_rate": initial * np.array(factors)}))
+        begin_s, begin = seconds[-1], positions[-1]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _rung_ends(chosen: pd.Series, curve: pd.DataFrame) -> pd.Series:
+    ends: pd.Series = curve.loc[curve["rung"] < chosen["budget"]].groupby("rung")["training_s"].max()
+    return ends
+
+
+def draw_incumbent(chosen: pd.Series, curve: pd.DataFrame, rates: pd.DataFrame | None) -> Figure:
+    """Errors above, learning rate below."""
     figure, axes = style.new_figure(4.2, 2, 1, sharex=True, height_ratios=[3, 1])
     top, bottom = axes[:, 0]
     validated = curve.dropna(subset=["validation_error"])
+    trained = whole_rows(curve)
     marker = {"marker": "o", "ms": 2.5} if len(validated) < 40 else {}
-    top.plot(curve["training_s"], 100 * curve["training_error"], color=style.ORANGE, label="training (with mixup)")
+    shown = ERROR.shown
+    top.plot(trained["training_s"], shown(trained["training_error"]), color=style.ORANGE, label="training (with mixup)")
     top.plot(
-        validated["training_s"], 100 * validated["validation_error"], color=style.BLUE, label="validation", **marker
+        validated["training_s"], shown(validated["validation_error"]), color=style.BLUE, label="validation", **marker
     )
     if not np.isnan(chosen["test_error"]):
         end = curve["training_s"].iloc[-1]
-        top.plot([end], [100 * chosen["test_error"]], "D", mfc="white", mec="black", ms=5, label="test, at the end")
-    came_from = curve.loc[curve["rung"] < chosen["budget"]].groupby("rung")["training_s"].max()
+        top.plot([end], [shown(chosen["test_error"])], "D", mfc="white", mec="black", ms=5, label="test, at the end")
     for axis in (top, bottom):
-        for end in came_from:
+        for end in _rung_ends(chosen, curve):
             axis.axvline(end, color="#999999", ls=":", lw=1)
-    style.log_percent_axis(top, "error (%)")
+    style.metric_axis(top, ERROR, ERROR.label)
     top.legend(loc="best")
-    bottom.plot(curve["training_s"], curve["learning_rate"], color=style.GREEN)
+    if rates is None:
+        bottom.plot(curve["training_s"], curve["learning_rate"], ".", color=style.GREEN, ms=3)
+    else:
+        bottom.plot(rates["training_s"], rates["learning_rate"], color=style.GREEN)
     bottom.set_ylabel("learning rate")
+    bottom.set_ylim(bottom=0)
     bottom.set_xlabel("training time, budget clock (s)")
-    caption = (
-        f"{chosen['config_id']} on {label}, one configuration ({chosen['parameters'] / 1e6:.3g} M parameters, "
-        f"{chosen['epochs']:.1f} epochs). Errors above, learning rate below"
-        + ("; dotted: the ends of the rungs that it continued from." if len(came_from) else ".")
+    return figure
+
+
+def incumbent_caption(results: Results, chosen: pd.Series, curve: pd.DataFrame, has_schedule: bool) -> str:
+    """Which configuration, how large, how long, and what the lines are."""
+    label = style.budget_label(chosen["budget"], results.budget_unit)
+    rates = "the learning rate of its schedule" if has_schedule else "the learning rate at the end of each row"
+    return (
+        f"{chosen['config_id']} on {label}, one configuration ({style.millions(chosen['parameters'])} parameters, "
+        f"{chosen['epochs']:.1f} epochs). Errors above, {rates} below"
+        + ("; dotted: the ends of the rungs that it continued from." if len(_rung_ends(chosen, curve)) else ".")
     )
-    return Item(name, title, caption, figure, data=curve.drop(columns="evaluation"))
 
 
+# One configuration across its budgets ---------------------------------------------------------------------------------
 def across_budgets(results: Results) -> Item:
     """The curves of one configuration on each of its budgets: the best among those with the most budgets."""
     name, title = "one_configuration", "One configuration across its budgets"
-    losses = losses_by_budget(results)
-    counts = losses.notna().sum(axis=1)
-    if counts.empty or counts.max() < 2:
+    candidates = most_budgets(results)
+    if candidates.empty:
         return Item(name, title, "", lacking="No configuration has finished on two budgets yet.")
-    candidates = losses[counts == counts.max()]
     last = candidates.apply(lambda row: row.dropna().iloc[-1], axis=1)
     configuration = int(last.idxmin())
+    data = curves_of(results, configuration)
+    if data.empty:
+        return Item(name, title, "", lacking="The learning curves of the configurations on two budgets are missing.")
+    caption = across_caption(results, configuration, data["budget"].nunique(), len(candidates))
+    return Item(name, title, caption, draw_across(results, data), data=data)
+
+
+def most_budgets(results: Results) -> pd.DataFrame:
+    """Losses by budget of the configurations that finished on the most budgets; empty: none finished on two."""
+    losses = losses_by_budget(results)
+    counts = losses.notna().sum(axis=1)
+    most: pd.DataFrame = losses[(counts == counts.max()) & (counts >= 2)]
+    return most
+
+
+def curves_of(results: Results, configuration: int) -> pd.DataFrame:
+    """The curves of one configuration, the longest budget first, with the budget as a column."""
     evaluations = results.evaluations
     here = evaluations[(evaluations["configuration"] == configuration) & (evaluations["curve_length"] > 0)]
-    if here.empty:
-        return Item(name, title, "", lacking="The learning curves of the configurations on two budgets are missing.")
+    parts = [
+        results.curve(int(str(number))).assign(budget=budget).drop(columns="evaluation")
+        for number, budget in here["budget"].sort_values(ascending=False).items()
+    ]
+    return pd.concat(parts) if parts else pd.DataFrame({"budget": []})
+
+
+def draw_across(results: Results, data: pd.DataFrame) -> Figure:
+    """A line per budget, the longest undermost."""
+    metric = objective(results)
     figure, axes = style.new_figure(3.6)
     axis = axes[0, 0]
     colours = style.budget_colours(results.budgets)
-    rows = []
-    for number, budget in here["budget"].sort_values(ascending=False).items():  # the longest lies undermost
-        curve = results.curve(int(str(number)))
+    for budget, curve in data.groupby("budget", sort=False):
         validated = curve.dropna(subset=["validation_error"])
-        axis.plot(
-            validated["training_s"],
-            100 * validated["validation_error"],
-            color=colours[budget],
-            label=style.budget_label(budget, results.budget_unit),
-            lw=1.5,
-        )
-        axis.plot(
-            validated["training_s"].iloc[-1:], 100 * validated["validation_error"].iloc[-1:], "o", color=colours[budget]
-        )
-        rows.append(curve.assign(budget=budget))
+        x, y = validated["training_s"], metric.shown(validated["validation_error"])
+        colour: Any = colours[float(str(budget))]
+        label = style.budget_label(float(str(budget)), results.budget_unit)
+        axis.plot(x, y, color=colour, label=label, lw=1.5)
+        axis.plot(x.iloc[-1:], y.iloc[-1:], "o", color=colour)
     axis.set_xscale("log")
     style.plain_log_ticks(axis.xaxis)
     axis.set_xlabel("training time, budget clock (s)")
-    style.log_percent_axis(axis, "validation error (%)")
+    style.metric_axis(axis, metric, metric.label)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def across_caption(results: Results, configuration: int, budgets: int, candidates: int) -> str:
+    """Which configuration, and how its budgets belong together."""
     how = (
         "continued from rung to rung: one curve in pieces"
         if results.settings["search"]["promotion"] == "continue"
         else "trained again on each budget, with the schedule of that budget"
     )
-    caption = (
-        f"Validation error of {results.configurations['config_id'].iloc[configuration]} on its {len(here)} budgets, "
-        f"{how}. One configuration of {len(candidates)} that finished on as many budgets: the best of them."
+    return (
+        f"{objective(results).name.capitalize()} of {results.configurations['config_id'].iloc[configuration]} on its "
+        f"{budgets} budgets, {how}. One configuration of {candidates} that finished on as many budgets: the best of "
+        "them."
     )
-    return Item(name, title, caption, figure, data=pd.concat(rows).drop(columns="evaluation"))
-
-
-def ranks(results: Results) -> pd.DataFrame:
-    """The rank (1: best) on each budget among the configurations that finished on the most budgets that many share.
-
-    Returns:
-        A row per configuration, a column per budget: the top rungs that at least three configurations went through.
-    """
-    losses = losses_by_budget(results)
-    budgets = list(results.budgets)
-    for first in range(len(budgets) - 1):
-        table = losses[budgets[first:]].dropna()
-        if len(table) >= 3:
-            return table.rank(method="min")
-    return losses.iloc[:0]
-
-
-def rank_crossings(results: Results) -> Item:
-    """Ranks on each budget of the configurations that went through the same budgets, joined by lines."""
-    name, title = "rank_crossings", "Ranks that cross between budgets"
-    table = ranks(results)
-    if table.empty:
-        return Item(name, title, "", lacking="Fewer than three configurations have finished on the same budgets.")
-    ladder = [budget for budget in results.budgets if budget in table.columns]
-    shown = table.iloc[np.argsort(table[ladder[-1]].to_numpy(), kind="stable")[:MAX_RANKED]]
-    figure, axes = style.new_figure(4.2)
-    axis = axes[0, 0]
-    places = range(len(ladder))
-    final = shown[ladder[-1]].to_numpy()
-    best = max(1, len(table) // 5)
-    for row, rank in zip(shown.to_numpy(), final, strict=True):
-        colour = style.BLUE if rank <= best else style.GREY
-        axis.plot(places, row, color=colour, lw=2.0 if rank <= best else 0.9, alpha=1.0 if rank <= best else 0.6)
-        axis.plot(places, row, "o", color=colour, ms=4)
-    axis.invert_yaxis()
-    axis.set_xticks(list(places), [style.budget_label(b, results.budget_unit) for b in ladder])
-    axis.set_xlabel("budget")
-    axis.set_ylabel("rank (1: lowest validation error)")
-    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(handles=_legend(best), loc="outside upper center", ncols=2)
-    parts = [
-        f"{style.budget_label(a, results.budget_unit)} to {style.budget_label(b, results.budget_unit)} "
-        f"{100 * _crossings(table[a].to_numpy(), table[b].to_numpy()):.0f}%"
-        for a, b in pairwise(ladder)
-    ]
-    only = f", the best {len(shown)} of them drawn" if len(shown) < len(table) else ""
-    caption = (
-        f"Ranks of the {len(table)} configurations that finished on each of these budgets{only}. Lines that cross are "
-        f"pairs which a longer training puts the other way round: {', '.join(parts)} of all pairs."
-    )
-    data = table.rename(columns=lambda b: f"rank_on_{b:g}")
-    data.insert(0, "config_id", results.configurations["config_id"])
-    return Item(name, title, caption, figure, data=data)
-
-
-def _legend(best: int) -> list[Any]:
-    return [
-        Line2D(
-            [],
-            [],
-            color=style.BLUE,
-            lw=2,
-            label=f"the best {best} on the largest budget" if best > 1 else "the best on the largest budget",
-        ),
-        Line2D([], [], color=style.GREY, lw=1, label="others"),
-    ]
-
-
-def _crossings(before: np.ndarray, after: np.ndarray) -> float:
-    """Share of the pairs whose order changes."""
-    one, two = np.triu_indices(len(before), 1)
-    return float(np.mean((before[one] - before[two]) * (after[one] - after[two]) < 0))

@@ -5,6 +5,8 @@ Figures are made with `matplotlib.figure.Figure` itself, never pyplot: no global
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,15 +14,23 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from pipeline.analysis.metric import MISSING as MISSING
+from pipeline.analysis.metric import Metric
 
 WIDTH_IN = 7.2
 # Okabe and Ito 2008: eight colours that readers with any common colour vision tell apart.
-BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#8A8F98"
-CYCLE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, "#000000")
+# Orange is darker than theirs: on white it has a contrast of 3 to 1, as lines and dots need.
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#BF8200", "#009E73", "#D55E00"
+PURPLE, SKY, GREY = "#B85F92", "#56B4E9", "#8A8F98"
+CYCLE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, "#000000")
 MODEL_COLOUR, RANDOM_COLOUR, CRASH_COLOUR = BLUE, ORANGE, VERMILLION
-MAP = "viridis"
+MAP, BUDGET_MAP, BEST_MAP, DIVERGING_MAP = "viridis", "plasma", "Blues_r", "RdBu"
+# Beyond this many points a figure shows densities and quantiles: dots would only hide each other.
+CROWD = 1500
+WARNING_COLUMNS = 132
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -50,9 +60,14 @@ def new_figure(height_in: float, rows: int = 1, columns: int = 1, **options: Any
 
 
 def budget_colours(budgets: Sequence[float]) -> dict[float, Any]:
-    """A colour per budget, from dark (small) to light (large); the palest end of the map is left out for print."""
-    places = np.linspace(0.0, 0.82, len(budgets)) if len(budgets) > 1 else [0.35]
-    return {budget: colormaps[MAP](place) for budget, place in zip(budgets, places, strict=True)}
+    """A colour per budget, from dark (small) to light (large), each with a contrast of 3 to 1 on white."""
+    places = np.linspace(0.0, 0.66, len(budgets)) if len(budgets) > 1 else [0.35]
+    return {budget: colormaps[BUDGET_MAP](place) for budget, place in zip(budgets, places, strict=True)}
+
+
+def best_colours(ranks: np.ndarray) -> Any:
+    """A colour per rank in [0, 1]: the best is the darkest, the worst recedes."""
+    return colormaps[BEST_MAP](0.62 * ranks)
 
 
 def budget_label(budget: float, unit: str) -> str:
@@ -82,20 +97,20 @@ def time_unit(longest_s: float) -> tuple[float, str]:
     return (60.0, "min") if longest_s >= 180 else (1.0, "s")
 
 
-def percent(fraction: float, digits: int = 2) -> str:
-    """An error for a person; an en dash when it was not measured."""
-    return "–" if fraction is None or np.isnan(fraction) else f"{100 * fraction:.{digits}f}%"
+def metric_axis(axis: Any, metric: Metric, label: str | None = None) -> None:
+    """Make y the axis of a metric: logarithmic where the metric is, with numbers that a person reads.
 
-
-def log_percent_axis(axis: Any, label: str | None = None) -> None:
-    """A logarithmic y axis in percent, with numbers a person reads (not powers of ten).
-
-    Call it once everything is drawn: an error of 0, which has no logarithm, is drawn lower down (see `lift_zeros`) and
+    Call it once everything is drawn: a value of 0, which has no logarithm, is drawn lower down (see `lift_zeros`) and
     the axis says so.
+
+    Args:
+        label: beside the axis, with its unit; None: no label.
     """
-    lifted = lift_zeros(axis, 1)
-    axis.set_yscale("log")
-    plain_log_ticks(axis.yaxis)
+    lifted = 0.0
+    if metric.is_log:
+        lifted = lift_zeros(axis, 1)
+        axis.set_yscale("log")
+        plain_log_ticks(axis.yaxis)
     if label:
         axis.set_ylabel(f"{label}; 0 drawn at {lifted:.2g}" if lifted else label)
 
@@ -151,11 +166,12 @@ def plain_log_ticks(axis: Any) -> None:
 
 
 class _FewTicks(LogLocator):
-    """LogLocator, but for a few numbers only on less than a decade, where it fills a narrow panel with them."""
+    """LogLocator, but on less than a decade two to five numbers: it fills a narrow panel with them, or leaves one."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
         ticks = np.asarray(super().tick_values(vmin, vmax))
-        if vmax < 10 * vmin and ((ticks >= vmin) & (ticks <= vmax)).sum() > 5:
+        seen = int(((ticks >= vmin) & (ticks <= vmax)).sum())
+        if vmax < 10 * vmin and not 2 <= seen <= 5:
             return MaxNLocator(4).tick_values(vmin, vmax)
         return ticks
 
@@ -168,7 +184,55 @@ def two_lines(label: str) -> str:
     return broken if "\n" in broken else "\n".join(label.rsplit(" ", 1))
 
 
+def plain_number(value: float, smallest: float | None = None) -> str:
+    """A number on an axis; all of one axis alike: powers of ten where its smallest number needs them.
+
+    Args:
+        smallest: the smallest number of that axis, other than 0; None: this one.
+    """
+    scale = abs(value if smallest is None else smallest)
+    if 0 < scale < 1e-3 and value:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2g}"
+
+
+def write_warnings(figure: Figure, warnings: Sequence[str]) -> None:
+    """Write warnings below a figure: a figure that goes into a paper takes them along."""
+    if not warnings:
+        return
+    lines = [line for text in warnings for line in textwrap.wrap(f"Warning: {text}", WARNING_COLUMNS)]
+    width, height = figure.get_size_inches()
+    added = 0.06 + 0.13 * len(lines)
+    figure.set_size_inches(width, height + added)
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, added / (height + added), 1, height / (height + added)))
+    figure.text(0.01, 0.02, "\n".join(lines), size=7, color="#8A4B00", va="bottom", linespacing=1.3)
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """A key that sorts w2 before w10."""
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)
+
+
+def alpha_for(count: int) -> float:
+    """How opaque dots are of which there are so many."""
+    return float(np.clip(12 / np.sqrt(max(count, 1)), 0.12, 0.7))
+
+
 def note(axis: Any, text: str) -> None:
     """Say in an empty panel why it is empty."""
     axis.set_axis_off()
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="#555555", wrap=True)
+
+
+def millions(parameters: float) -> str:
+    """A number of parameters: 27.6 M, 59,900."""
+    return f"{parameters / 1e6:.3g} M" if parameters >= 1e5 else f"{parameters:,.0f}"
+
+
+def edges(centres: np.ndarray) -> np.ndarray:
+    """Cell borders half-way between centres."""
+    inner = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])

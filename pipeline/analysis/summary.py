@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.analysis import style
+from pipeline.analysis.metric import TEST_ERROR, objective
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
 
@@ -44,9 +45,10 @@ def _incumbent(results: Results) -> Card:
         return Card("incumbent", "–", "no evaluation has finished")
     last = best.iloc[-1]
     budget = style.budget_label(last["budget"], results.budget_unit)
-    test = f"test {style.percent(last['test_error'])}, " if not np.isnan(last["test_error"]) else ""
-    detail = f"{test}{last['parameters'] / 1e6:.3g} M parameters, {last['config_id']} on {budget}"
-    return Card("incumbent's validation error", style.percent(last["loss"]), detail)
+    metric = objective(results)
+    test = f"test {TEST_ERROR.text(last['test_error'])}, " if not np.isnan(last["test_error"]) else ""
+    detail = f"{test}{style.millions(last['parameters'])} parameters, {last['config_id']} on {budget}"
+    return Card(f"incumbent's {metric.name}", metric.text(last["loss"]), detail)
 
 
 def _time_label(results: Results) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.metric import Metric, objective
+from pipeline.analysis.quantiles import binned_quantiles
 from pipeline.storage.results import Results
 
 OVERALL = "overall"
-OVERALL_INK = "black"
+OVERALL_LINE: dict[str, Any] = {"color": "black", "ls": (0, (4, 2)), "lw": 1.0}
 
 
 def start_time(results: Results) -> float:
@@ -98,89 +102,130 @@ def section(results: Results) -> Section:
     return Section("incumbents", "Incumbents", about, [over_time(results), over_cost(results)])
 
 
+# Error over time ----------------------------------------------------------------------------------------------------
 def over_time(results: Results) -> Item:
     """Validation error of every finished evaluation over wall-clock time, with the incumbents' trajectories."""
     title = "Error over wall-clock time"
-    done = results.finished()
+    done = finished_over_time(results)
     if done.empty:
         return Item("error_over_time", title, "", lacking="No evaluation has finished yet.")
-    begin = start_time(results)
-    unit_s, unit = style.time_unit(float(done["finished"].max() - begin))
+    paths = trajectories(results)
+    figure = draw_over_time(results, done, paths)
+    return Item("error_over_time", title, over_time_caption(results, done, paths[OVERALL]), figure, data=joined(paths))
+
+
+def finished_over_time(results: Results) -> pd.DataFrame:
+    """Columns time_s (since the search began), budget, config_id and loss of every finished evaluation."""
+    done = results.finished()
+    return done[["budget", "config_id", "loss"]].assign(time_s=done["finished"] - start_time(results))
+
+
+def trajectories(results: Results) -> dict[str, pd.DataFrame]:
+    """The trajectory on each budget, by the budget's label, and `OVERALL`."""
+    paths = {style.budget_label(b, results.budget_unit): trajectory(results, b) for b in results.budgets}
+    return {**paths, OVERALL: trajectory(results)}
+
+
+def joined(paths: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Trajectories as one table, with whose they are as column `of`."""
+    return pd.concat([path.assign(of=name) for name, path in paths.items()])
+
+
+def draw_over_time(results: Results, done: pd.DataFrame, paths: dict[str, pd.DataFrame]) -> Figure:
+    """A dot per evaluation, or, where there are too many, their quantiles; and the incumbents as steps."""
+    metric = objective(results)
+    end_s = float(done["time_s"].max())
+    unit_s, unit = style.time_unit(end_s)
     figure, axes = style.new_figure(3.9)
     axis = axes[0, 0]
     for budget, colour in style.budget_colours(results.budgets).items():
         here = done[done["budget"] == budget]
-        hours = (here["finished"] - begin) / unit_s
-        label = f"{style.budget_label(budget, results.budget_unit)} (n = {len(here)})"
-        axis.scatter(hours, 100 * here["loss"], s=9, color=colour, alpha=0.45, lw=0, rasterized=True)
-        _steps(axis, trajectory(results, budget), unit_s, float(done["finished"].max() - begin), colour, label)
-    best = trajectory(results)
-    end = float(done["finished"].max() - begin)
-    _steps(axis, best, unit_s, end, OVERALL_INK, "overall", ls=(0, (4, 2)), lw=1.0)
-    tested = best.dropna(subset=["test_error"])
+        times, errors = here["time_s"].to_numpy() / unit_s, metric.shown(here["loss"].to_numpy())
+        if len(done) <= style.CROWD:
+            axis.scatter(times, errors, s=9, color=colour, alpha=style.alpha_for(len(done)), lw=0, rasterized=True)
+        else:
+            band = binned_quantiles(times, errors)
+            axis.fill_between(band["x"], band["low"], band["high"], color=colour, alpha=0.18, lw=0)
+        name = style.budget_label(budget, results.budget_unit)
+        _steps(axis, paths[name], "time_s", unit_s, end_s, metric, color=colour, label=f"{name} (n = {len(here)})")
+    _steps(axis, paths[OVERALL], "time_s", unit_s, end_s, metric, label=OVERALL, **OVERALL_LINE)
+    tested = paths[OVERALL].dropna(subset=["test_error"])
     if not tested.empty:
         axis.plot(
-            tested["time_s"] / unit_s, 100 * tested["test_error"], "D", ms=4, mfc="white", mec="black", ls="none",
-            label="test error of the overall incumbent",
+            tested["time_s"] / unit_s, metric.shown(tested["test_error"]), "D", ms=4, mfc="white", mec="black",
+            ls="none", label="test error of the overall incumbent",
         )  # fmt: skip
     axis.set_xlabel(f"wall-clock time since the search began ({unit})")
-    style.log_percent_axis(axis, "validation error (%)")
+    style.metric_axis(axis, metric, metric.label)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=min(len(results.budgets) + 1, 3))
-    last = best.iloc[-1]
-    caption = (
-        f"Each dot is one of {len(done)} finished evaluations of {done['config_id'].nunique()} configurations; the "
-        f"lines are the incumbents of each budget, dashed: overall. Overall incumbent: {last['config_id']} on "
-        f"{style.budget_label(last['budget'], results.budget_unit)} with {style.percent(last['validation_error'])} "
-        f"validation and {style.percent(last['test_error'])} test error. The test error is never shown to the search."
-    )
-    data = pd.concat([trajectory(results, b).assign(of=f"{b:g}") for b in results.budgets] + [best.assign(of=OVERALL)])
-    return Item("error_over_time", title, caption, figure, data=data)
+    return figure
 
 
-def _steps(axis: Any, path: pd.DataFrame, unit_s: float, end: float, colour: Any, label: str, **options: Any) -> None:
+def _steps(axis: Any, path: pd.DataFrame, column: str, unit: float, end: float, metric: Metric, **options: Any) -> None:
+    """An incumbent's error as steps along a column of its trajectory, on to the end of the run."""
     if path.empty:
         return
-    times = np.append(path["time_s"].to_numpy(), end) / unit_s
-    errors = 100 * np.append(path["validation_error"].to_numpy(), path["validation_error"].iloc[-1])
-    axis.step(times, errors, where="post", color=colour, label=label, **options)
+    places = np.append(path[column].to_numpy(), end) / unit
+    errors = np.append(path["validation_error"].to_numpy(), path["validation_error"].iloc[-1])
+    axis.step(places, metric.shown(errors), where="post", **options)
 
 
+def over_time_caption(results: Results, done: pd.DataFrame, best: pd.DataFrame) -> str:
+    """How many evaluations, and which incumbent stands at the end."""
+    metric, last = objective(results), best.iloc[-1]
+    what = (
+        f"Each dot is one of {len(done)} finished evaluations"
+        if len(done) <= style.CROWD
+        else f"Bands: from the 10% to the 90% quantile of {len(done)} finished evaluations"
+    )
+    return (
+        f"{what} of {done['config_id'].nunique()} configurations; lines: the incumbents of each budget; dashed: "
+        f"overall. Overall incumbent: {last['config_id']} on {style.budget_label(last['budget'], results.budget_unit)} "
+        f"with {metric.text(last['validation_error'])} validation and {metric.text(last['test_error'])} test error. "
+        "The test error is never shown to the search."
+    )
+
+
+# Error over cost ----------------------------------------------------------------------------------------------------
 def over_cost(results: Results) -> Item:
     """The incumbents' validation and test errors over worker-seconds and over evaluations."""
     title = "What an incumbent had cost"
     done = results.finished()
     if done.empty:
         return Item("incumbent_over_cost", title, "", lacking="No evaluation has finished yet.")
-    ends = np.array([done["finished"].max()])
-    spent = float(spent_seconds(results, ends)[0])
-    unit_s, unit = style.time_unit(spent)
+    spent_s = float(spent_seconds(results, np.array([done["finished"].max()]))[0])
+    paths = trajectories(results)
+    figure = draw_over_cost(results, paths, spent_s, len(done))
+    return Item("incumbent_over_cost", title, over_cost_caption(len(done), spent_s), figure, data=joined(paths))
+
+
+def draw_over_cost(results: Results, paths: dict[str, pd.DataFrame], spent_s: float, evaluations: int) -> Figure:
+    """The trajectories over worker time, and over evaluations."""
+    metric = replace(objective(results), name="error")
+    unit_s, unit = style.time_unit(spent_s)
     figure, axes = style.new_figure(3.4, 1, 2, sharey=True)
-    total = len(done)
-    paths: list[tuple[str, pd.DataFrame, Any]] = [
-        (style.budget_label(b, results.budget_unit), trajectory(results, b), colour)
-        for b, colour in style.budget_colours(results.budgets).items()
-    ]
-    paths.append((OVERALL, trajectory(results), OVERALL_INK))
+    colours = [*style.budget_colours(results.budgets).values(), OVERALL_LINE["color"]]
     for axis, column, scale, end, label in (
-        (axes[0, 0], "spent_s", unit_s, spent, f"worker time spent, all budgets ({unit})"),
-        (axes[0, 1], "evaluations", 1.0, float(total), "finished evaluations, all budgets"),
+        (axes[0, 0], "spent_s", unit_s, spent_s, f"worker time spent, all budgets ({unit})"),
+        (axes[0, 1], "evaluations", 1.0, float(evaluations), "finished evaluations, all budgets"),
     ):
-        for name, path, colour in paths:
-            renamed = path.rename(columns={"time_s": "wall", column: "time_s"})
-            options = {"ls": (0, (4, 2)), "lw": 1.0} if name == OVERALL else {}
-            _steps(axis, renamed, scale, end, colour, name, **options)
+        for (name, path), colour in zip(paths.items(), colours, strict=True):
+            options = OVERALL_LINE if name == OVERALL else {"color": colour}
+            _steps(axis, path, column, scale, end, metric, label=name, **options)
             tested = path.dropna(subset=["test_error"])
-            axis.plot(
-                tested[column] / scale, 100 * tested["test_error"], "D", ms=3.5, mfc="white", mec=colour, ls="none"
-            )
+            errors = metric.shown(tested["test_error"])
+            axis.plot(tested[column] / scale, errors, "D", ms=3.5, mfc="white", mec=colour, ls="none")
         axis.set_xlabel(label)
-    style.log_percent_axis(axes[0, 0], "error (%)")
-    style.log_percent_axis(axes[0, 1])
+    style.metric_axis(axes[0, 0], metric, metric.label)
+    style.metric_axis(axes[0, 1], metric)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(paths))
-    caption = (
-        f"The incumbents of each budget and overall (dashed) after {total} finished evaluations and "
-        f"{style.duration_label(spent)} of worker time (every attempt counts, lost ones too). Lines: validation error; "
-        "diamonds: test error, where it was measured."
+    return figure
+
+
+def over_cost_caption(evaluations: int, spent_s: float) -> str:
+    """What was spent, and what lines and diamonds are."""
+    return (
+        f"The incumbents of each budget and overall (dashed) after {evaluations} finished evaluations and "
+        f"{style.duration_label(spent_s)} of worker time (every attempt counts, lost ones too). Lines: validation "
+        "error; diamonds: test error, where it was measured."
     )
-    data = pd.concat([path.assign(of=name) for name, path, _ in paths])
-    return Item("incumbent_over_cost", title, caption, figure, data=data)

@@ -1,0 +1,158 @@
+"""Marginals of the forests: the mean error as one or two hyperparameters change, all of a budget on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.analysis import style
+from pipeline.analysis.axes import Axis, label_coordinates
+from pipeline.analysis.fanova import Fanova
+from pipeline.analysis.items import Item
+from pipeline.analysis.metric import ERROR
+from pipeline.storage.results import Results
+
+CURVES_PER_FIGURE = 6
+Fits = dict[float, Fanova]
+
+
+def best_on(results: Results, budget: float) -> pd.Series:
+    """The best configuration on a budget; ties go to the lower config_id."""
+    done = results.finished()
+    here = done[done["budget"] == budget]
+    return here.sort_values(["loss", "iteration", "stage", "index"], kind="stable").iloc[0]
+
+
+def _by_name(fits: Fits) -> dict[str, Axis]:
+    return {axis.name: axis for axis in next(iter(fits.values())).axes}
+
+
+# Curves ---------------------------------------------------------------------------------------------------------------
+def marginal_curves(results: Results, fits: Fits, names: Sequence[str], number: int, warnings: tuple[str, ...]) -> Item:
+    """The marginal curves of some hyperparameters, as the figure of that number."""
+    caption = (
+        "Mean validation error over the whole space as one hyperparameter changes, a row per budget, all of a row on "
+        "one scale: a flat curve does not matter. Band: one standard deviation over trees; dashed: the budget's best "
+        f"configuration. {_counts(results, fits)}"
+    )
+    title = f"Marginal curves, {number}: {'the most important' if number == 1 else 'in order of importance'}"
+    figure, data = draw_marginals(results, fits, names), curve_data(fits, names)
+    return Item(f"fanova_curves_{number}", title, caption, figure, data=data, warnings=warnings)
+
+
+def _counts(results: Results, fits: Fits) -> str:
+    parts = [f"{fit.count} on {style.budget_label(b, results.budget_unit)}" for b, fit in fits.items()]
+    return f"Configurations: {', '.join(parts)}."
+
+
+def curve_data(fits: Fits, names: Sequence[str]) -> pd.DataFrame:
+    """Columns budget, name, value, mean, spread (over trees) of the marginals of some hyperparameters."""
+    axes = _by_name(fits)
+    rows = []
+    for budget, fit in fits.items():
+        for name in names:
+            grid, mean, spread = fit.curve(name)
+            values = axes[name].decode(grid) if axes[name].is_numeric else np.array(axes[name].choices)
+            rows.append(pd.DataFrame({"budget": budget, "name": name, "value": values, "mean": mean, "spread": spread}))
+    return pd.concat(rows)
+
+
+def common_limits(fit: Fanova) -> tuple[float, float]:
+    """Where all marginal curves of a budget lie, with their bands."""
+    curves = [fit.curve(axis.name, 30) for axis in fit.axes]
+    return float(min((m - s).min() for _, m, s in curves)), float(max((m + s).max() for _, m, s in curves))
+
+
+def draw_marginals(results: Results, fits: Fits, names: Sequence[str]) -> Figure:
+    """A row per budget, a column per hyperparameter."""
+    figure, axes = style.new_figure(0.55 + 1.25 * len(fits), len(fits), CURVES_PER_FIGURE, sharey="row")
+    by_name = _by_name(fits)
+    for line, (budget, fit) in zip(axes, fits.items(), strict=True):
+        best = best_on(results, budget)
+        for panel, name in zip(line, names, strict=False):
+            _draw_curve(panel, by_name[name], fit.curve(name), best[name])
+        for panel in line[len(names) :]:
+            panel.set_axis_off()
+        line[0].set_ylim(*ERROR.shown(np.array(common_limits(fit))))
+        doubt = ", doubtful" if fit.warnings else ""
+        line[0].set_ylabel(f"{style.budget_label(budget, results.budget_unit)}{doubt}\n{ERROR.label}", size=8)
+    for panel, name in zip(axes[-1], names, strict=False):
+        panel.set_xlabel(style.two_lines(by_name[name].axis_label), size=7.5)
+    figure.align_ylabels(axes[:, 0])
+    return figure
+
+
+def _draw_curve(panel: Any, axis: Axis, curve: tuple[np.ndarray, np.ndarray, np.ndarray], best: Any) -> None:
+    grid, mean, spread = curve
+    panel.fill_between(grid, ERROR.shown(mean - spread), ERROR.shown(mean + spread), color=style.SKY, alpha=0.45, lw=0)
+    marker = {"marker": "o", "ms": 2.5} if axis.is_discrete and len(grid) < 25 else {}
+    panel.plot(grid, ERROR.shown(mean), color=style.BLUE, **marker)
+    place = axis.encode(pd.Series([best]))[0]
+    if not np.isnan(place):
+        panel.axvline(place, color="#555555", ls="--", lw=1)
+    label_coordinates(axis, panel.xaxis)
+    panel.tick_params(labelsize=7)
+
+
+# Surfaces -------------------------------------------------------------------------------------------------------------
+def marginal_surfaces(
+    results: Results, fits: Fits, pairs: Sequence[tuple[str, str]], warnings: tuple[str, ...]
+) -> Item:
+    """The marginal surfaces of the largest interactions."""
+    caption = (
+        f"Mean validation error over the two hyperparameters of the {len(pairs)} largest interactions, a row per "
+        f"budget (yellow: better). Cross: the budget's best configuration. {_counts(results, fits)}"
+    )
+    surfaces = {budget: [fit.surface(one, two) for one, two in pairs] for budget, fit in fits.items()}
+    figure, data = draw_surfaces(results, fits, pairs, surfaces), surface_data(pairs, surfaces)
+    return Item("fanova_surfaces", "Marginal surfaces of pairs", caption, figure, data=data, warnings=warnings)
+
+
+Surface = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def surface_data(pairs: Sequence[tuple[str, str]], surfaces: dict[float, list[Surface]]) -> pd.DataFrame:
+    """Columns budget, name_one, name_two, one, two (coordinates) and mean of every surface."""
+    rows = []
+    for budget, found in surfaces.items():
+        for (one, two), (x, y, surface) in zip(pairs, found, strict=True):
+            values = {"one": np.repeat(x, len(y)), "two": np.tile(y, len(x)), "mean": surface.ravel()}
+            rows.append(pd.DataFrame({"budget": budget, "name_one": one, "name_two": two, **values}))
+    return pd.concat(rows)
+
+
+def draw_surfaces(
+    results: Results, fits: Fits, pairs: Sequence[tuple[str, str]], surfaces: dict[float, list[Surface]]
+) -> Figure:
+    """A row per budget, all its panels on one map."""
+    figure, axes = style.new_figure(0.5 + 1.75 * len(fits), len(fits), len(pairs))
+    by_name = _by_name(fits)
+    for line, (budget, found) in zip(axes, surfaces.items(), strict=True):
+        best = best_on(results, budget)
+        values = [ERROR.shown(surface) for _, _, surface in found]
+        limits = {"vmin": min(v.min() for v in values), "vmax": max(v.max() for v in values)}
+        for panel, (one, two), (x, y, _), shown in zip(line, pairs, found, values, strict=True):
+            mesh = panel.pcolormesh(
+                style.edges(x), style.edges(y), shown.T, cmap=style.MAP + "_r", rasterized=True, **limits
+            )
+            _finish_surface(panel, by_name[one], by_name[two], best)
+        bar = figure.colorbar(mesh, ax=list(line), pad=0.01, aspect=14)
+        bar.set_label(f"{style.budget_label(budget, results.budget_unit)}: {ERROR.label}", size=8)
+        bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _finish_surface(panel: Any, one: Axis, two: Axis, best: pd.Series) -> None:
+    panel.grid(False)
+    cross = [axis.encode(pd.Series([best[axis.name]]))[0] for axis in (one, two)]
+    panel.plot(*cross, "x", ms=7, mew=2.4, color="white")
+    panel.plot(*cross, "x", ms=6, mew=1.3, color=style.VERMILLION)
+    label_coordinates(one, panel.xaxis)
+    label_coordinates(two, panel.yaxis)
+    panel.tick_params(labelsize=7)
+    panel.set_xlabel(one.axis_label, size=7.5)
+    panel.set_ylabel(two.axis_label, size=7.5)
