@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.bounds import JSON_BYTES, parse_json
+
 T = TypeVar("T")
 
 
@@ -90,4 +92,17 @@ def read_fresh(path: Path, read: Callable[[Path], T], wait_s: float = 5.0) -> T:
 
 def read_json(path: Path, wait_s: float = 5.0) -> Any:
     """A JSON file that another process may be publishing at this moment; errors as `read_fresh`."""
-    return read_fresh(path, lambda p: json.loads(p.read_text(encoding="utf-8")), wait_s)
+    return read_fresh(path, lambda p: parse_json(read_whole(p)), wait_s)
+
+
+def read_whole(path: Path, most_bytes: int = JSON_BYTES) -> bytes:
+    """What is in a file.
+
+    Raises:
+        ValueError: it is larger than anything that the program writes there.
+    """
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"it has more than {most_bytes} bytes, which the program never writes there")
+    return content

@@ -11,13 +11,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+from pipeline.bounds import (
+    BudgetNumber,
+    Count,
+    Flag,
+    Integer,
+    Name,
+    Number,
+    NumberOrNan,
+    PlainValue,
+    Reason,
+    Seconds,
+    Time,
+    checked,
+)
+
 # hpbandster's (iteration, stage, index).
-ConfigId = tuple[int, int, int]
+ConfigId = tuple[Count, Count, Count]
 # Plain Python values only: numpy's types do not survive Pyro4's serializer.
-Value = int | float | str | bool | None
-Configuration = Mapping[str, Value]
+Value = PlainValue
+Configuration = Mapping[Name, Value]
 # One configuration on one budget.
-EvaluationKey = tuple[ConfigId, float]
+EvaluationKey = tuple[ConfigId, BudgetNumber]
 
 
 def config_name(config_id: ConfigId) -> str:
@@ -31,8 +46,8 @@ def parse_config_name(name: str) -> ConfigId:
     Raises:
         ValueError: the name does not have three whole numbers.
     """
-    iteration, stage, index = (int(part) for part in name.split("-"))
-    return iteration, stage, index
+    config_id: ConfigId = checked(ConfigId, [int(part) for part in name.split("-")])
+    return config_id
 
 
 def budget_name(budget: float) -> str:
@@ -50,8 +65,8 @@ def derive_seed(run_seed: int, *keys: int | str) -> int:
 class LowerRung:
     """The evaluation that a promoted configuration continues from: its budget and its accepted attempt."""
 
-    budget: float
-    attempt: int
+    budget: BudgetNumber
+    attempt: Count
 
 
 @dataclass(frozen=True)
@@ -71,11 +86,11 @@ class Evaluation:
 
     config_id: ConfigId
     configuration: Configuration
-    budget: float
-    attempt: int
-    seed: int
+    budget: BudgetNumber
+    attempt: Count
+    seed: Integer
     continues: LowerRung | None = None
-    is_largest: bool = False
+    is_largest: Flag = False
 
     def to_plain(self) -> dict[str, Any]:
         """As a dict of plain types, to travel or to be stored."""
@@ -93,18 +108,8 @@ class Evaluation:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Evaluation:
-        """The inverse of `to_plain`."""
-        lower = plain["continues"]
-        iteration, stage, index = plain["config_id"]
-        return cls(
-            config_id=(int(iteration), int(stage), int(index)),
-            configuration=dict(plain["configuration"]),
-            budget=float(plain["budget"]),
-            attempt=int(plain["attempt"]),
-            seed=int(plain["seed"]),
-            continues=None if lower is None else LowerRung(float(lower["budget"]), int(lower["attempt"])),
-            is_largest=bool(plain["is_largest"]),
-        )
+        """The inverse of `to_plain`; raises `BoundsError` on another form."""
+        return checked(cls, plain)
 
 
 def column(description: str, unit: str = "") -> Any:
@@ -144,26 +149,26 @@ class EpochRow:
 class AttemptHeader:
     """The attributes of an attempt's file: what was trained, where and with what."""
 
-    run_id: str
+    run_id: Name
     config_id: ConfigId
     configuration: Configuration
-    budget: float
-    budget_unit: str
-    attempt: int
-    seed: int
-    started: float  # s since 1970 (UTC)
-    inherited_training_s: float  # budget clock at this attempt's start: 0, or what its checkpoint had
-    continued_from: str  # "start", "rung 3 attempt 1", or "attempt 2"
-    dataset: str
-    parameters: int
-    flops_per_image: float  # forward pass, multiply and add counted apart
-    device: str
-    host: str
-    worker: str
-    slurm_job_id: str  # "" off Slurm
-    versions: Mapping[str, str]
-    schedule: str = ""  # `training.schedule`; "" in files of versions that did not say
-    precision: str = ""  # "float32" or "bfloat16", as trained
+    budget: BudgetNumber
+    budget_unit: Name
+    attempt: Count
+    seed: Integer
+    started: Time  # s since 1970 (UTC)
+    inherited_training_s: Seconds  # budget clock at this attempt's start: 0, or what its checkpoint had
+    continued_from: Name  # "start", "rung 3 attempt 1", or "attempt 2"
+    dataset: Name
+    parameters: Integer
+    flops_per_image: Number  # forward pass, multiply and add counted apart
+    device: Name
+    host: Name
+    worker: Name
+    slurm_job_id: Name  # "" off Slurm
+    versions: Mapping[Name, Name]
+    schedule: Name = ""  # `training.schedule`; "" in files of versions that did not say
+    precision: Name = ""  # "float32" or "bfloat16", as trained
 
 
 @dataclass(frozen=True)
@@ -177,14 +182,14 @@ class AttemptEnd:
         test_loss, test_error: NaN unless measured (the search never sees them).
     """
 
-    status: str
-    reason: str
-    ended: float
-    training_s: float
-    validation_loss: float
-    validation_error: float
-    test_loss: float
-    test_error: float
+    status: Name
+    reason: Reason
+    ended: Time
+    training_s: Seconds
+    validation_loss: NumberOrNan
+    validation_error: NumberOrNan
+    test_loss: NumberOrNan
+    test_error: NumberOrNan
 
 
 ATTEMPT_STATUSES = ("finished", "handed_back", "crashed", "broken")
@@ -212,9 +217,9 @@ class WorkerIdentity:
         slurm_job_id: "123_4" for an array task, "" off Slurm.
     """
 
-    name: str
-    host: str
-    slurm_job_id: str = ""
+    name: Name
+    host: Name
+    slurm_job_id: Name = ""
 
 
 @dataclass(frozen=True)
@@ -240,6 +245,11 @@ INFO_KEYS = (
     "trained_here_s", "wall_s", "startup_s", "compile_s", "validation_s", "checkpoint_s", "training_loss",
     "validation_loss", "validation_error", "test_loss", "test_error", "continued_from", "peak_memory_mb",
 )  # fmt: skip
+
+INFO_KINDS: Mapping[str, type] = dict.fromkeys(INFO_KEYS, float) | {
+    "attempt": int,
+    **dict.fromkeys(("worker", "host", "device", "continued_from"), str),
+}
 
 
 def row_columns(record: type) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.master.lease import Lease
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import JOURNAL_EVENTS, Draw, Result, draw_line, result_line
+from pipeline.run.history import JOURNAL_EVENTS, Draw, Result, draw_line, event_line, result_line
 from pipeline.run.json_lines import JsonLinesWriter
 from pipeline.runtime import SYSTEM, Clock
 
@@ -47,11 +47,11 @@ class RunFiles:
         """Add an event to the journal; it waits for `write_journal`.
 
         Raises:
-            ValueError: the event has other fields (see `JOURNAL_EVENTS`).
+            ValueError: the event has other fields (see `JOURNAL_EVENTS`), or one of them is out of bounds.
         """
         if set(fields) != set(JOURNAL_EVENTS[event]):
             raise ValueError(f"journal event {event} has the fields {JOURNAL_EVENTS[event]}, not {tuple(fields)}")
-        self._noted.append({"time": self._clock.time(), "event": event, **fields})
+        self._noted.append(event_line({"time": self._clock.time(), "event": event, **fields}))
 
     def write_journal(self, durable: bool) -> None:
         """Write the noted events; `durable`: before this returns."""

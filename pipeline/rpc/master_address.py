@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from pipeline.bounds import Count, Name, checked
 from pipeline.files import publish_json, read_json
 from pipeline.run.folder import RunFolder
 from pipeline.run.former_names import with_present_names
@@ -19,11 +20,11 @@ class MasterAddress:
         address, port: of the nameserver and the dispatcher, which share one port.
     """
 
-    run_id: str
-    term: int
-    host: str
-    address: str
-    port: int
+    run_id: Name
+    term: Count
+    host: Name
+    address: Name
+    port: Count
 
     @property
     def location(self) -> str:
@@ -54,13 +55,6 @@ def publish_master_address(folder: RunFolder, address: MasterAddress) -> None:
 def read_master_address(folder: RunFolder) -> MasterAddress | None:
     """Where the last master listened, or None: none has said so yet, or the file is being replaced."""
     try:
-        plain = with_present_names(read_json(folder.master_address, wait_s=0))
-        return MasterAddress(
-            run_id=str(plain["run_id"]),
-            term=int(plain["term"]),
-            host=str(plain["host"]),
-            address=str(plain["address"]),
-            port=int(plain["port"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return checked(MasterAddress, with_present_names(read_json(folder.master_address, wait_s=0)))
+    except (OSError, ValueError, TypeError, AttributeError):
         return None

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.bounds import BudgetNumber, Count, Flag, Name, Reason, Time, aside, checked
 from pipeline.errors import CRASH_KINDS
-from pipeline.records import ConfigId
-from pipeline.rpc.plain import finite_loss, plain_info, plain_text
+from pipeline.records import INFO_KINDS, ConfigId
+from pipeline.rpc.plain import finite_loss, plain_info
 
 # "lost": the worker saw its machine fail under the attempt (its GPU answers no more).
 OUTCOMES = ("finished", "crashed", "handed_back", "broken", "lost")
@@ -19,8 +20,8 @@ class AttemptId:
     """Which attempt at which evaluation."""
 
     config_id: ConfigId
-    budget: float
-    number: int
+    budget: BudgetNumber
+    number: Count
 
     @property
     def key(self) -> tuple[ConfigId, float]:
@@ -35,8 +36,7 @@ class AttemptId:
     def from_plain(cls, plain: Any) -> AttemptId:
         """The inverse of `to_plain`; raises ValueError or TypeError on another form."""
         config_id, budget, number = plain
-        iteration, stage, index = config_id
-        return cls((int(iteration), int(stage), int(index)), float(budget), int(number))
+        return checked(cls, {"config_id": config_id, "budget": budget, "number": number})
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,23 @@ class Registration:
         allocation_end: when its Slurm allocation ends, s since 1970; None without one.
     """
 
-    name: str
-    incarnation: str
-    host: str
-    uri: str
-    slurm_job_id: str = ""
-    device: str = ""
-    pid: int = 0
+    name: Name
+    incarnation: Name
+    host: Name
+    uri: Name
+    slurm_job_id: Name = ""
+    device: Name = ""
+    pid: Count = 0
     holds: AttemptId | None = None
-    allocation_end: float | None = None
-    is_stock: bool = False
+    allocation_end: Time | None = None
+    is_stock: Flag = False
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Registration:
         """As a worker sends it; raises ValueError, TypeError or KeyError on another form."""
-        end = plain.get("allocation_end")
         holds = plain.get("holds")
-        return cls(
-            name=str(plain["name"]),
-            incarnation=str(plain["incarnation"]),
-            host=str(plain["host"]),
-            uri=str(plain["uri"]),
-            slurm_job_id=str(plain.get("slurm_job_id", "")),
-            device=str(plain.get("device", "")),
-            pid=int(plain.get("pid", 0)),
-            holds=None if holds is None else AttemptId.from_plain(holds),
-            allocation_end=None if end is None else float(end),
+        return checked(
+            cls, {**plain, "holds": None if holds is None else AttemptId.from_plain(holds), "is_stock": False}
         )
 
 
@@ -104,7 +95,7 @@ class Outcome:
             "loss": self.loss,
             "info": dict(self.info),
             "kind": self.kind,
-            "reason": plain_text(self.reason),
+            "reason": checked(Reason, self.reason),
             "is_leaving": self.is_leaving,
         }
 
@@ -118,17 +109,15 @@ class Outcome:
             if status == "crashed" and kind not in CRASH_KINDS:
                 raise ValueError(f"unknown kind of crash {kind!r}")
             finished = status == "finished"
-            info = plain_info(plain.get("info", {}))
-            trained = info.get("training_s")
-            if trained is not None and (isinstance(trained, bool) or not isinstance(trained, int | float)):
-                raise ValueError(f"training_s is {trained!r}, not a number of seconds")
+            info = aside(plain_info(plain.get("info", {})), INFO_KINDS)
             return cls(
                 status=status,
                 loss=finite_loss(plain["loss"]) if finished else None,
                 info=info,
                 kind=kind if status == "crashed" else "",
-                reason=" ".join(str(plain.get("reason", "")).split()),
+                reason=checked(Reason, " ".join(str(plain.get("reason", "")).split())),
                 is_leaving=bool(plain.get("is_leaving", False)),
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            return cls("crashed", kind="bad_result", reason=f"the worker sent no valid result: {error}")
+            reason: str = checked(Reason, f"the worker sent no valid result: {error}")
+            return cls("crashed", kind="bad_result", reason=reason)

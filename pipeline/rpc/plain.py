@@ -6,19 +6,18 @@ Pyro4's serializers write `np.float64(1.0)`, the other side cannot read it, and 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-# A result belongs in a line of results.json; arrays and curves belong in the attempt's file.
-MAX_INFO_BYTES = 64 * 1024
+from pipeline.bounds import INFO_BYTES, JSON_BYTES, MAX_INTEGER, MAX_NUMBER, REASON_CHARACTERS, legible
+
 MAX_ELEMENTS = 1000
 MAX_DEPTH = 30
 CLASS_KEY = "__class__"
 
 
 def to_plain(value: Any, where: str = "value", depth: int = 0) -> Any:
-    """The value in plain types (dict, list, str, int, float, bool, None); NaN and infinities become None.
+    """The value in plain types (dict, list, str, int, float, bool, None); a number without bounds becomes None.
 
     Raises:
         ValueError: it cannot be made plain, or is nested too deeply (in itself, say); the text says where and why.
@@ -28,25 +27,23 @@ def to_plain(value: Any, where: str = "value", depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return plain_text(value)
+        return legible(value, JSON_BYTES)
     if isinstance(value, int):
-        return int(value)
+        return int(value) if abs(value) <= MAX_INTEGER else None
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if abs(value) <= MAX_NUMBER else None
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
     if isinstance(value, Mapping):
         if CLASS_KEY in value:
             raise ValueError(f"{where} has the key {CLASS_KEY!r}, which Pyro4 takes for an object of its own")
-        return {plain_text(str(key)): to_plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
+        return {
+            legible(str(key), REASON_CHARACTERS): to_plain(item, f"{where}[{key!r}]", depth + 1)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [to_plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     return _from_array_like(value, where, depth)
-
-
-def plain_text(text: str) -> str:
-    """The text as UTF-8 can hold it: of a name that is no UTF-8, Python keeps bytes as lone surrogates."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def plain_info(info: Any) -> dict[str, Any]:
@@ -59,8 +56,8 @@ def plain_info(info: Any) -> dict[str, Any]:
         raise ValueError(f"info is a {type(info).__name__}, not a dict")
     plain = to_plain(info, "info")
     size = len(json.dumps(plain))
-    if size > MAX_INFO_BYTES:
-        raise ValueError(f"info takes {size} bytes as JSON; at most {MAX_INFO_BYTES} fit into a result")
+    if size > INFO_BYTES:
+        raise ValueError(f"info takes {size} bytes as JSON; at most {INFO_BYTES} fit into a result")
     assert isinstance(plain, dict)
     return plain
 
@@ -70,7 +67,7 @@ def finite_loss(loss: Any) -> float:
 
     Raises:
         TypeError: it is no number.
-        ValueError: it is NaN, infinite, or an integer beyond a float's range.
+        ValueError: it is NaN, infinite, or beyond what files may hold.
     """
     if hasattr(loss, "item") and not isinstance(loss, int | float):
         try:
@@ -83,7 +80,7 @@ def finite_loss(loss: Any) -> float:
         plain = float(loss)
     except OverflowError:
         raise ValueError("the loss is larger than any float") from None
-    if not math.isfinite(plain):
+    if not abs(plain) <= MAX_NUMBER:
         raise ValueError(f"the loss is {plain}")
     return plain
 

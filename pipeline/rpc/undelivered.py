@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
-from pipeline.files import publish_json
+from pipeline.bounds import Name, checked, parse_json
+from pipeline.files import publish_json, read_whole
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.run.folder import RunFolder
 
@@ -30,13 +30,13 @@ def read_undelivered(folder: RunFolder) -> list[tuple[AttemptId, str, str, Outco
 
     A damaged file is left where it is, and said so: its evaluation is run again.
     """
-    found = []
+    found: list[tuple[AttemptId, str, str, Outcome]] = []
     for path in sorted(folder.undelivered.glob("*.json")) if folder.undelivered.is_dir() else []:
         try:
-            plain = json.loads(path.read_text(encoding="utf-8"))
+            plain = parse_json(read_whole(path))
             attempt = AttemptId.from_plain(plain["attempt"])
             outcome = Outcome.from_plain(plain["outcome"])
-            found.append((attempt, str(plain["worker"]), str(plain["host"]), outcome))
+            found.append((attempt, checked(Name, plain["worker"]), checked(Name, plain["host"]), outcome))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is damaged (%s); its evaluation is run again", path, error)
     return found

@@ -9,6 +9,8 @@ from typing import Any
 RENAMED = {"epoch": "term"}
 
 
-def with_present_names(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of a file, under the names that this version gives its fields."""
-    return {RENAMED.get(name, name): value for name, value in plain.items()}
+def with_present_names(plain: Any) -> dict[str, Any]:
+    """A record of a file, under the names that this version gives its fields; raises ValueError where it is none."""
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"it should be names and values, not a {type(plain).__name__}")
+    return {RENAMED.get(str(name), str(name)): value for name, value in plain.items()}

@@ -13,11 +13,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required
 
+from annotated_types import Len
+from pydantic import BeforeValidator, ConfigDict, with_config
+from typing_extensions import TypedDict
+
+from pipeline.bounds import (
+    BudgetNumber,
+    Count,
+    Flag,
+    Name,
+    Number,
+    Reason,
+    Seconds,
+    Time,
+    aside,
+    checked,
+    within_bounds,
+)
 from pipeline.errors import RunError
 from pipeline.files import is_there, read_fresh
-from pipeline.records import ConfigId, Configuration
+from pipeline.records import INFO_KINDS, ConfigId, Configuration, parse_config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.former_names import with_present_names
 from pipeline.run.json_lines import read_json_lines
@@ -44,13 +61,24 @@ JOURNAL_EVENTS = {
 }
 
 
+@with_config(ConfigDict(extra="allow"))
+class DrawInfo(TypedDict, total=False):
+    """A draw's config_info: `DRAW_KEYS`, as far as the version that wrote it knew them."""
+
+    model_based_pick: Flag
+    budget: BudgetNumber
+    results_seen: Count
+    model_budget: BudgetNumber | None
+    drawn: Time
+
+
 @dataclass(frozen=True)
 class Draw:
     """A configuration that was drawn."""
 
     config_id: ConfigId
     configuration: Configuration
-    info: Mapping[str, Any]
+    info: DrawInfo
 
 
 @dataclass(frozen=True)
@@ -65,13 +93,13 @@ class Result:
     """
 
     config_id: ConfigId
-    budget: float
-    submitted: float
-    started: float
-    finished: float
-    loss: float | None
+    budget: BudgetNumber
+    submitted: Time
+    started: Time
+    finished: Time
+    loss: Number | None
     info: Mapping[str, Any]
-    exception: str | None
+    exception: Reason | None
 
 
 @dataclass(frozen=True)
@@ -82,45 +110,81 @@ class History:
     results: tuple[Result, ...]
 
 
+def _list_of_parts(config_id: Any) -> Any:
+    """An earlier version wrote `3-0-7`."""
+    return list(parse_config_name(config_id)) if isinstance(config_id, str) else config_id
+
+
+@with_config(ConfigDict(extra="allow"))
+class _JournalFields(TypedDict, total=False):
+    """The fields of the journal's events, whichever has them."""
+
+    time: Required[Time]
+    event: Required[Name]
+    term: Count
+    host: Name
+    pid: Count
+    address: Name
+    reason: Reason
+    worker: Name
+    slurm_job_id: Name
+    device: Name
+    config_id: Annotated[list[Count], BeforeValidator(_list_of_parts), Len(3, 3)]
+    budget: BudgetNumber
+    attempt: Count
+    outcome: Name
+    progressed: Flag | None
+    lost_s: Seconds | None
+    count: Count
+
+
 def draw_line(draw: Draw) -> list[Any]:
-    """A line of configs.json."""
+    """A line of configs.json; raises `BoundsError` where a reader would refuse it."""
+    draw = within_bounds(draw)
     return [list(draw.config_id), dict(draw.configuration), dict(draw.info)]
 
 
 def result_line(result: Result) -> list[Any]:
-    """A line of results.json."""
+    """A line of results.json; raises `BoundsError` where a reader would refuse it."""
+    result = within_bounds(result)
     times = {"submitted": result.submitted, "started": result.started, "finished": result.finished}
-    value = None if result.loss is None else {"loss": result.loss, "info": dict(result.info)}
+    value = None if result.loss is None else {"loss": result.loss, "info": aside(result.info, INFO_KINDS)}
     return [list(result.config_id), result.budget, times, value, result.exception]
 
 
+def event_line(event: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of journal.jsonl; raises `BoundsError` where a reader would refuse it."""
+    return dict(checked(_JournalFields, event))
+
+
 def parse_draw(line: Any) -> Draw:
-    """The inverse of `draw_line`; raises ValueError, TypeError or KeyError on another form."""
+    """The inverse of `draw_line`; raises ValueError or TypeError on another form."""
     config_id, configuration, info = line
-    if int(info.get("results_seen", 0)) < 0:
-        raise ValueError("results_seen is negative")
-    return Draw(_config_id(config_id), dict(configuration), dict(info))
+    return checked(Draw, {"config_id": config_id, "configuration": configuration, "info": info})
 
 
 def parse_result(line: Any) -> Result:
     """The inverse of `result_line`; raises ValueError, TypeError or KeyError on another form."""
     config_id, budget, times, value, exception = line
-    return Result(
-        config_id=_config_id(config_id),
-        budget=float(budget),
-        submitted=float(times["submitted"]),
-        started=float(times["started"]),
-        finished=float(times["finished"]),
-        loss=None if value is None else float(value["loss"]),
-        info={} if value is None else dict(value["info"]),
-        exception=exception,
+    return checked(
+        Result,
+        {
+            "config_id": config_id,
+            "budget": budget,
+            "submitted": times["submitted"],
+            "started": times["started"],
+            "finished": times["finished"],
+            "loss": None if value is None else value["loss"],
+            "info": {} if value is None else aside(value["info"], INFO_KINDS),
+            "exception": exception,
+        },
     )
 
 
 def parse_event(line: Any) -> dict[str, Any]:
     """A line of journal.jsonl; raises ValueError, TypeError or KeyError on another form."""
-    event = with_present_names(dict(line))
-    missing = [name for name in ("time", *JOURNAL_EVENTS.get(event["event"], ())) if name not in event]
+    event = event_line(with_present_names(dict(line)))
+    missing = [name for name in JOURNAL_EVENTS.get(event["event"], ()) if name not in event]
     if missing:
         raise ValueError(f"event {event['event']} lacks {', '.join(missing)}")
     return event
@@ -154,10 +218,13 @@ def _read(path: Path, parse: Any, wait_s: float) -> list[Any]:
         try:
             parsed.append(parse(line))
         except (ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{path}, line {number} does not have the form of such a line ({error!r})") from None
+            raise RunError(
+                f"{path}, line {number} does not have the form of such a line ({_said(error)}): the file was edited, "
+                f"or the disk is damaged. Restore it from a backup."
+            ) from None
     return parsed
 
 
-def _config_id(parts: Any) -> ConfigId:
-    iteration, stage, index = parts
-    return int(iteration), int(stage), int(index)
+def _said(error: Exception) -> str:
+    """What an error says, also one of Python's own that names a key alone."""
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

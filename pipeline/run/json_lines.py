@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pipeline.bounds import LINE_BYTES, parse_json
 from pipeline.errors import RunError
 from pipeline.files import sync_folder
 
@@ -28,9 +29,11 @@ def parse_json_lines(content: bytes, path: Path) -> list[Any]:
     """As `read_json_lines`, of bytes that were read from `path`."""
     whole = content[: content.rfind(b"\n") + 1]
     values = []
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
         try:
-            values.append(json.loads(line))
+            if len(line) > LINE_BYTES:
+                raise ValueError
+            values.append(parse_json(line))
         except ValueError:
             raise RunError(
                 f"{path}, line {number} is not JSON ({line[:60]!r}): the file was edited or the disk is damaged. "

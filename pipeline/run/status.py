@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass
 
+from pipeline.bounds import BudgetNumber, Count, Flag, Integer, Message, Name, Number, Reason, Seconds, Time, checked
 from pipeline.errors import RunError
 from pipeline.files import is_there, publish_json, read_json
 from pipeline.run.folder import RunFolder
@@ -24,8 +24,6 @@ STALE_S = 15.0
 STATES = ("starting", "waiting for workers", "searching", "stopping", "left", "stopped", "finished", "broken")
 ENDED = ("stopped", "finished", "broken")
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class WorkerStatus:
@@ -38,34 +36,34 @@ class WorkerStatus:
         allocation_end: when its Slurm allocation ends; None without one.
     """
 
-    name: str
-    host: str
-    slurm_job_id: str
-    device: str
-    state: str
-    evaluation: str
-    since: float
-    allocation_end: float | None = None
+    name: Name
+    host: Name
+    slurm_job_id: Name
+    device: Name
+    state: Name
+    evaluation: Name
+    since: Time
+    allocation_end: Time | None = None
 
 
 @dataclass(frozen=True)
 class RungStatus:
     """One budget level of a bracket: how many configurations it takes, and what became of them so far."""
 
-    budget: float
-    planned: int
-    finished: int
-    crashed: int
-    running: int
-    queued: int
+    budget: BudgetNumber
+    planned: Count
+    finished: Count
+    crashed: Count
+    running: Count
+    queued: Count
 
 
 @dataclass(frozen=True)
 class BracketStatus:
     """One bracket that has begun."""
 
-    iteration: int
-    is_finished: bool
+    iteration: Count
+    is_finished: Flag
     rungs: tuple[RungStatus, ...]
 
 
@@ -73,9 +71,9 @@ class BracketStatus:
 class IncumbentStatus:
     """The best configuration on one budget; `loss` is the validation error as a fraction."""
 
-    budget: float
-    config_id: str
-    loss: float
+    budget: BudgetNumber
+    config_id: Name
+    loss: Number
 
 
 @dataclass(frozen=True)
@@ -95,32 +93,32 @@ class RunStatus:
         suspected_nodes: nodes that are left out, with the reason.
     """
 
-    run_id: str
-    state: str
-    message: str
-    term: int
-    host: str
-    pid: int
-    address: str
-    started: float
-    updated: float
-    iterations: int
-    planned: int
-    finished: int
-    crashed: int
-    queued: int
-    lost: int
-    retried: int
-    trained_s: float
-    lost_s: float
-    draws: int
-    model_based: int
-    checkpoint_mb: float
-    checkpoint_bound_mb: float
+    run_id: Name
+    state: Name
+    message: Message
+    term: Count
+    host: Name
+    pid: Count
+    address: Name
+    started: Time
+    updated: Time
+    iterations: Count
+    planned: Integer
+    finished: Count
+    crashed: Count
+    queued: Count
+    lost: Count
+    retried: Count
+    trained_s: Seconds
+    lost_s: Seconds
+    draws: Count
+    model_based: Count
+    checkpoint_mb: Number
+    checkpoint_bound_mb: Number
     workers: tuple[WorkerStatus, ...]
     brackets: tuple[BracketStatus, ...]
     incumbents: tuple[IncumbentStatus, ...]
-    suspected_nodes: Mapping[str, str]
+    suspected_nodes: Mapping[Name, Reason]
 
     @property
     def has_ended(self) -> bool:
@@ -136,7 +134,7 @@ class RunStatus:
 
 def publish_status(folder: RunFolder, status: RunStatus) -> None:
     """Write the status file whole."""
-    publish_json(folder.status, asdict(status))
+    publish_json(folder.status, asdict(checked(RunStatus, asdict(status))))
 
 
 def read_status(folder: RunFolder, wait_s: float = 5.0) -> RunStatus | None:
@@ -148,21 +146,9 @@ def read_status(folder: RunFolder, wait_s: float = 5.0) -> RunStatus | None:
     if not is_there(folder.status):
         return None
     try:
-        plain = with_present_names(read_json(folder.status, wait_s))
-        brackets = tuple(
-            _record(BracketStatus, {**b, "rungs": tuple(_record(RungStatus, r) for r in b["rungs"])})
-            for b in plain["brackets"]
-        )
-        workers = tuple(_record(WorkerStatus, w) for w in plain["workers"])
-        incumbents = tuple(_record(IncumbentStatus, i) for i in plain["incumbents"])
-        return _record(RunStatus, {**plain, "workers": workers, "brackets": brackets, "incumbents": incumbents})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return checked(RunStatus, with_present_names(read_json(folder.status, wait_s)))
+    except (OSError, ValueError) as error:
         raise RunError(
-            f"{folder.status} is not a status that this version wrote ({error}); a running master renews it."
+            f"{folder.status} is not a status that this version wrote ({error}). A running master renews it; else "
+            f"move it away: `tandem resume-search {folder.path}` writes another."
         ) from None
-
-
-def _record(kind: type[T], plain: Mapping[str, Any]) -> T:
-    """A record from its plain form; fields of a later version are left out."""
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in plain.items() if name in known})

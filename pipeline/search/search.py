@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
-from pipeline.run.history import DRAW_KEYS, Draw, Result
+from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, Result
 from pipeline.search.brackets import Bracket, bracket_shape
 from pipeline.search.methods import make_proposer
 from pipeline.search.proposers import Proposer
@@ -118,7 +118,7 @@ class Search:
     def propose(self, config_id: ConfigId, budget: float) -> Draw:
         """The draw of a config_id on its first budget, given the results taken in so far; nothing remembers it."""
         proposal = self.proposer.propose(config_id, budget)
-        info = {
+        info: DrawInfo = {
             "model_based_pick": proposal.model_budget is not None,
             "budget": budget,
             "results_seen": self.results_seen,

@@ -21,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pipeline.bounds import checked, parse_json, within_bounds
 from pipeline.errors import RunError
 from pipeline.files import publish
 from pipeline.records import AttemptEnd, AttemptHeader, EpochRow, row_columns
@@ -118,6 +119,7 @@ def write_attempt(
 
 
 def _write_file(path: Path, header: AttemptHeader, table: np.ndarray, end: AttemptEnd | None) -> None:
+    header, end = within_bounds(header), None if end is None else within_bounds(end)
     # Locks are refused by many network file systems, and a file that is never changed in place needs none.
     with h5py.File(path, "w", locking=False) as file:
         file.attrs["schema"] = SCHEMA
@@ -162,15 +164,13 @@ def read_attempt(path: Path) -> tuple[AttemptHeader, Rows, AttemptEnd | None]:
 def read_attempt_table(path: Path) -> tuple[AttemptHeader, np.ndarray, AttemptEnd | None]:
     """As `read_attempt`, with the rows as one array of `ROW_DTYPE`."""
     with _opened(path) as file:
-        record = json.loads(file.attrs["record"])
+        record = parse_json(file.attrs["record"])
         table = file["learning_curve"][()]
         if set(table.dtype.names) - set(COLUMNS) or set(COLUMNS) - set(table.dtype.names):
             raise ValueError("its columns are not those of a learning curve")
-        header, end = record["header"], record["end"]
-        iteration, stage, index = header["config_id"]
-        header["config_id"] = (iteration, stage, index)
-        end = None if end is None else AttemptEnd(**end)
-        return AttemptHeader(**header), table.astype(ROW_DTYPE, copy=False), end
+        header = checked(AttemptHeader, record["header"])
+        end = None if record["end"] is None else checked(AttemptEnd, record["end"])
+        return header, table.astype(ROW_DTYPE, copy=False), end
 
 
 @contextmanager

@@ -7,11 +7,29 @@ from pipeline.rpc.messages import Outcome
 from pipeline.worker.evaluate import is_device_lost
 
 
-@pytest.mark.parametrize("seconds", ["12 s", True, [1.0]])
-def test_training_seconds_that_are_no_number_are_a_crash_and_never_reach_the_files(seconds):
+@pytest.mark.parametrize("seconds", ["12 s", True, [1.0], 10**120])
+def test_what_is_no_number_of_training_seconds_is_kept_under_another_name(seconds):
     outcome = Outcome.from_plain({"status": "finished", "loss": 0.5, "info": {"training_s": seconds}})
+    assert (outcome.status, outcome.loss) == ("finished", 0.5)
+    assert "training_s" not in outcome.info or outcome.info["training_s"] is None
+
+
+def test_info_of_another_kind_than_tandems_is_kept_and_does_not_pass_for_tandems():
+    info = {"parameters": "many", "device": "a100", "mine": [1, 2]}
+    outcome = Outcome.from_plain({"status": "finished", "loss": 0.5, "info": info})
+    assert outcome.info == {"parameters (as sent)": "many", "device": "a100", "mine": [1, 2]}
+
+
+@pytest.mark.parametrize("loss", [10**400, float("nan"), float("inf"), 1e200, "0.5"])
+def test_a_loss_that_no_file_may_hold_is_a_crash(loss):
+    outcome = Outcome.from_plain({"status": "finished", "loss": loss, "info": {}})
     assert (outcome.status, outcome.kind) == ("crashed", "bad_result")
-    assert "training_s" in outcome.reason
+
+
+def test_a_reason_is_cut_and_mended_before_it_travels():
+    outcome = Outcome.from_plain(Outcome("broken", reason="disk \udcff " + "x" * 10_000_000).to_plain())
+    assert outcome.reason.startswith("disk \\udcff x")
+    assert len(outcome.reason) <= 2_000
 
 
 @pytest.mark.parametrize("exception", [None, "", " \n "])

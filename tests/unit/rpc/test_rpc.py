@@ -154,7 +154,7 @@ def test_a_message_that_is_no_result_becomes_a_crash_that_says_so(message, reaso
 
 
 def test_an_introduction_without_its_fields_is_refused():
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="incarnation is missing"):
         Registration.from_plain({"name": "w0"})
     with pytest.raises((TypeError, ValueError)):
         AttemptId.from_plain([[0, 0], 1.0, 1])
