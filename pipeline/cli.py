@@ -155,9 +155,14 @@ def show_settings(preset: Preset = "digits", overrides: Overrides = None) -> Non
 @app.command()
 def verify(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     """Re-derive every proposal and promotion of a run from its files, and say where they differ."""
+    from pipeline.run.history import read_history, read_journal
+    from pipeline.search.replay import underivable
     from pipeline.search.verify import verify as find_differences
 
     folder = find_run(results, run)
+    lost = underivable(read_history(folder), read_journal(folder))
+    if lost:
+        say(f"{len(lost)} draws had seen results that the disk has lost since: nobody can derive them again.")
     differences = find_differences(folder)
     for difference in differences:
         say(difference)

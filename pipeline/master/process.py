@@ -32,7 +32,7 @@ from pipeline.rpc.network import PYRO, Network
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import History, read_history, read_journal
 from pipeline.runtime import SYSTEM, Queue, Runtime
-from pipeline.search.replay import rebuild
+from pipeline.search.replay import lost_results, rebuild
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
@@ -144,6 +144,8 @@ class _Master:
         now = read_history(folder)
         if now != history:  # the master before wrote while its heart was being watched
             search = rebuild(self.settings, now)
+        if lost_results(now):
+            files.note("results_lost", draws=len(now.draws), results=len(now.results))
         ports = self.settings.network.ports
         dispatcher = Dispatcher(folder.run_id, self.address, ports, inbox, self.runtime, self.network)
         scheduler = Scheduler(

@@ -57,6 +57,8 @@ JOURNAL_EVENTS = {
     # progressed: whether a lost attempt left a checkpoint (null otherwise); lost_s: training seconds that it lost.
     "returned": ("config_id", "budget", "attempt", "worker", "host", "outcome", "reason", "progressed", "lost_s"),
     "node_suspected": ("host", "reason"),
+    # What a master found when it started: so many draws had seen more results than the so many lines that are left.
+    "results_lost": ("draws", "results"),
     "workers_requested": ("count",),
 }
 
@@ -136,6 +138,8 @@ class _JournalFields(TypedDict, total=False):
     progressed: Flag | None
     lost_s: Seconds | None
     count: Count
+    draws: Count
+    results: Count
 
 
 def draw_line(draw: Draw) -> list[Any]:

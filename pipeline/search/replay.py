@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.records import config_name
+from pipeline.records import ConfigId, config_name
 from pipeline.run.history import Draw, History, Result
 from pipeline.search.search import Search
 from pipeline.settings import Settings
@@ -15,22 +16,54 @@ log = logging.getLogger("tandem.search")
 
 
 def replay_order(history: History) -> Sequence[Draw | Result]:
-    """Draws and results interleaved as they happened: a draw came after the results that it had seen."""
+    """Draws and results interleaved as they happened.
+
+    A draw came after the results that it had seen, before the draws after it, and before its own results. The last two
+    hold even where a disk has lost results and others have taken their places: `results_seen` of the draws before then
+    counts lines that are gone. Of two draws with the same config_id (two masters in the same instant) the first counts.
+    """
     events: list[Draw | Result] = []
     absorbed = 0
-    for draw in history.draws:
-        seen = int(draw.info.get("results_seen", 0))
-        events.extend(history.results[absorbed:seen])
-        absorbed = max(absorbed, min(seen, len(history.results)))
-        events.append(draw)
+    drawn: set[ConfigId] = set()
+    for draw, position in zip(history.draws, _positions(history), strict=True):
+        events.extend(history.results[absorbed:position])
+        absorbed = position
+        if draw.config_id not in drawn:
+            events.append(draw)
+        drawn.add(draw.config_id)
     events.extend(history.results[absorbed:])
     return events
 
 
+def _positions(history: History) -> list[int]:
+    """How many of the results came before each draw: not more than a later draw had seen, nor any of its own."""
+    first = {result.config_id: n for n, result in reversed(list(enumerate(history.results)))}
+    position = len(history.results)
+    positions = []
+    for draw in reversed(history.draws):
+        position = min(position, results_seen(draw), first.get(draw.config_id, position))
+        positions.append(position)
+    return positions[::-1]
+
+
+def results_seen(draw: Draw) -> int:
+    """Lines of results.json that were taken in when it was drawn, by its own account."""
+    return draw.info.get("results_seen", 0)
+
+
 def lost_results(history: History) -> int:
     """Results that draws had seen and the file does not hold (any more)."""
-    seen = max((int(d.info.get("results_seen", 0)) for d in history.draws), default=0)
-    return max(0, seen - len(history.results))
+    return max(0, max(map(results_seen, history.draws), default=0) - len(history.results))
+
+
+def underivable(history: History, journal: Iterable[Mapping[str, Any]]) -> set[ConfigId]:
+    """Draws that nobody can derive again: they had seen results that the disk has lost, as the journal says."""
+    losses = [(event["draws"], event["results"]) for event in journal if event["event"] == "results_lost"]
+    return {
+        draw.config_id
+        for number, draw in enumerate(history.draws)
+        if any(number < draws and results_seen(draw) > results for draws, results in losses)
+    }
 
 
 def rebuild(settings: Settings, history: History) -> Search:
@@ -42,23 +75,20 @@ def rebuild(settings: Settings, history: History) -> Search:
     if lost := lost_results(history):
         log.warning("results.json has lost %d of its last lines; those evaluations are run again", lost)
     search = Search(settings)
-    draws = results = 0
     for event in replay_order(history):
         try:
             if isinstance(event, Draw):
-                draws += 1
                 search.take_in(event)
-                continue
-            results += 1
-            if (event.config_id, event.budget) in search.accepted:
-                # The first result wins. (Two masters in the same instant could leave a second line.)
-                search.results_seen += 1
-                continue
-            search.absorb(event)
+            else:
+                search.absorb(event)
         except (ValueError, TypeError) as error:
-            file, line = ("configs.json", draws) if isinstance(event, Draw) else ("results.json", results)
             raise RunError(
-                f"{file}, line {line} ({config_name(event.config_id)}) does not fit the run: {error}. The files were "
-                f"edited, or the settings changed since; `tandem verify` lists every difference."
+                f"{_line_of(event, history)} ({config_name(event.config_id)}) does not fit the run: {error}. The files "
+                f"were edited, or the settings changed since; `tandem verify` lists every difference."
             ) from None
     return search
+
+
+def _line_of(event: Draw | Result, history: History) -> str:
+    file, lines = ("configs.json", history.draws) if isinstance(event, Draw) else ("results.json", history.results)
+    return f"{file}, line {next(n for n, line in enumerate(lines, start=1) if line is event)}"

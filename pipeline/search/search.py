@@ -84,11 +84,14 @@ class Search:
         return new
 
     def absorb(self, result: Result) -> None:
-        """Take in a result, in the order of results.json.
+        """Take in a result, in the order of results.json; of two of the same evaluation the first one counts.
 
         Raises:
             ValueError: the search does not wait for this evaluation.
         """
+        if (result.config_id, result.budget) in self.accepted:
+            self.results_seen += 1  # two masters in the same instant could leave a second line
+            return
         bracket = self._bracket_of(result.config_id)
         bracket.add_result(result.config_id, result.budget, result.loss)
         configuration = bracket.data[result.config_id].config

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator
 
 from pipeline.records import Configuration, Value, config_name
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import Draw, Result, read_history
-from pipeline.search.replay import replay_order
+from pipeline.run.history import Draw, History, Result, read_history, read_journal
+from pipeline.search.replay import replay_order, underivable
 from pipeline.search.search import Search
 from pipeline.settings import Settings, load_settings
 
@@ -18,6 +20,8 @@ RELATIVE = 1e-9
 def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
     """Where a run's files differ from what its settings and results imply; empty: nowhere.
 
+    Draws that had seen results which are lost (`replay.underivable`) are taken as they are.
+
     Args:
         settings: default: those in the run folder.
 
@@ -25,13 +29,18 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
         RunError, SettingsError: the files cannot be read.
     """
     search = Search(settings or load_settings(folder.settings))
-    differences: list[str] = []
+    history = read_history(folder)
+    beyond = underivable(history, read_journal(folder))
+    differences = list(_doubles(history))
     seen = 0
-    for event in replay_order(read_history(folder)):
+    for event in replay_order(history):
         name = config_name(event.config_id)
         try:
             if isinstance(event, Result):
                 search.absorb(event)
+                continue
+            if event.config_id in beyond:
+                search.take_in(event)
                 continue
             claimed = event.info.get("results_seen")
             if not isinstance(claimed, int) or claimed < seen:
@@ -46,6 +55,16 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
             on = f" on budget {event.budget:g}" if isinstance(event, Result) else ""
             differences.append(f"{name}: the {kind}{on} does not follow: {error}")
     return differences
+
+
+def _doubles(history: History) -> Iterator[str]:
+    for draw, count in Counter(draw.config_id for draw in history.draws).items():
+        if count > 1:
+            yield f"{config_name(draw)}: the draw does not follow: it is there {count} times, and the first counts"
+    for (config_id, budget), count in Counter((r.config_id, r.budget) for r in history.results).items():
+        if count > 1:
+            where = f"{config_name(config_id)}: the result on budget {budget:g}"
+            yield f"{where} does not follow: it is there {count} times, and the first counts"
 
 
 def _proposal_differences(search: Search, draw: Draw) -> list[str]:

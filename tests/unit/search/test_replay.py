@@ -1,0 +1,124 @@
+"""A search is rebuilt from its files, also where a disk has lost their last lines."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import History, draw_line, event_line, read_history, read_journal, result_line
+from pipeline.run.json_lines import JsonLinesWriter
+from pipeline.search.replay import lost_results, rebuild, replay_order, underivable
+from pipeline.search.verify import verify
+from tests.unit.search.test_brackets import result_of, settings_for, write_run
+
+
+class LivingRun:
+    """A search with its files, as a master keeps them; its workers outlive masters and deliver late."""
+
+    def __init__(self, folder: RunFolder, run_settings, workers: int, seed: int) -> None:
+        self.folder, self.settings, self.workers = folder, run_settings, workers
+        self.random = random.Random(seed)
+        self.running = []
+        write_run(folder, run_settings, [], [])
+        self.start_master()
+
+    def start_master(self) -> None:
+        history = read_history(self.folder)
+        self.search = rebuild(self.settings, history)
+        while self.search.next_evaluation(may_draw=False) is not None:
+            pass  # what was under way and what is to be run again: `outstanding` has it
+        if lost_results(history):
+            lost = {"event": "results_lost", "draws": len(history.draws), "results": len(history.results)}
+            self.append(self.folder.journal, [event_line({"time": time.time(), **lost})])
+
+    def append(self, path, lines) -> None:
+        with JsonLinesWriter(path) as writer:
+            writer.append(lines)
+
+    def go_on(self, results: int) -> None:
+        """Until so many more results are in, or the search is done."""
+        end = self.search.results_seen + results
+        while self.search.results_seen < end and not self.search.is_done:
+            outstanding = [(config_id, budget) for config_id, _, budget in self.search.outstanding()]
+            self.running = [key for key in self.running if key in outstanding]
+            self.running += [key for key in outstanding if key not in self.running]
+            while len(self.running) < self.workers and (due := self.search.next_evaluation()) is not None:
+                self.running.append((due[0], due[2]))
+            self.append(self.folder.configs, [draw_line(draw) for draw in self.search.take_new_draws()])
+            config_id, budget = self.running.pop(self.random.randrange(min(self.workers, len(self.running))))
+            result = result_of(config_id, budget, number=self.search.results_seen)
+            self.append(self.folder.results, [result_line(result)])
+            self.search.absorb(result)
+
+    def lose(self, lines: int) -> None:
+        """The disk forgets the last lines of results.json, and the master dies."""
+        kept = self.folder.results.read_bytes().splitlines(keepends=True)
+        self.folder.results.write_bytes(b"".join(kept[: max(0, len(kept) - lines)]))
+        self.start_master()
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 20)), min_size=1, max_size=3),
+    st.integers(1, 6),
+    st.integers(0, 1000),
+)
+def test_a_run_that_loses_results_again_and_again_is_resumed_each_time_and_verified(tmp_path_factory, losses, n, seed):
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    run = LivingRun(folder, settings_for("search.iterations=6"), n, seed)
+    for results, lost in losses:
+        run.go_on(results)
+        run.lose(lost)
+        assert verify(folder) == []
+    run.go_on(10_000)
+    assert run.search.is_done
+    assert rebuild(run.settings, read_history(folder)).is_done
+    assert verify(folder) == []
+
+
+@pytest.fixture
+def recovered(tmp_path):
+    run = LivingRun(RunFolder(tmp_path), settings_for("search.method=bohb", "search.iterations=12"), 4, 0)
+    run.go_on(50)
+    run.lose(10)
+    run.go_on(10_000)
+    return run
+
+
+def test_draws_that_had_seen_lost_results_are_named_and_all_others_are_derived(recovered):
+    history = read_history(recovered.folder)
+    lost = underivable(history, read_journal(recovered.folder))
+    assert 0 < len(lost) < 20
+    changed = [
+        replace(d, configuration={**d.configuration, "momentum": 0.5}) if d.config_id not in lost else d
+        for d in history.draws
+    ]
+    recovered.folder.configs.unlink()
+    recovered.folder.results.unlink()
+    write_run(recovered.folder, recovered.settings, changed, history.results)
+    differences = verify(recovered.folder)
+    assert {d.partition(":")[0] for d in differences if "momentum" in d} == {
+        "-".join(map(str, d.config_id)) for d in changed if d.config_id not in lost
+    }
+
+
+def test_a_run_that_an_earlier_version_recovered_without_a_word_is_rebuilt(recovered):
+    recovered.folder.journal.unlink()
+    assert rebuild(recovered.settings, read_history(recovered.folder)).is_done
+    assert any("results; results.json has" in difference for difference in verify(recovered.folder))
+
+
+def test_of_two_lines_of_one_draw_the_first_counts(recovered):
+    history = read_history(recovered.folder)
+    other = replace(history.draws[3], configuration={**history.draws[3].configuration, "momentum": 0.5})
+    doubled = History((*history.draws[:6], other, *history.draws[6:]), history.results)
+    assert other not in replay_order(doubled)
+    search = rebuild(recovered.settings, doubled)
+    assert search.is_done
+    assert search.iterations[0].data[other.config_id].config == history.draws[3].configuration
