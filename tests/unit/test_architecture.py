@@ -20,12 +20,8 @@ FLOORS = [
     {"rpc", "search", "storage", "training"},
     {"run", "cluster"},
     {"settings"},
-<<<<<<< HEAD
-    {"errors", "records", "files", "runtime", "models"},
-=======
-    {"records", "files", "models"},
+    {"records", "files", "runtime", "models"},
     {"errors", "bounds"},
->>>>>>> 1d0fb52 (Give every value at a boundary a kind with bounds, checked by who writes and by who reads)
 ]
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
 # Where a library may be imported: each is slow to import, or ties what imports it to a kind of place.

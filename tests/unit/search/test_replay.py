@@ -39,7 +39,7 @@ class LivingRun:
 
     def append(self, path, lines) -> None:
         with JsonLinesWriter(path) as writer:
-            writer.append(lines)
+            writer.append(lines, durable=False)
 
     def go_on(self, results: int) -> None:
         """Until so many more results are in, or the search is done."""
