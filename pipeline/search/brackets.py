@@ -42,7 +42,9 @@ def bracket_shape(ladder: Sequence[float], eta: float, iteration: int) -> tuple[
 
 def planned_evaluations(ladder: Sequence[float], eta: float, iterations: int) -> int:
     """Evaluations of a whole search, promotions included."""
-    return sum(sum(bracket_shape(ladder, eta, i)[0]) for i in range(iterations))
+    cycle = [sum(bracket_shape(ladder, eta, i)[0]) for i in range(len(ladder))]
+    cycles, rest = divmod(iterations, len(ladder))
+    return cycles * sum(cycle) + sum(cycle[:rest])
 
 
 class Bracket(BaseIteration):  # type: ignore[misc]

@@ -74,6 +74,13 @@ def rebuild(settings: Settings, history: History) -> Search:
     """
     if lost := lost_results(history):
         log.warning("results.json has lost %d of its last lines; those evaluations are run again", lost)
+    drawn = {draw.config_id for draw in history.draws}
+    for number, result in enumerate(history.results, start=1):
+        if result.config_id not in drawn:
+            raise RunError(
+                f"configs.json lacks the draw of {config_name(result.config_id)}, which line {number} of results.json "
+                f"is about: it has lost lines. Restore it from a backup; `tandem collect-results` works as it is."
+            )
     search = Search(settings)
     for event in replay_order(history):
         try:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import itertools
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
+from pipeline.files import read_whole
 from pipeline.settings.schema import Settings
+
+# A file of settings has some hundred lines.
+MOST_BYTES = 2**18
+MOST_BRACKETS = 500
 
 
 def preset_names() -> list[str]:
@@ -49,11 +56,33 @@ class _Loader(yaml.SafeLoader):
     An account may be called 007 and a quality of service `no`; to YAML 1.1 the time 4:00:00 is the number 14400.
     """
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """As its parent's, which keeps the last of two values under one name and drops the other without a word."""
+        names: dict[Any, Any] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            before = names.setdefault(key.value if isinstance(key, yaml.ScalarNode) else id(key), key)
+            if before is not key and key.tag != _MERGE:
+                first = before.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is given twice, first in line {first}", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
+    def _refuse_tag(self, node: Any) -> Any:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"the tag {node.tag!r} is of no use here: the field says what a value is", node.start_mark
+        )
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+_Loader.yaml_constructors = {
+    tag: yaml.SafeLoader.yaml_constructors[tag]
+    for tag in (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "str", "seq", "map"))
+} | {None: _Loader._refuse_tag}
 _Loader.yaml_implicit_resolvers = {}
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$"), [*"tTfF"])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+_Loader.add_implicit_resolver(_MERGE, re.compile(r"^<<$"), ["<"])
 
 
 def _read_source(source: str | Path) -> dict[str, Any]:
@@ -61,17 +90,35 @@ def _read_source(source: str | Path) -> dict[str, Any]:
         if str(source) in preset_names():
             text = (_presets() / f"{source}.yaml").read_text(encoding="utf-8")
         elif Path(source).is_file():
-            text = Path(source).read_text(encoding="utf-8")
+            text = read_whole(Path(source), MOST_BYTES).decode()
         else:
             raise SettingsError(f"No preset and no file {str(source)!r}. Presets: {', '.join(preset_names())}.")
-        values = yaml.load(text, _Loader) or {}
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{source} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    if not text.strip():
+        raise SettingsError(f"{source} is empty: it has lost its settings, or never had any")
+    try:
+        values = _parse(text)
+    except ValueError as error:
+        raise SettingsError(f"{source} is not YAML: {error}") from None
+    values = {} if values is None else values
     if not isinstance(values, dict):
         raise SettingsError(f"{source}: settings are a mapping of names to values, not a {type(values).__name__}")
     return values
+
+
+def _parse(text: str) -> Any:
+    """The value of a YAML text; raises ValueError, with one line, where it is none."""
+    if text.count("[") + text.count("{") > MOST_BRACKETS:  # reading them takes time as the square of their number
+        raise ValueError(f"it has more than {MOST_BRACKETS} opening brackets")
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())[:300]) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (KeyError, ValueError, TypeError) as error:  # what a tag such as !!bool does not expect
+        raise ValueError(f"a value is not what its tag says: {error}") from None
 
 
 def _lay_over(values: dict[str, Any], override: str) -> None:
@@ -86,12 +133,12 @@ def _lay_over(values: dict[str, Any], override: str) -> None:
         target = target[section]
         if not isinstance(target, dict):
             raise SettingsError(f"{name}: {section} has no fields of its own")
-    takes_text = _type_of(names) in (str, str | None)
+    takes_text = _is_text(_type_of(names))
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
+        value = _parse(text)
+    except ValueError as error:
         if not takes_text:
-            raise SettingsError(f"{name}: {text!r} is not a YAML value") from None
+            raise SettingsError(f"{name}: {reprlib.repr(text)} is not a YAML value: {error}") from None
         value = text
     # To YAML, Slurm's constraint [rack1|rack2] is a list.
     target[last] = text if takes_text and not isinstance(value, str | None) else value
@@ -104,6 +151,12 @@ def _type_of(names: Sequence[str]) -> Any:
         field = getattr(found, "model_fields", {}).get(name)
         found = field and field.annotation
     return found
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a field takes a text, or a text and null."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return {get_args(m)[0] if get_origin(m) is Annotated else m for m in members} <= {str, NoneType}
 
 
 def validate_settings(values: Mapping[str, Any], source: str = "settings") -> Settings:
@@ -156,7 +209,8 @@ def _explain(error: Any, values: Mapping[str, Any]) -> str:
         expected = f"input should be {_PLAIN[error['type']]}"
     else:
         expected = f"{error['msg'][0].lower()}{error['msg'][1:]}"
-    return f"{where}: got {error['input']!r}, {expected}"
+    # Shortened: an alias of an alias stands for more than fits anywhere.
+    return f"{where}: got {reprlib.repr(error['input'])}, {expected}"
 
 
 def dump_settings(settings: Settings) -> str:

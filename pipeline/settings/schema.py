@@ -11,8 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pipeline.settings.space import narrowed
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# What stands on a command line, or in a job script: one line.
+Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+# More rungs' worth than any search needs; the first rung's configurations grow with it.
+MAX_BUDGET_RATIO = 1e7
 # Options of sbatch that the program itself counts on, and what to use instead.
 NOT_EXTRA = {
     "time": "use slurm.walltime_min: workers hand back before it",
@@ -40,12 +45,14 @@ class DataSettings(Section):
     """Folder of the prepared data, on storage that the nodes share; relative to where the run was submitted."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training set held out for validation."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Seed of the split; the same for every run that shall be compared."""
 
     @field_validator("root")
     @classmethod
     def _tilde_is_home(cls, root: Path) -> Path:
+        if len(str(root)) > 1000 or not str(root).isprintable():
+            raise ValueError("a path has at most 1000 characters, all of them printable")
         try:
             return root.expanduser()
         except RuntimeError:
@@ -63,9 +70,9 @@ class SearchSettings(Section):
     """Smallest budget, in budget units."""
     max_budget: Positive = 10800.0
     """Largest budget, in budget units; min_budget times a whole power of eta."""
-    eta: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 3.0
+    eta: Annotated[float, Field(ge=2, le=1e6, allow_inf_nan=False)] = 3.0
     """One configuration in eta is promoted; each rung's budget is eta times the one below."""
-    iterations: Annotated[int, Field(ge=1)] = 64
+    iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 64
     """Number of brackets."""
     promotion: Literal["continue", "restart"] = "continue"
     """A promoted configuration continues from its lower rung's checkpoint, or is trained from scratch."""
@@ -73,13 +80,13 @@ class SearchSettings(Section):
     """BOHB: share of proposals drawn at random."""
     top_n_percent: Annotated[int, Field(ge=1, le=99)] = 15
     """BOHB: share of the observations on a budget that count as good, in percent."""
-    num_samples: Annotated[int, Field(ge=1)] = 64
+    num_samples: Annotated[int, Field(ge=1, le=100_000)] = 64
     """BOHB: candidates drawn per proposal."""
     bandwidth_factor: Positive = 3.0
     """BOHB: candidates come from the good density widened by this factor."""
     min_bandwidth: Positive = 1e-3
     """BOHB: lower limit of a kernel's bandwidth (of a unit interval)."""
-    min_points_in_model: Annotated[int, Field(ge=1)] | None = None
+    min_points_in_model: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """BOHB: observations that each density needs; default and least: number of hyperparameters + 1."""
 
 
@@ -97,7 +104,7 @@ class TrainingSettings(Section):
     it ten times slower."""
     compile: bool = False
     """Use torch.compile: worth its minute of compiling on long budgets only."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=4096)] = 0
     """CPU threads per worker; 0: the cores it was given, shared among the workers of a machine without Slurm."""
     overhead_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Upper bound of intermediate validations and of checkpoints, as a share of the training time; the final
@@ -106,18 +113,18 @@ class TrainingSettings(Section):
     """On which budgets the test set is measured, once, at the end. The search never sees it."""
     checkpoint_interval_s: Positive = 60.0
     """Seconds between checkpoints, or 20 times what one takes to write, whichever is longer."""
-    max_parameters: Annotated[int, Field(ge=1)] = 500_000_000
+    max_parameters: Annotated[int, Field(ge=1, le=10**15)] = 500_000_000
     """A configuration with more parameters is refused before it is built."""
     memory_gb: Positive | None = None
     """Memory a configuration may be estimated to need; default: what the device (or the job) has."""
-    validation_batch: Annotated[int, Field(ge=1)] = 500
+    validation_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """Images per batch when measuring; fewer where that would need more memory than training does."""
 
 
 class WorkerSettings(Section):
     """How many workers, and when they are given up."""
 
-    count: Annotated[int, Field(ge=0)] = 10
+    count: Annotated[int, Field(ge=0, le=100_000)] = 10
     """Workers the run asks for."""
     where: Literal["auto", "slurm", "local"] = "auto"
     """Where they run: as Slurm tasks, or as processes of this machine; auto: on Slurm where there is a cluster."""
@@ -125,9 +132,9 @@ class WorkerSettings(Section):
     """A silent worker's evaluation goes back to the queue after this long."""
     idle_timeout_min: Positive = 10.0
     """A worker without work or without a master for this long leaves and frees its GPU."""
-    max_attempts: Annotated[int, Field(ge=1)] = 3
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 3
     """Attempts without progress after which a configuration counts as killing its workers."""
-    max_broken: Annotated[int, Field(ge=1)] = 3
+    max_broken: Annotated[int, Field(ge=1, le=1000)] = 3
     """Broken evaluations in a row after which the run stops and names the cause."""
     handback_margin_s: Positive = 60.0
     """A worker checkpoints and hands its evaluation back this long before its allocation ends."""
@@ -136,7 +143,7 @@ class WorkerSettings(Section):
 class NetworkSettings(Section):
     """How processes reach each other."""
 
-    address: str | None = None
+    address: Line | None = None
     """Host name, IP address or interface (ib0) the master listens on; default: the address of the route to the nodes
     (on a machine without Slurm: 127.0.0.1)."""
     ports: tuple[Annotated[int, Field(ge=1024, le=65535)], Annotated[int, Field(ge=1024, le=65535)]] | None = None
@@ -152,15 +159,15 @@ class NetworkSettings(Section):
 class SlurmSettings(Section):
     """What is asked of Slurm; unused on a machine without it."""
 
-    partition: str | None = None
+    partition: Line | None = None
     """Partition of the workers; default: the cluster's default."""
-    account: str | None = None
+    account: Line | None = None
     """Account to charge."""
-    qos: str | None = None
+    qos: Line | None = None
     """Quality of service."""
-    walltime_min: Annotated[int, Field(ge=1)] = 240
+    walltime_min: Annotated[int, Field(ge=1, le=10_000_000)] = 240
     """Time limit of a worker's job, in minutes. Budgets may be longer: work is handed on."""
-    cpus_per_worker: Annotated[int, Field(ge=1)] = 4
+    cpus_per_worker: Annotated[int, Field(ge=1, le=4096)] = 4
     """CPU cores per worker."""
     mem_gb: Positive | None = None
     """Memory per worker, in GB; default: the cluster's default."""
@@ -168,23 +175,23 @@ class SlurmSettings(Section):
     """GPUs per worker: 1, or 0 to train on CPUs."""
     gpu_request: Literal["gres", "gpus-per-task", "gpus-per-node"] = "gres"
     """How the GPU is asked for: --gres=gpu:N, --gpus-per-task=N or --gpus-per-node=N."""
-    gpu_type: str | None = None
+    gpu_type: Line | None = None
     """Type of GPU as the site names it (a100)."""
-    constraint: str | None = None
+    constraint: Line | None = None
     """Node features."""
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[Line, ...] = ()
     """Nodes never to use."""
-    array_parallelism: Annotated[int, Field(ge=1)] | None = None
+    array_parallelism: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Array tasks that may run at once; default: all."""
     setup: tuple[str, ...] = ()
     """Shell lines before a worker starts: modules, conda, environment variables."""
-    extra: Mapping[str, str | int | bool] = Field(default_factory=dict)
+    extra: Mapping[Line, Line | int | bool] = Field(default_factory=dict)
     """Further sbatch options, by long name without dashes; they overrule the program's, and false leaves one out."""
     master: Literal["login", "slurm"] = "login"
     """Where the master runs: as a session of its own on this host, or as a Slurm job."""
-    master_partition: str | None = None
+    master_partition: Line | None = None
     """Partition of a master that is a job."""
-    master_walltime_min: Annotated[int, Field(ge=1)] = 1440
+    master_walltime_min: Annotated[int, Field(ge=1, le=10_000_000)] = 1440
     """Time limit of a master that is a job, in minutes; it requeues itself before."""
     master_mem_gb: Positive = 4.0
     """Memory of a master that is a job, in GB."""
@@ -201,7 +208,7 @@ class Settings(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)] = "run"
     """First part of the run's id."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the run: every draw and every training derives its own from it."""
     data: DataSettings = DataSettings()
     """What is trained on."""
@@ -242,6 +249,8 @@ def budget_ladder(search: SearchSettings) -> tuple[float, ...]:
     low, high, eta = search.min_budget, search.max_budget, search.eta
     if search.method == "random":
         return (high,)
+    if high / low > MAX_BUDGET_RATIO:
+        raise ValueError(f"search.max_budget: {high:g} is more than {MAX_BUDGET_RATIO:g} times {low:g}, the smallest")
     rungs = max(0, round(math.log(high / low, eta)))
     if abs(low * eta**rungs / high - 1) > 1e-3:
         problem = f"below search.min_budget ({low:g})" if high < low else f"not {low:g} times a power of {eta:g}"
