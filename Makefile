@@ -30,7 +30,7 @@ THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo data submit-search status stop-search resume-search collect-results verify compare \
-	baselines retrain-incumbent bench-training bench-dispatch bench-proposals lint format test test-unit test-integration test-slurm
+	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search lint format test test-unit test-integration test-slurm
 
 help: ## List every target (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +90,9 @@ bench-dispatch: install ## Evaluations a second, joins and latency against stock
 
 bench-proposals: install ## What a proposal and a result cost the master, beside stock hpbandster
 	@$(BIN)/python -m benchmarks.proposals --stock
+
+bench-search: install ## Search methods and their peers on the same problems (resumes; ARGS="--quick")
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search $(ARGS)
 
 lint: install ## ruff, mypy and shellcheck (where it is installed)
 	@$(BIN)/ruff check .

@@ -1,0 +1,44 @@
+"""The comparison of search methods.
+
+    python -m benchmarks.search                 run what is missing
+    python -m benchmarks.search --quick         two problems, one seed, ten budgets: does everything work?
+    python -m benchmarks.search --methods tandem.bohb --workers 1 --seeds 20 --problems hartmann6 noisy17
+
+Every search is a file under RESULTS (default results/bench-search), named by problem, method, workers and seed: what is
+there is not run again, so the command may be killed and begun again at any time. Two of them share the work on two
+cores with --share 1/2 and --share 2/2.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.search.methods import methods
+from benchmarks.search.run import run, searches, shared
+from benchmarks.search.suite import PROBLEMS
+
+QUICK = {"problems": ["hartmann3", "conditional"], "seeds": 1, "budget": 10.0}
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM")
+    parser.add_argument("--methods", nargs="+", choices=methods(), default=list(methods()), metavar="METHOD")
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 8, 64])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--budget", type=float, default=100.0, help="of a search, in evaluations on the largest budget")
+    parser.add_argument("--results", type=Path, default=Path("results") / "bench-search")
+    parser.add_argument("--share", default="1/1", help="i/n: run the i-th of n shares of the searches")
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    if given.quick:
+        parser.set_defaults(**QUICK)
+        given = parser.parse_args()
+    keys = searches(given.problems, given.methods, given.workers, range(given.seeds))
+    run(shared(keys, given.share), given.results, given.budget)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tables of real trainings: recording, reading, and what lies between their points."""
