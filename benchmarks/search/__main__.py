@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.search.methods import methods
+from benchmarks.search.methods import is_ready, methods
 from benchmarks.search.run import run, searches, shared
 from benchmarks.search.suite import PROBLEMS
 
@@ -25,7 +25,7 @@ def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM")
-    parser.add_argument("--methods", nargs="+", choices=methods(), default=list(methods()), metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", choices=methods(), metavar="METHOD", help="default: all that are ready")
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=float, default=100.0, help="of a search, in evaluations on the largest budget")
@@ -36,7 +36,11 @@ def main() -> None:
     if given.quick:
         parser.set_defaults(**QUICK)
         given = parser.parse_args()
-    keys = searches(given.problems, given.methods, given.workers, range(given.seeds))
+    ready = [name for name in methods() if is_ready(name)]
+    missing = sorted({name.split(".")[0] for name in methods()} - {name.split(".")[0] for name in ready})
+    if missing and not given.methods:
+        print(f"Without {', '.join(missing)}: python -m benchmarks.search.peers.environments makes their environments.")
+    keys = searches(given.problems, given.methods or ready, given.workers, range(given.seeds))
     run(shared(keys, given.share), given.results, given.budget)
 
 

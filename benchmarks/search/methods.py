@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
+from benchmarks.search.peers.client import PeerMethod
+from benchmarks.search.peers.environments import is_made
 from benchmarks.search.problem import Outcome, Problem
 from benchmarks.search.protocol import Ask, Method
 from pipeline.records import ConfigId
 from pipeline.run.history import Result
-from pipeline.search.proposers import make_proposer
+from pipeline.search.methods import make_proposer
 from pipeline.search.search import Search
 from pipeline.settings import SearchSettings, Settings
 
@@ -51,9 +53,30 @@ def tandem_methods() -> tuple[str, ...]:
     return tuple(get_args(SearchSettings.model_fields["method"].annotation))
 
 
+# By peer, the package's methods that its adapter has.
+PEER_METHODS: Mapping[str, tuple[str, ...]] = {
+    "hpbandster": ("random", "hyperband", "bohb"),
+    "dehb": ("dehb",),
+    "smac": ("mf",),
+    "optuna": ("tpe", "gp"),
+    "neps": ("default", "priorband"),
+    "synetune": ("bohb", "cqr"),
+    "synetune13": ("mobster", "hypertune", "dyhpo"),
+}
+
+
 def methods() -> Mapping[str, Callable[[Problem, int, int], Method]]:
     """Makers by name, of (problem, seed, workers)."""
-    return {
-        f"tandem.{name}": lambda problem, seed, workers, name=name: TandemMethod(problem, name, seed)
-        for name in tandem_methods()
-    }
+    makers: dict[str, Callable[[Problem, int, int], Method]] = {}
+    for name in tandem_methods():
+        makers[f"tandem.{name}"] = lambda problem, seed, workers, name=name: TandemMethod(problem, name, seed)
+    for peer, names in PEER_METHODS.items():
+        for name in (f"{peer}.{name}" for name in names):
+            makers[name] = lambda problem, seed, workers, name=name: PeerMethod(problem, name, seed, workers)
+    return makers
+
+
+def is_ready(name: str) -> bool:
+    """Whether a method can run here: a peer needs its environment."""
+    peer = name.split(".")[0]
+    return peer == "tandem" or is_made(peer)

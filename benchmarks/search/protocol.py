@@ -57,8 +57,7 @@ class Trace:
         spent: what had been spent by then on results, in largest budgets.
         budget, loss: of the evaluation; None: crashed.
         value: loss of the configuration on the largest budget, without noise (None: it crashes there).
-        proposal_s: processor seconds of the method, asking and telling together; NaN where it is another process that
-            did not say.
+        proposal_s: processor seconds of the method, asking and telling together.
         asked: how often it was asked.
         ended: "" or why the search ended before its budget was spent.
     """
@@ -114,6 +113,7 @@ class Simulation:
             if not self.running:
                 break
             self._end(heapq.heappop(self.running))
+        self.trace.proposal_s += getattr(self.method, "cpu_s", 0.0)
         if self._paid < self.limit * (1 - 1e-9):
             self.trace.ended = "the method asked for nothing more"
         return self.trace

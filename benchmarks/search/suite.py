@@ -7,6 +7,7 @@ from functools import cache, partial
 
 from benchmarks.search.problem import Problem
 from benchmarks.search.synthetic import Conditional, Counting, Hartmann, Misleading, Noisy17
+from benchmarks.search.tables.table import SURROGATES, Recorded, table_path
 
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "counting": Counting,
@@ -15,6 +16,12 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "noisy17": Noisy17,
     "conditional": Conditional,
     "misleading": Misleading,
+    **{
+        f"{table}-{surrogate}": partial(Recorded, table, surrogate)
+        for table in ("digits", "fashion_mnist")
+        if table_path(table).exists()
+        for surrogate in SURROGATES
+    },
 }
 
 

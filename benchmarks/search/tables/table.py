@@ -1,13 +1,36 @@
-"""A recorded table: configurations of the 17-dimensional space, each with its whole learning curve."""
+"""A recorded table, and the problem that it is with a surrogate between its points.
+
+A surrogate predicts the whole curve of validation errors and the cost of an epoch from the 17 coordinates. There are
+two kinds, so that no proposer profits from sharing a surrogate's shape: a random forest (piecewise constant) and a
+kernel-weighted mean of the table's points (smooth, and exact at none of them).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import lzma
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from ConfigSpace import Configuration, ConfigurationSpace
+from scipy.stats import spearmanr
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.model_selection import KFold
+
+from benchmarks.search.problem import Outcome, Problem, Values
+from pipeline.settings.space import build_space, plain_configuration
 
 TABLES = Path(__file__).parent
+# What a classifier that learnt nothing has: the error of a row that a crash left out.
+CHANCE_ERROR = 0.9
+TREES = 100
+FOLDS = 5
+SEARCHED = 3000
 
 
 def read_lines(text: str) -> Iterator[dict[str, Any]]:
@@ -17,3 +40,226 @@ def read_lines(text: str) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:
             continue
+
+
+@dataclass(frozen=True)
+class Table:
+    """A recorded table.
+
+    Attributes:
+        head: how it was recorded.
+        X: configurations in ConfigSpace's form, (n, 17).
+        errors: validation error after each epoch, (n, epochs); chance from a crash on.
+        epoch_s: processor seconds of an epoch, (n,).
+        crashed: how many configurations crashed.
+        digest: of the file.
+    """
+
+    head: Mapping[str, Any]
+    X: np.ndarray
+    errors: np.ndarray
+    epoch_s: np.ndarray
+    crashed: int
+    digest: str
+
+
+def table_path(name: str) -> Path:
+    """Where a table is in the repository."""
+    return TABLES / f"{name}.jsonl.xz"
+
+
+@cache
+def read_table(name: str) -> Table:
+    """A table of the repository."""
+    content = table_path(name).read_bytes()
+    head, *lines = read_lines(lzma.decompress(content).decode())
+    space = space_of(head)
+    epochs = int(head["budgets"][-1])
+    X = [Configuration(space, values=line["configuration"]).get_array() for line in lines]
+    errors = np.full((len(lines), epochs), CHANCE_ERROR)
+    for row, line in zip(errors, lines, strict=True):
+        at = [round(epoch) - 1 for epoch in line["epoch"]]
+        row[at] = line["validation_error"]
+    epoch_s = [line["training_s"][-1] / line["epoch"][-1] if line["epoch"] else np.nan for line in lines]
+    return Table(
+        head, np.array(X), errors, np.where(np.isnan(epoch_s), np.nanmedian(epoch_s), epoch_s),
+        sum(line["crashed"] is not None for line in lines), hashlib.sha256(content).hexdigest()[:12],
+    )  # fmt: skip
+
+
+def space_of(head: Mapping[str, Any]) -> ConfigurationSpace:
+    """The space of a table, from its first line."""
+    return build_space({name: tuple(limits) for name, limits in head["space"].items()})
+
+
+class Surrogate(Protocol):
+    """Predicts several outputs at once."""
+
+    def fit(self, X: np.ndarray, Y: np.ndarray) -> Surrogate:
+        """Fit to (n, d) and (n, outputs)."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Outputs at one point, (d,) to (outputs,)."""
+
+
+class Forest:
+    """A random forest."""
+
+    def fit(self, X: np.ndarray, Y: np.ndarray) -> Forest:
+        """See `Surrogate`."""
+        forest = RandomForestRegressor(TREES, max_features=0.5, random_state=0, n_jobs=1).fit(X, Y)
+        # A tree's own predict, without the checks that cost a hundred times as much for a single point.
+        self._trees = [tree.tree_ for tree in forest.estimators_]
+        self.importances = forest.feature_importances_
+        return self
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """See `Surrogate`."""
+        point = np.ascontiguousarray(x[None], dtype=np.float32)
+        return np.asarray(np.mean([tree.predict(point)[0, :, 0] for tree in self._trees], axis=0))
+
+
+class Kernel:
+    """A kernel-weighted mean of all points (Nadaraya and Watson), coordinates scaled by what a forest makes of them.
+
+    The bandwidth is the one with the least squared error when each point is left out.
+    """
+
+    bandwidths = np.geomspace(0.02, 0.5, 15)
+
+    def fit(self, X: np.ndarray, Y: np.ndarray) -> Kernel:
+        """See `Surrogate`."""
+        self._scale = np.sqrt(Forest().fit(X, Y).importances)
+        self._X, self._Y = X * self._scale, Y
+        squares = ((self._X[:, None] - self._X[None]) ** 2).sum(axis=2)
+        np.fill_diagonal(squares, np.inf)
+        errors = [((self._mean(squares, width) - Y) ** 2).mean() for width in self.bandwidths]
+        self._width = self.bandwidths[int(np.argmin(errors))]
+        return self
+
+    def _mean(self, squares: np.ndarray, width: float) -> np.ndarray:
+        exponents = -squares / (2 * width**2)
+        weights = np.exp(exponents - exponents.max(axis=-1, keepdims=True))
+        return (weights @ self._Y) / weights.sum(axis=-1, keepdims=True)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """See `Surrogate`."""
+        return self._mean(((x * self._scale - self._X) ** 2).sum(axis=1)[None], self._width)[0]
+
+
+SURROGATES = {"forest": Forest, "kernel": Kernel}
+
+
+class Recorded(Problem):
+    """A table of real trainings with a surrogate between its points.
+
+    The surrogate's prediction is the truth of this problem: its value at a table's own point is near what was recorded
+    there, not equal. Its best is the least value that a long random search and a descent from its best points find.
+    """
+
+    kind = "real"
+
+    def __init__(self, table: str, surrogate: str) -> None:
+        self.name = f"{table}-{surrogate}"
+        self.table = read_table(table)
+        self.budgets = tuple(float(b) for b in self.table.head["budgets"])
+        self.eta = self.budgets[1] / self.budgets[0]
+        self._made = SURROGATES[surrogate]
+        self._known: dict[bytes, np.ndarray] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """The table's."""
+        return self.table.digest
+
+    @cached_property
+    def space(self) -> ConfigurationSpace:
+        """The 17-dimensional space, as narrow as the table's."""
+        return space_of(self.table.head)
+
+    @cached_property
+    def outputs(self) -> np.ndarray:
+        """What is predicted: the error after each epoch, and the logarithm of an epoch's seconds."""
+        return np.column_stack([self.table.errors, np.log(self.table.epoch_s)])
+
+    @cached_property
+    def surrogate(self) -> Surrogate:
+        """Fitted to the whole table."""
+        return self._made().fit(self.table.X, self.outputs)
+
+    def predicted(self, vector: np.ndarray) -> np.ndarray:
+        """All outputs at a configuration."""
+        key = vector.tobytes()
+        if key not in self._known:
+            self._known[key] = self.surrogate.predict(vector)
+        return self._known[key]
+
+    def loss(self, vector: np.ndarray, values: Values, budget: float) -> float:
+        """The validation error after `budget` epochs."""
+        return float(self.predicted(vector)[round(budget) - 1])
+
+    def cost_s(self, vector: np.ndarray, values: Values, budget: float) -> float:
+        """Processor seconds of `budget` epochs."""
+        return float(budget * np.exp(self.predicted(vector)[-1]))
+
+    def evaluate(self, values: Values, budget: float, seed: int) -> Outcome:
+        """A row per epoch; the seed changes nothing."""
+        vector = self.vector(values)
+        curve = tuple((float(e), self.loss(vector, values, e)) for e in range(1, round(budget) + 1))
+        return Outcome(curve[-1][1], self.cost_s(vector, values, budget), curve)
+
+    @cached_property
+    def best(self) -> float:  # type: ignore[override]
+        """See the class."""
+        self.space.seed(0)
+        drawn = [plain_configuration(dict(c)) for c in self.space.sample_configuration(SEARCHED)]
+        vectors = [*self.table.X, *(self.vector(c) for c in drawn)]
+        found = sorted((float(self.surrogate.predict(v)[-2]), i) for i, v in enumerate(vectors))[:5]
+        return min(self._descend(vectors[i], value) for value, i in found)
+
+    def _descend(self, vector: np.ndarray, value: float) -> float:
+        """Coordinate by coordinate, to values of other points, while that is better."""
+        random = np.random.default_rng(0)
+        grid = self.table.X
+        for _ in range(4):
+            before = value
+            for column in random.permutation(len(vector)):
+                for other in random.choice(grid[:, column], 12):
+                    moved = vector.copy()
+                    moved[column] = other
+                    there = float(self.surrogate.predict(moved)[-2])
+                    if there < value:
+                        vector, value = moved, there
+            if value == before:
+                break
+        return value
+
+
+@dataclass(frozen=True)
+class SurrogateError:
+    """How well a surrogate predicts configurations that it was not fitted to (cross-validated, largest budget).
+
+    Attributes:
+        rmse: root mean squared error of the validation error.
+        r2: share of its variance that is explained.
+        spearman: rank correlation.
+        cost_r2: of the logarithm of an epoch's seconds.
+    """
+
+    rmse: float
+    r2: float
+    spearman: float
+    cost_r2: float
+
+
+def surrogate_error(table: str, surrogate: str) -> SurrogateError:
+    """By 5-fold cross-validation."""
+    about = Recorded(table, surrogate)
+    predicted = np.empty_like(about.outputs)
+    for fit, held_out in KFold(FOLDS, shuffle=True, random_state=0).split(about.table.X):
+        model = SURROGATES[surrogate]().fit(about.table.X[fit], about.outputs[fit])
+        predicted[held_out] = [model.predict(x) for x in about.table.X[held_out]]
+    true, guess = about.outputs[:, -2:], predicted[:, -2:]
+    r2 = 1 - ((true - guess) ** 2).sum(axis=0) / ((true - true.mean(axis=0)) ** 2).sum(axis=0)
+    rmse = float(np.sqrt(((true[:, 0] - guess[:, 0]) ** 2).mean()))
+    return SurrogateError(rmse, float(r2[0]), float(spearmanr(true[:, 0], guess[:, 0])[0]), float(r2[1]))
