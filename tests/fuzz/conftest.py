@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from benchmarks.synthetic_run import write_synthetic_run
@@ -16,7 +18,7 @@ SETTINGS = load_settings(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_patience():
+def _no_patience() -> Iterator[None]:
     """What is damaged stays damaged: nobody need wait for another host's file to become whole."""
     with pytest.MonkeyPatch.context() as patch:
         for module in ("pipeline.files", "pipeline.run.history"):

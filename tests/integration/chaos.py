@@ -3,8 +3,8 @@
 Workers are killed, and stopped and continued; the master is killed and started again; clients connect and say nothing,
 or nonsense; files are truncated, as a crash or a careless hand leaves them. The faults are drawn from a seed.
 
-    python tests/integration/chaos.py                        # at least 200 evaluations and 50 faults per variant
-    python tests/integration/chaos.py --variant bohb-many --seed 7
+    python -m tests.integration.chaos                        # at least 200 evaluations and 50 faults per variant
+    python -m tests.integration.chaos --variant bohb-many --seed 7
 
 Variants: random (random proposals: the set of evaluations equals the undisturbed run's), bohb-one (one worker: the
 sequences are identical), bohb-many (`tandem verify` finds nothing), trainer (as random, with real training).

@@ -1,6 +1,6 @@
 """Kill workers (-9) in mid-training, again and again, and account for every epoch and every second.
 
-python tests/integration/kill_training.py --kills 20
+python -m tests.integration.kill_training --kills 20
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import BrokenError, CrashedError
 from pipeline.files import publish_text
@@ -25,11 +27,12 @@ from pipeline.settings import Settings, dump_settings, load_settings
 # Short, so that a killed master is soon replaced; the heart beats every second.
 STOPPED_S = 3.0
 THIS = Path(__file__)
+Processes = list[subprocess.Popen[bytes]]
 
 
 def surrogate_loss(evaluation: Evaluation) -> float:
     """Depends on configuration and budget alone."""
-    c = evaluation.configuration
+    c: Mapping[str, Any] = evaluation.configuration
     distance = (math.log10(float(c["learning_rate"])) + 1.5) ** 2 + (float(c["momentum"]) - 0.7) ** 2
     return 0.05 + 0.1 * distance + 0.3 / (1 + float(evaluation.budget)) + 0.01 * float(c["cutout_length"]) / 20
 
@@ -46,7 +49,7 @@ class Surrogate:
         path = folder.path / "trouble.json"
         self.trouble = json.loads(path.read_text()) if path.exists() else {}
 
-    def __call__(self, evaluation: Evaluation, should_stop) -> TrainResult:
+    def __call__(self, evaluation: Evaluation, should_stop: Callable[[], str | None]) -> TrainResult:
         name = "-".join(map(str, evaluation.config_id))
         kind = self.trouble.get(name) or self.trouble.get("*") or self.trouble.get(f"@{self.host}")
         while (self.folder.path / "gate").exists():
@@ -101,20 +104,20 @@ def read_settings(folder: RunFolder) -> Settings:
     return load_settings(folder.settings)
 
 
-def start_worker(folder: RunFolder, name: str, seconds: float = 0.02, host: str = "here") -> subprocess.Popen:
+def start_worker(folder: RunFolder, name: str, seconds: float = 0.02, host: str = "here") -> subprocess.Popen[bytes]:
     return _start(folder, "worker", name, str(seconds), host)
 
 
-def start_trainer(folder: RunFolder, name: str, host: str = "here") -> subprocess.Popen:
+def start_trainer(folder: RunFolder, name: str, host: str = "here") -> subprocess.Popen[bytes]:
     """A worker that really trains."""
     return _start(folder, "trainer", name, "0", host)
 
 
-def start_master(folder: RunFolder) -> subprocess.Popen:
+def start_master(folder: RunFolder) -> subprocess.Popen[bytes]:
     return _start(folder, "master")
 
 
-def _start(folder: RunFolder, *arguments: str) -> subprocess.Popen:
+def _start(folder: RunFolder, *arguments: str) -> subprocess.Popen[bytes]:
     folder.logs.mkdir(exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder.logs / f"{arguments[0]}-{arguments[1] if len(arguments) > 1 else ''}.log").open("ab") as log:

@@ -24,7 +24,7 @@ def test_stock_hpbandster_reads_the_same_losses_as_the_collection(tmp_path: Path
     assert len(losses) == len(ours)
     for row in ours.itertuples():
         loss = losses[(row.iteration, row.stage, row.index), row.budget]
-        assert row.loss == loss or (loss is None and np.isnan(row.loss))
+        assert row.loss == loss or (loss is None and np.isnan(row.loss))  # type: ignore[arg-type]
 
 
 def test_a_run_folder_has_what_deepcave_asks_for(tmp_path: Path) -> None:

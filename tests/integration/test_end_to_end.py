@@ -6,12 +6,13 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.run.folder import find_run
+from pipeline.run.folder import RunFolder, find_run
 from pipeline.run.history import read_history
 from pipeline.run.status import read_status
 from pipeline.settings import load_settings, preset_names
@@ -25,7 +26,7 @@ SMALL = [
 NARROW = json.dumps({name: list(limits) for name, limits in load_settings("digits").space.items()})
 
 
-def tandem(*arguments, check=True, timeout_s=200):
+def tandem(*arguments: object, check: bool = True, timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s,
         check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -35,29 +36,29 @@ def tandem(*arguments, check=True, timeout_s=200):
     return done
 
 
-def sets(*overrides):
+def sets(*overrides: str) -> list[str]:
     return [part for override in overrides for part in ("--set", override)]
 
 
-def wait_until(condition, what, limit_s=150):
+def wait_until(condition: Callable[[], object], what: str, limit_s: float = 150) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {limit_s} s for {what}"
         time.sleep(0.2)
 
 
-def submit(results, preset, *overrides):
+def submit(results: Path, preset: str, *overrides: str) -> RunFolder:
     tandem("submit-search", "--preset", preset, "--results", results, *sets(*SMALL, *overrides))
     return find_run(results)
 
 
-def ended(folder):
+def ended(folder: RunFolder) -> bool:
     status = read_status(folder)
     return status is not None and status.has_ended
 
 
 @pytest.fixture(scope="module")
-def digits_run(tmp_path_factory):
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A search on digits that has ended and was collected."""
     results = tmp_path_factory.mktemp("results")
     folder = submit(results, "digits", f"data.root={tmp_path_factory.mktemp('data')}")
@@ -73,7 +74,7 @@ def digits_run(tmp_path_factory):
     return folder
 
 
-def test_a_search_finishes_and_every_evaluation_has_its_curve(digits_run):
+def test_a_search_finishes_and_every_evaluation_has_its_curve(digits_run: RunFolder) -> None:
     results = load_results(digits_run.collected)
     finished = results.finished()
     # Brackets of 9/3/1, 3/1 and 3 configurations.
@@ -85,7 +86,7 @@ def test_a_search_finishes_and_every_evaluation_has_its_curve(digits_run):
         assert (np.diff(curve["training_s"]) >= 0).all()
 
 
-def test_the_run_folder_holds_what_its_readme_says(digits_run):
+def test_the_run_folder_holds_what_its_readme_says(digits_run: RunFolder) -> None:
     for path in (
         digits_run.settings, digits_run.provenance, digits_run.configspace, digits_run.configs, digits_run.results,
         digits_run.journal, digits_run.collected, digits_run.report, digits_run.tables / "evaluations.csv",
@@ -95,7 +96,7 @@ def test_the_run_folder_holds_what_its_readme_says(digits_run):
     assert find_run(digits_run.path.parent).path == digits_run.path, "latest points to it"
 
 
-def test_stock_hpbandster_loads_the_run(digits_run):
+def test_stock_hpbandster_loads_the_run(digits_run: RunFolder) -> None:
     from hpbandster.core.result import logged_results_to_HBS_result
 
     result = logged_results_to_HBS_result(str(digits_run.path))
@@ -104,29 +105,29 @@ def test_stock_hpbandster_loads_the_run(digits_run):
     assert max(result.HB_config["budgets"]) == 36
 
 
-def test_the_files_of_a_run_imply_every_proposal_and_promotion(digits_run):
+def test_the_files_of_a_run_imply_every_proposal_and_promotion(digits_run: RunFolder) -> None:
     assert "follows from the files" in tandem("verify", digits_run.path).stdout
 
 
-def test_status_of_an_ended_run_is_plain_lines_in_a_pipe(digits_run):
+def test_status_of_an_ended_run_is_plain_lines_in_a_pipe(digits_run: RunFolder) -> None:
     lines = tandem("status", digits_run.path).stdout
     assert "finished" in lines.splitlines()[0]
     assert "Incumbent on 36" in lines
 
 
-def test_a_stock_worker_cannot_join_a_run_that_has_ended(digits_run):
+def test_a_stock_worker_cannot_join_a_run_that_has_ended(digits_run: RunFolder) -> None:
     done = tandem("stock-worker", digits_run.path, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "has no master at work" in done.stderr
 
 
-def test_provenance_says_where_the_run_came_from(digits_run):
+def test_provenance_says_where_the_run_came_from(digits_run: RunFolder) -> None:
     provenance = json.loads(digits_run.provenance.read_text())
     assert provenance["packages"]["hpbandster"] == "0.7.4"
     assert "submit-search" in provenance["command"]
 
 
-def test_a_run_is_stopped_resumed_and_extended(tmp_path, tmp_path_factory):
+def test_a_run_is_stopped_resumed_and_extended(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = submit(tmp_path, "digits", f"data.root={tmp_path}/data", "search.iterations=2")
     try:
         wait_until(lambda: len(read_history(folder).results) >= 2, "two results")
@@ -146,7 +147,7 @@ def test_a_run_is_stopped_resumed_and_extended(tmp_path, tmp_path_factory):
     assert "follows from the files" in tandem("verify", folder.path).stdout
 
 
-def write_cifar10(root: Path, per_batch: int = 60):
+def write_cifar10(root: Path, per_batch: int = 60) -> None:
     """A small set in CIFAR-10's own format: five training batches and a test batch, pickled as published."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
@@ -160,7 +161,7 @@ def write_cifar10(root: Path, per_batch: int = 60):
     (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": names}, protocol=2))
 
 
-def test_the_cifar10_preset_trains_on_a_directory_in_cifar10s_own_format(tmp_path):
+def test_the_cifar10_preset_trains_on_a_directory_in_cifar10s_own_format(tmp_path: Path) -> None:
     write_cifar10(tmp_path / "data")
     folder = submit(
         tmp_path / "results", "cifar10", f"data.root={tmp_path}/data", f"space={NARROW}", "workers.count=2",
@@ -175,7 +176,7 @@ def test_the_cifar10_preset_trains_on_a_directory_in_cifar10s_own_format(tmp_pat
     assert {r.info["continued_from"] for r in results} == {"start"}, "the paper trains every promotion from scratch"
 
 
-def test_a_wrong_setting_is_one_line_and_nothing_is_made(tmp_path):
+def test_a_wrong_setting_is_one_line_and_nothing_is_made(tmp_path: Path) -> None:
     done = tandem("submit-search", "--results", tmp_path / "results", "--set", "search.eta=1", check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -183,7 +184,7 @@ def test_a_wrong_setting_is_one_line_and_nothing_is_made(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_missing_data_names_the_file_and_the_command(tmp_path):
+def test_missing_data_names_the_file_and_the_command(tmp_path: Path) -> None:
     done = tandem("submit-search", "--preset", "cifar10", "--results", tmp_path / "results",
                   *sets(f"data.root={tmp_path}/data", "workers.where=local"), check=False)  # fmt: skip
     assert done.returncode == 2
@@ -192,13 +193,13 @@ def test_missing_data_names_the_file_and_the_command(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_no_run_is_an_error_that_says_how_to_start_one(tmp_path):
+def test_no_run_is_an_error_that_says_how_to_start_one(tmp_path: Path) -> None:
     done = tandem("status", "--results", tmp_path, check=False)
     assert done.returncode == 2
     assert "make submit-search" in done.stderr
 
 
-def test_baselines_of_a_run_take_no_other_settings(tmp_path):
+def test_baselines_of_a_run_take_no_other_settings(tmp_path: Path) -> None:
     for more in (("--preset", "digits"), sets("search.eta=4")):
         done = tandem("baselines", "--results", tmp_path, "--run", "any", *more, check=False)
         assert done.returncode == 2
@@ -207,7 +208,7 @@ def test_baselines_of_a_run_take_no_other_settings(tmp_path):
         ]
 
 
-def test_help_answers_without_the_heavy_libraries():
+def test_help_answers_without_the_heavy_libraries() -> None:
     heavy = ("torch", "hpbandster", "Pyro4", "submitit", "h5py", "ConfigSpace")
     code = f"import sys, pipeline.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -215,5 +216,5 @@ def test_help_answers_without_the_heavy_libraries():
     assert "submit-search" in tandem("--help").stdout
 
 
-def test_every_preset_is_listed():
+def test_every_preset_is_listed() -> None:
     assert set(preset_names()) <= {line.strip() for line in tandem("presets").stdout.splitlines()}

@@ -20,8 +20,8 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history
 from pipeline.run.status import read_status
 from pipeline.search.verify import verify
-from tests.integration.surrogate import close_gate, make_run, open_gate, start_master, start_worker
-from tests.integration.test_search_run import events, finish, processes, results_count, wait_until  # noqa: F401 (a fixture)
+from tests.integration.support import events, finish, results_count, wait_until
+from tests.integration.surrogate import Processes, close_gate, make_run, open_gate, start_master, start_worker
 
 
 def worker_state(folder: RunFolder, name: str) -> str:
@@ -64,7 +64,9 @@ def master_log(folder: RunFolder) -> str:
 
 
 # Workers ---------------------------------------------------------------------------------------------------------
-def test_a_frozen_worker_is_suspect_within_5_s_and_its_evaluation_goes_to_another(tmp_path, processes):  # noqa: F811
+def test_a_frozen_worker_is_suspect_within_5_s_and_its_evaluation_goes_to_another(
+    tmp_path: Path, processes: Processes
+) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=7")
     close_gate(folder)
     workers = [start_worker(folder, "frozen"), start_worker(folder, "lively", seconds=0.05)]
@@ -85,7 +87,9 @@ def test_a_frozen_worker_is_suspect_within_5_s_and_its_evaluation_goes_to_anothe
     assert verify(folder) == []
 
 
-def test_of_a_frozen_worker_that_returns_the_first_result_counts_and_only_that(tmp_path, processes):  # noqa: F811
+def test_of_a_frozen_worker_that_returns_the_first_result_counts_and_only_that(
+    tmp_path: Path, processes: Processes
+) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=5")
     workers = [start_worker(folder, "frozen", seconds=4)]
     processes += [start_master(folder), *workers]
@@ -103,7 +107,7 @@ def test_of_a_frozen_worker_that_returns_the_first_result_counts_and_only_that(t
     assert len({(r.config_id, r.budget) for r in results}) == len(results)
 
 
-def test_a_worker_that_joins_late_has_work_within_half_a_second(tmp_path, processes):  # noqa: F811
+def test_a_worker_that_joins_late_has_work_within_half_a_second(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=3")
     processes += [start_master(folder), start_worker(folder, "early", seconds=1)]
     wait_until(lambda: results_count(folder) >= 1)
@@ -115,7 +119,7 @@ def test_a_worker_that_joins_late_has_work_within_half_a_second(tmp_path, proces
     assert processes[0].wait(60) == 0
 
 
-def test_a_configuration_that_kills_its_workers_ends_as_crashed(tmp_path, processes):  # noqa: F811
+def test_a_configuration_that_kills_its_workers_ends_as_crashed(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-3": "die"})
     processes += [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(4))]
     wait_until(lambda: len(events(folder, "returned", outcome="lost")) == 3, 60)
@@ -127,7 +131,7 @@ def test_a_configuration_that_kills_its_workers_ends_as_crashed(tmp_path, proces
     assert len(events(folder, "returned", outcome="lost")) == 3
 
 
-def test_an_evaluation_that_calls_exit_is_a_crash_and_its_worker_goes_on(tmp_path, processes):  # noqa: F811
+def test_an_evaluation_that_calls_exit_is_a_crash_and_its_worker_goes_on(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-3": "exit", "0-0-5": "not_finite"})
     processes += [start_master(folder), start_worker(folder, "w0")]
     finish(folder, processes)
@@ -138,7 +142,7 @@ def test_an_evaluation_that_calls_exit_is_a_crash_and_its_worker_goes_on(tmp_pat
     assert verify(folder) == []
 
 
-def test_a_worker_without_a_master_keeps_its_result_in_the_run_folder(tmp_path, processes):  # noqa: F811
+def test_a_worker_without_a_master_keeps_its_result_in_the_run_folder(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", "workers.idle_timeout_min=0.1")
     worker = start_worker(folder, "w0", seconds=2)
     processes += [start_master(folder), worker]
@@ -159,7 +163,7 @@ def test_a_worker_without_a_master_keeps_its_result_in_the_run_folder(tmp_path, 
     assert events(folder, "returned", outcome="lost") == []
 
 
-def test_workers_that_the_search_cannot_use_any_more_leave_at_once(tmp_path, processes):  # noqa: F811
+def test_workers_that_the_search_cannot_use_any_more_leave_at_once(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", "search.min_budget=9")  # one bracket of one rung
     close_gate(folder)
     workers = [start_worker(folder, f"w{i}") for i in range(3)]
@@ -173,7 +177,9 @@ def test_workers_that_the_search_cannot_use_any_more_leave_at_once(tmp_path, pro
 
 
 # Installations and nodes -----------------------------------------------------------------------------------------
-def test_a_broken_installation_stops_the_run_with_its_cause_and_leaves_it_resumable(tmp_path, processes):  # noqa: F811
+def test_a_broken_installation_stops_the_run_with_its_cause_and_leaves_it_resumable(
+    tmp_path: Path, processes: Processes
+) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"*": "broken"})
     close_gate(folder)
     first = [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(2))]
@@ -193,7 +199,9 @@ def test_a_broken_installation_stops_the_run_with_its_cause_and_leaves_it_resuma
     assert verify(folder) == []
 
 
-def test_a_node_that_breaks_alone_is_left_out_and_no_configuration_suffers(tmp_path, processes):  # noqa: F811
+def test_a_node_that_breaks_alone_is_left_out_and_no_configuration_suffers(
+    tmp_path: Path, processes: Processes
+) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=3", trouble={"@bad": "error"})
     workers = begin_together(folder, processes, {"b0": "bad", "g0": "good", "g1": "good"})
     assert processes[0].wait(60) == 0
@@ -204,7 +212,7 @@ def test_a_node_that_breaks_alone_is_left_out_and_no_configuration_suffers(tmp_p
     assert verify(folder) == []
 
 
-def test_a_crash_is_believed_once_a_second_node_agrees(tmp_path, processes):  # noqa: F811
+def test_a_crash_is_believed_once_a_second_node_agrees(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-2": "error"})
     begin_together(folder, processes, {"a0": "a", "b0": "b"})
     finish(folder, processes)
@@ -213,7 +221,9 @@ def test_a_crash_is_believed_once_a_second_node_agrees(tmp_path, processes):  # 
     assert read_status(folder).suspected_nodes == {}
 
 
-def test_first_crashes_on_the_only_node_are_believed_once_something_finishes_there(tmp_path, processes):  # noqa: F811
+def test_first_crashes_on_the_only_node_are_believed_once_something_finishes_there(
+    tmp_path: Path, processes: Processes
+) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-0": "error", "0-0-1": "error"})
     processes += [start_master(folder), start_worker(folder, "w0")]
     finish(folder, processes)
@@ -224,7 +234,7 @@ def test_first_crashes_on_the_only_node_are_believed_once_something_finishes_the
     assert verify(folder) == []
 
 
-def test_a_worker_whose_gpu_is_dead_leaves_and_another_one_goes_on(tmp_path, processes):  # noqa: F811
+def test_a_worker_whose_gpu_is_dead_leaves_and_another_one_goes_on(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"@bad": "dead gpu"})
     begin_together(folder, processes, {"b0": "bad", "g0": "good"})
     finish(folder, processes)
@@ -235,7 +245,7 @@ def test_a_worker_whose_gpu_is_dead_leaves_and_another_one_goes_on(tmp_path, pro
     assert all(r.exception is None for r in read_history(folder).results)
 
 
-def test_a_configuration_that_kills_every_gpu_ends_as_crashed(tmp_path, processes):  # noqa: F811
+def test_a_configuration_that_kills_every_gpu_ends_as_crashed(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", trouble={"0-0-3": "dead gpu"})
     processes += [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(4))]
     wait_until(lambda: len(events(folder, "returned", outcome="lost")) == 3, 60)
@@ -246,7 +256,7 @@ def test_a_configuration_that_kills_every_gpu_ends_as_crashed(tmp_path, processe
     assert crashed.exception.startswith("killed_its_worker: 3 attempts")
 
 
-def test_a_full_disk_stops_the_run_without_damage(tmp_path, processes):  # noqa: F811
+def test_a_full_disk_stops_the_run_without_damage(tmp_path: Path, processes: Processes) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
     small = tmp_path / "small"
@@ -276,7 +286,7 @@ def test_a_full_disk_stops_the_run_without_damage(tmp_path, processes):  # noqa:
 
 
 # Clients ---------------------------------------------------------------------------------------------------------
-def test_clients_that_connect_and_say_nothing_delay_nobody(tmp_path, processes):  # noqa: F811
+def test_clients_that_connect_and_say_nothing_delay_nobody(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1")
     processes.append(start_master(folder))
     silent = [socket.create_connection(address(folder)) for _ in range(60)]
@@ -290,7 +300,7 @@ def test_clients_that_connect_and_say_nothing_delay_nobody(tmp_path, processes):
         client.close()
 
 
-def test_a_silent_client_is_cut_off_after_the_deadline(tmp_path, processes):  # noqa: F811
+def test_a_silent_client_is_cut_off_after_the_deadline(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1")
     processes.append(start_master(folder))
     with socket.create_connection(address(folder)) as client:
@@ -300,7 +310,7 @@ def test_a_silent_client_is_cut_off_after_the_deadline(tmp_path, processes):  # 
         assert 5 < time.monotonic() - began < 15
 
 
-def test_who_has_no_certificate_of_the_run_is_refused(tmp_path, processes):  # noqa: F811
+def test_who_has_no_certificate_of_the_run_is_refused(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1")
     processes.append(start_master(folder))
     where = address(folder)
@@ -335,7 +345,9 @@ Stock(run_id=sys.argv[1], nameserver=sys.argv[2], nameserver_port=int(sys.argv[3
 """
 
 
-def test_a_stock_hpbandster_worker_joins_with_pyros_own_environment_variables(tmp_path, processes):  # noqa: F811
+def test_a_stock_hpbandster_worker_joins_with_pyros_own_environment_variables(
+    tmp_path: Path, processes: Processes
+) -> None:
     from pipeline.rpc.tls import stock_worker_environment
 
     folder = make_run(tmp_path / "run", "search.iterations=1")

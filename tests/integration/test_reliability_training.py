@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.integration.kill_training import CHECKPOINT_S, kill_workers
 
 
-def test_workers_killed_in_mid_training_lose_no_finished_epoch_and_repeat_less_than_a_checkpoint_interval(tmp_path):
+def test_workers_killed_in_mid_training_lose_no_finished_epoch_and_repeat_less_than_a_checkpoint_interval(
+    tmp_path: Path,
+) -> None:
     account = kill_workers(tmp_path, kills=3, seed=1)
     assert account.kills == 3
     assert account.evaluations == 2

@@ -4,54 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
-from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history, read_journal
 from pipeline.run.status import read_status
 from pipeline.search.verify import verify
-from tests.integration.surrogate import close_gate, make_run, open_gate, read_settings, start_master, start_worker
+from tests.integration.support import events, finish, results_count, wait_until
+from tests.integration.surrogate import (
+    Processes,
+    close_gate,
+    make_run,
+    open_gate,
+    read_settings,
+    start_master,
+    start_worker,
+)
 
 
-def wait_until(condition, wait_s=30.0):
-    deadline = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-
-
-def results_count(folder: RunFolder) -> int:
-    return folder.results.read_bytes().count(b"\n") if folder.results.exists() else 0
-
-
-def events(folder: RunFolder, kind: str, **fields) -> list[dict]:
-    found = read_journal(folder) if folder.journal.exists() else []
-    return [e for e in found if e["event"] == kind and all(e[k] == v for k, v in fields.items())]
-
-
-@pytest.fixture
-def processes():
-    started = []
-    yield started
-    for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
-        process.wait()
-
-
-def finish(folder, processes, wait_s=60.0):
-    master = processes[0]
-    assert master.wait(wait_s) == 0, (folder.logs / "master-.log").read_text()[-2000:]
-    for worker in processes[1:]:
-        assert worker.wait(60) == 0
-
-
-def test_a_search_runs_to_its_end_and_hpbandsters_own_loader_reads_it(tmp_path, processes):
+def test_a_search_runs_to_its_end_and_hpbandsters_own_loader_reads_it(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=6")
     close_gate(folder)
     processes += [start_master(folder), *(start_worker(folder, f"w{i}") for i in range(3))]
@@ -72,7 +46,9 @@ def test_a_search_runs_to_its_end_and_hpbandsters_own_loader_reads_it(tmp_path, 
     assert {stat.S_IMODE(p.stat().st_mode) for p in folder.tls.iterdir()} == {0o600}
 
 
-def test_a_search_whose_master_is_killed_again_and_again_goes_on_where_it_was(tmp_path, processes):
+def test_a_search_whose_master_is_killed_again_and_again_goes_on_where_it_was(
+    tmp_path: Path, processes: Processes
+) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=6")
     workers = [start_worker(folder, f"w{i}", seconds=0.1) for i in range(2)]
     for target in (5, 20):
@@ -95,7 +71,7 @@ def test_a_search_whose_master_is_killed_again_and_again_goes_on_where_it_was(tm
     assert events(folder, "returned", outcome="lost") == []
 
 
-def test_what_a_worker_lost_while_there_was_no_master_is_in_the_books(tmp_path, processes):
+def test_what_a_worker_lost_while_there_was_no_master_is_in_the_books(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=2")
     close_gate(folder)
     processes += [start_master(folder), start_worker(folder, "w0")]
@@ -116,7 +92,7 @@ def test_what_a_worker_lost_while_there_was_no_master_is_in_the_books(tmp_path, 
     assert read_status(folder).lost_s == pytest.approx(lost["lost_s"])
 
 
-def test_a_finished_run_can_be_extended(tmp_path, processes):
+def test_a_finished_run_can_be_extended(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1")
     first = [start_master(folder), start_worker(folder, "w0")]
     finish(folder, first)
@@ -131,7 +107,9 @@ def test_a_finished_run_can_be_extended(tmp_path, processes):
     assert verify(folder) == []
 
 
-def test_a_killed_workers_evaluation_is_given_to_another_and_counts_as_lost(tmp_path, processes):
+def test_a_killed_workers_evaluation_is_given_to_another_and_counts_as_lost(
+    tmp_path: Path, processes: Processes
+) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1")
     processes += [
         start_master(folder),
@@ -150,7 +128,7 @@ def test_a_killed_workers_evaluation_is_given_to_another_and_counts_as_lost(tmp_
     assert all(r.exception is None for r in read_history(folder).results)
 
 
-def test_a_second_master_is_refused_and_told_where_the_first_is(tmp_path, processes):
+def test_a_second_master_is_refused_and_told_where_the_first_is(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1")
     processes += [start_master(folder)]
     wait_until(folder.master_address.exists)
@@ -164,7 +142,7 @@ def test_a_second_master_is_refused_and_told_where_the_first_is(tmp_path, proces
     assert processes[0].wait(30) == 0
 
 
-def test_a_run_that_is_asked_to_stop_hands_back_and_can_be_resumed(tmp_path, processes):
+def test_a_run_that_is_asked_to_stop_hands_back_and_can_be_resumed(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=2")
     first = [start_master(folder), start_worker(folder, "w0", seconds=0.1)]
     processes += first

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +60,15 @@ CONFIGURATION = {
 }  # fmt: skip
 
 
-def order(folder, root, budget, attempt=1, preset="digits", settings=(), **more):
+def order(
+    folder: Path,
+    root: Path,
+    budget: float,
+    attempt: int = 1,
+    preset: str = "digits",
+    settings: Sequence[str] = (),
+    **more: object,
+) -> dict[str, object]:
     fixed = [f"data.root={root}", "training.threads=1", "training.device=cpu", "search.budget_unit=batches"]
     evaluation = {"config_id": [0, 0, 0], "configuration": CONFIGURATION, "budget": budget, "attempt": attempt,
                   "seed": 3, "continues": None, "is_largest": True}  # fmt: skip
@@ -66,25 +76,25 @@ def order(folder, root, budget, attempt=1, preset="digits", settings=(), **more)
     return {"preset": preset, "settings": settings, "folder": str(folder), "evaluation": evaluation, **more}
 
 
-def start(order):
+def start(order: dict[str, object]) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM, json.dumps(order)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def outcome(process):
+def outcome(process: subprocess.Popen[str]) -> dict[str, Any]:
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return json.loads(out.splitlines()[-1])
 
 
-def wait_until(condition, limit_s=60.0):
+def wait_until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.005)
 
 
-def test_training_killed_at_any_moment_goes_on_from_its_last_checkpoint_to_the_same_weights(tmp_path):
+def test_training_killed_at_any_moment_goes_on_from_its_last_checkpoint_to_the_same_weights(tmp_path: Path) -> None:
     root, budget = tmp_path / "data", 120
     undisturbed = outcome(start(order(tmp_path / "whole", root, budget)))
     often = ["training.checkpoint_interval_s=0.01", "training.overhead_share=1"]
@@ -105,7 +115,7 @@ def test_training_killed_at_any_moment_goes_on_from_its_last_checkpoint_to_the_s
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_full_disk_breaks_the_attempt_with_the_files_name_and_leaves_no_half_checkpoint(tmp_path):
+def test_a_full_disk_breaks_the_attempt_with_the_files_name_and_leaves_no_half_checkpoint(tmp_path: Path) -> None:
     result = outcome(start(order(tmp_path / "run", tmp_path / "data", 5, file_size=4096)))
     assert result["error"] == "BrokenError"
     assert "cannot write the checkpoint" in result["text"]
@@ -125,7 +135,7 @@ def write_cifar10(root: Path, per_batch: int) -> None:
 
 
 @pytest.mark.parametrize("preset", ["cifar10", "cifar10-fast"])
-def test_the_papers_presets_train_on_a_directory_in_cifar10s_own_format(tmp_path, preset):
+def test_the_papers_presets_train_on_a_directory_in_cifar10s_own_format(tmp_path: Path, preset: str) -> None:
     write_cifar10(tmp_path / "data", 80)
     result = outcome(start(order(tmp_path / "run", tmp_path / "data", 30, preset=preset)))
     assert result["info"]["batches"] == 30
@@ -135,7 +145,9 @@ def test_the_papers_presets_train_on_a_directory_in_cifar10s_own_format(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_training_is_charged_for_compiling_and_the_next_worker_finds_it_compiled(tmp_path, monkeypatch):
+def test_compiled_training_is_charged_for_compiling_and_the_next_worker_finds_it_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     runs = [
         outcome(start(order(tmp_path / "run", tmp_path / "data", 12, attempt, settings=["training.compile=true"])))

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ MAX_ARRAY_SIZE = 4
 
 
 @pytest.fixture(scope="session")
-def running_cluster():
+def running_cluster() -> Iterator[Cluster]:
     reason = why_not()
     if reason is not None:
         # Where these tests must run, a machine that cannot run them is a failure.
@@ -30,13 +31,13 @@ def running_cluster():
 
 
 @pytest.fixture
-def cluster(running_cluster):
+def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
     yield running_cluster
     running_cluster.mend()
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits, prepared once."""
     root = tmp_path_factory.mktemp("data")
     prepare_data(load_settings("digits", [f"data.root={root}"]).data)
@@ -44,7 +45,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def shell(cluster, tmp_path, data):
+def shell(cluster: Cluster, tmp_path: Path, data: Path) -> Iterator[Shell]:
     """A shell on the login node. Its runs' masters end with the test."""
     shell = Shell(cluster, tmp_path, data)
     yield shell

@@ -1,9 +1,14 @@
 """The cluster that the other tests stand on is one."""
 
+from pathlib import Path
+
+from tests.slurm.cluster import Cluster
 from tests.slurm.hosts import wait_until
 
 
-def test_a_job_runs_on_the_node_that_it_asked_for_with_its_gpu_and_is_accounted(cluster, tmp_path):
+def test_a_job_runs_on_the_node_that_it_asked_for_with_its_gpu_and_is_accounted(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     job = cluster.output(
         "login", "sbatch", "--parsable", "--wait", "-w", "node2", "--gres=gpu:1", f"--output={out}",
@@ -14,7 +19,7 @@ def test_a_job_runs_on_the_node_that_it_asked_for_with_its_gpu_and_is_accounted(
     wait_until(lambda: cluster.output("login", *accounted).strip() == "COMPLETED", 20, "accounting")
 
 
-def test_hosts_reach_each_other_until_one_is_unplugged(cluster):
+def test_hosts_reach_each_other_until_one_is_unplugged(cluster: Cluster) -> None:
     ping = ("bash", "-c", "exec 3<>/dev/tcp/login/6817")  # slurmctld's port
     assert cluster.run("node1", *ping, check=False).returncode == 0
     cluster.unplug("node1")
@@ -23,7 +28,7 @@ def test_hosts_reach_each_other_until_one_is_unplugged(cluster):
     assert cluster.run("node1", *ping, check=False).returncode == 0
 
 
-def test_a_host_that_loses_power_loses_its_processes_and_comes_back(cluster):
+def test_a_host_that_loses_power_loses_its_processes_and_comes_back(cluster: Cluster) -> None:
     cluster.run("node3", "bash", "-c", "echo $$ > /dev/shm/here")
     cluster.power_off("node3")
     cluster.boot("node3")

@@ -1,6 +1,7 @@
 """Nodes, networks, tasks and login hosts fail in mid-search; every evaluation gets its one result all the same."""
 
 from tests.slurm.hosts import wait_until
+from tests.slurm.runs import Shell
 
 # Long enough to be interrupted in, short enough to be repeated: some seconds of the smallest networks.
 LONG = {
@@ -13,7 +14,7 @@ LONG = {
 SPREAD = {"slurm__cpus_per_worker": 3}
 
 
-def test_a_task_that_an_administrator_requeues_hands_back_and_comes_again(shell):
+def test_a_task_that_an_administrator_requeues_hands_back_and_comes_again(shell: Shell) -> None:
     run = shell.submit(**LONG, search__iterations=3)
     run.wait_for_workers(2)
     task = run.events("worker_joined")[0]["slurm_job_id"]
@@ -23,7 +24,7 @@ def test_a_task_that_an_administrator_requeues_hands_back_and_comes_again(shell)
     run.assert_each_evaluation_has_one_result()
 
 
-def test_cancelled_tasks_hand_back_and_are_replaced(shell):
+def test_cancelled_tasks_hand_back_and_are_replaced(shell: Shell) -> None:
     run = shell.submit(**LONG, search__iterations=4)
     run.wait_for_workers(2)
     first = {event["slurm_job_id"] for event in run.events("worker_joined")}
@@ -42,7 +43,7 @@ def test_cancelled_tasks_hand_back_and_are_replaced(shell):
     assert {e["outcome"] for e in run.events("returned")} == {"finished", "handed_back"}
 
 
-def test_a_node_that_loses_power_loses_no_evaluation(shell):
+def test_a_node_that_loses_power_loses_no_evaluation(shell: Shell) -> None:
     run = shell.submit(**LONG, **SPREAD, search__iterations=4, workers__count=3, workers__patience_s=6)
     run.wait_for_workers(3)
     shell.cluster.power_off("node2")
@@ -53,7 +54,7 @@ def test_a_node_that_loses_power_loses_no_evaluation(shell):
     assert run.status.lost >= 1
 
 
-def test_a_node_that_was_unplugged_comes_back_with_its_old_worker_and_spoils_nothing(shell):
+def test_a_node_that_was_unplugged_comes_back_with_its_old_worker_and_spoils_nothing(shell: Shell) -> None:
     run = shell.submit(**LONG, **SPREAD, search__iterations=5, workers__count=3, workers__patience_s=6)
     run.wait_for_workers(3)
     shell.cluster.unplug("node2")
@@ -73,7 +74,7 @@ def test_a_node_that_was_unplugged_comes_back_with_its_old_worker_and_spoils_not
     assert not [r for r in run.results if r.exception is not None]
 
 
-def test_the_login_host_reboots_and_resume_search_continues(shell):
+def test_the_login_host_reboots_and_resume_search_continues(shell: Shell) -> None:
     run = shell.submit(**LONG, search__iterations=5)
     run.wait_for_workers(2)
     run.wait(lambda: len(run.results) >= 1, "a first result")

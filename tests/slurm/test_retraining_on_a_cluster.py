@@ -1,23 +1,26 @@
 """Baselines and a run's incumbent as Slurm arrays, from the login node to the table of results."""
 
+from pathlib import Path
+
 from pipeline.run.creation import read_settings
 from pipeline.storage.curves import read_attempt
 from pipeline.storage.results import load_results
 from pipeline.storage.retrained import baseline_folder
 from tests.slurm.hosts import wait_until
+from tests.slurm.runs import Shell
 
 BASELINES = {"resnet18", "shake_shake_26_2x32d", "shake_shake_26_2x64d", "shake_shake_26_2x96d"}
 # The largest baseline has 26 M parameters.
 ROOMY = {"search__max_budget": 3, "slurm__mem_gb": 2}
 
 
-def ends(folder):
+def ends(folder: Path) -> dict[str, str]:
     """Status of each training in a folder that has ended, by the name of its file."""
     found = {path.stem: read_attempt(path)[2] for path in folder.glob("*.h5")}
     return {name: end.status for name, end in found.items() if end is not None}
 
 
-def test_baselines_and_the_incumbent_are_trained_as_arrays_and_reported(shell):
+def test_baselines_and_the_incumbent_are_trained_as_arrays_and_reported(shell: Shell) -> None:
     said = shell.tandem("baselines", "--preset", "digits", "--seeds", "1", *shell.settings(**ROOMY))
     assert "4 to do" in said
     assert "Submitted as" in said
@@ -41,7 +44,7 @@ def test_baselines_and_the_incumbent_are_trained_as_arrays_and_reported(shell):
     assert table["test_error"].between(0, 1).all()
 
 
-def test_a_retraining_whose_time_is_up_is_requeued_and_goes_on_from_its_checkpoint(shell):
+def test_a_retraining_whose_time_is_up_is_requeued_and_goes_on_from_its_checkpoint(shell: Shell) -> None:
     run = shell.submit(search__min_budget=1500, search__max_budget=1500, workers__count=4)
     run.wait_for_end()
     said = run.tandem("retrain-incumbent", "--seeds", "1")
@@ -52,7 +55,7 @@ def test_a_retraining_whose_time_is_up_is_requeued_and_goes_on_from_its_checkpoi
     wait_until(lambda: read_attempt(path)[2] is not None, 60, "the training to stop", 0.1)
     assert read_attempt(path)[2].status == "handed_back"
 
-    def is_finished():
+    def is_finished() -> bool:
         shell.hasten_requeued("tandem-incumbent")
         end = read_attempt(path)[2]
         return end is not None and end.status == "finished"

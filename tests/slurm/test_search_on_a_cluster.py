@@ -2,14 +2,17 @@
 
 import csv
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.slurm.conftest import MAX_ARRAY_SIZE
 from tests.slurm.hosts import wait_until
+from tests.slurm.runs import Shell
 
 
-def test_a_search_on_three_nodes_finishes_and_collects(shell):
+def test_a_search_on_three_nodes_finishes_and_collects(shell: Shell) -> None:
     run = shell.submit(workers__count=6, search__iterations=2)  # two GPUs on each of three nodes
     assert "listens on 10.78.0.1:" in run.folder.master_log.read_text()
     run.wait_for_end()
@@ -31,7 +34,7 @@ def test_a_search_on_three_nodes_finishes_and_collects(shell):
         assert len(list(csv.DictReader(file))) == len(run.results)
 
 
-def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell, tmp_path):
+def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Shell, tmp_path: Path) -> None:
     run = shell.submit(workers__count=0)
     out = tmp_path / "worker-%a.out"
     options = ("--array=0-1", "--cpus-per-task=1", "--mem=500M", "--time=5", f"--output={out}")
@@ -44,7 +47,7 @@ def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell, tmp_path):
         assert f"joins run {run.folder.run_id}" in (tmp_path / f"worker-{task}.out").read_text()
 
 
-def test_two_runs_share_a_login_node(shell):
+def test_two_runs_share_a_login_node(shell: Shell) -> None:
     runs = [shell.submit(name=name, seed=seed) for seed, name in enumerate(("first", "second"))]
     for run in runs:
         run.wait_for_end()
@@ -54,7 +57,7 @@ def test_two_runs_share_a_login_node(shell):
     assert runs[0].events("worker_joined")[0]["worker"] != runs[1].events("worker_joined")[0]["worker"]
 
 
-def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell):
+def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell: Shell) -> None:
     run = shell.submit(search__min_budget=200, search__max_budget=1800)
     run.wait_for_workers(2)
     before = len(run.results)
@@ -71,7 +74,7 @@ def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell):
     run.tandem("stop-search")
 
 
-def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_frees_its_gpu(shell):
+def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_frees_its_gpu(shell: Shell) -> None:
     shell.cluster.run("login", "ip", "address", "replace", "10.79.0.1/32", "dev", "lo")  # the nodes have no route to it
     run = shell.submit(network__address="10.79.0.1", workers__count=1, workers__idle_timeout_min=0.1)
     run.wait(lambda: list(run.folder.logs.glob("worker-*")), "a worker to start")
@@ -94,14 +97,16 @@ def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_f
         ({"network__address": "ib7"}, "network.address: 'ib7' is no interface of this machine"),
     ],
 )
-def test_what_the_site_cannot_do_is_refused_before_anything_is_submitted(shell, asked, said):
+def test_what_the_site_cannot_do_is_refused_before_anything_is_submitted(
+    shell: Shell, asked: dict[str, Any], said: str
+) -> None:
     text = shell.tandem("submit-search", *shell.settings(**asked), check=False)
     assert said in text
     assert not list(shell.home.glob("results/*/settings.yaml"))
     assert not shell.cluster.output("login", "squeue", "-h")
 
 
-def test_the_request_and_what_comes_next_are_printed(shell):
+def test_the_request_and_what_comes_next_are_printed(shell: Shell) -> None:
     text = shell.tandem("submit-search", *shell.settings(workers__count=2))
     assert (
         "sbatch --array=0-1 --time=10 --nodes=1 --ntasks=1 --cpus-per-task=1 --requeue --mem=512M --gres=gpu:1" in text
@@ -110,7 +115,7 @@ def test_the_request_and_what_comes_next_are_printed(shell):
         assert f"tandem {command} {shell.home}/results/digits-" in text
 
 
-def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shell):
+def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shell: Shell) -> None:
     lasting = {"search__budget_unit": "seconds", "search__min_budget": 100, "search__max_budget": 900}
     run = shell.submit(workers__count=0, **lasting)
     options = ("--array=0-2", "--cpus-per-task=1", "--mem=500M", "--time=10", "--output=/dev/null")
@@ -121,7 +126,7 @@ def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shel
     last = f"{array}_2"  # its SLURM_JOB_ID is the array's own
     shell.cluster.run("login", "scancel", "--signal=USR1", last)
 
-    def is_back():
+    def is_back() -> bool:
         shell.hasten_requeued(run.name)
         return sum(e["slurm_job_id"] == last for e in run.events("worker_joined")) == 2
 
@@ -134,7 +139,7 @@ def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shel
         each.tandem("stop-search")
 
 
-def test_stopping_a_run_whose_master_waits_in_the_queue_takes_it_out(shell):
+def test_stopping_a_run_whose_master_waits_in_the_queue_takes_it_out(shell: Shell) -> None:
     shell.sbatch("--nodes=3", "--exclusive", "--time=5", "--wrap=sleep 300")
     run = shell.submit(slurm__master="slurm", slurm__master_partition="cpu", slurm__master_mem_gb=0.5)
     assert "was cancelled before it started" in run.tandem("stop-search")

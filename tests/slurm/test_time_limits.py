@@ -1,11 +1,13 @@
 """Budgets longer than a time limit: work is handed on, and its seconds add up."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
 from pipeline.run.folder import RunFolder
 from pipeline.storage.curves import read_attempt
+from tests.slurm.runs import Shell
 
 # A minute is Slurm's shortest limit, and a quarter of it the workers' margin: this budget takes two allocations.
 BUDGET_S = 50.0
@@ -23,7 +25,9 @@ def trained_here_s(folder: RunFolder) -> dict[tuple, list[float]]:
     return trained
 
 
-def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_and_hand_run_workers(shell, tmp_path):
+def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_and_hand_run_workers(
+    shell: Shell, tmp_path: Path
+) -> None:
     run = shell.submit(
         search__method="random",
         search__budget_unit="seconds",
@@ -59,7 +63,7 @@ def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_an
     assert run.status.lost_s == pytest.approx(0, abs=1), "what was handed back was checkpointed first"
 
 
-def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell):
+def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell: Shell) -> None:
     run = shell.submit(
         search__method="random",
         search__budget_unit="seconds",
@@ -77,7 +81,7 @@ def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell):
     before = {(r.config_id, r.budget) for r in run.results}
     assert run.events("master_ended")[0]["term"] == 1
 
-    def has_ended():
+    def has_ended() -> bool:
         shell.hasten_requeued(f"tandem-master-{run.folder.run_id}")
         return run.status.has_ended
 

@@ -71,13 +71,13 @@ def edges() -> dict[str, set[str]]:
     return {name: imports_of(path) & set(MODULES) - {name} for name, path in MODULES.items()}
 
 
-def test_every_folder_is_on_a_floor():
+def test_every_folder_is_on_a_floor() -> None:
     rooms = {room_of(name) for name in MODULES} - {"pipeline"}
     assert rooms == set(HEIGHT), "tests/unit/test_architecture.py and docs/architecture.md list other folders"
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_go_down_one_way_between_folders(name):
+def test_imports_go_down_one_way_between_folders(name: str) -> None:
     mine = room_of(name)
     for imported in edges()[name]:
         theirs = room_of(imported)
@@ -86,7 +86,7 @@ def test_imports_go_down_one_way_between_folders(name):
         assert HEIGHT[theirs] < HEIGHT[mine], f"{name} imports {imported}, which is not on a floor below"
 
 
-def test_there_is_no_circle_of_modules():
+def test_there_is_no_circle_of_modules() -> None:
     try:
         TopologicalSorter(edges()).prepare()
     except CycleError as error:
@@ -94,17 +94,17 @@ def test_there_is_no_circle_of_modules():
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_heavy_library_is_imported_in_its_own_folders_only(name):
+def test_every_heavy_library_is_imported_in_its_own_folders_only(name: str) -> None:
     for module in imports_of(MODULES[name]):
         home = HOMES.get(module.split(".")[0])
         assert home is None or room_of(name) in home, f"{name} imports {module}"
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if room_of(name) == "search"])
-def test_the_search_knows_no_threads_no_sockets_and_no_files(name):
+def test_the_search_knows_no_threads_no_sockets_and_no_files(name: str) -> None:
     assert not {module.split(".")[0] for module in imports_of(MODULES[name])} & IMPURE
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_file_can_be_read_in_one_sitting(path):
+def test_every_file_can_be_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 450

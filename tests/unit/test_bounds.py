@@ -1,6 +1,7 @@
 """The kinds of values that may cross a boundary."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,13 +16,13 @@ RESULT = Result((0, 0, 1), 3.0, 1.0, 2.0, 3.0, 0.25, {"attempt": 1, "training_s"
 NOT_NUMBERS = [10**400, float("nan"), float("inf"), -float("inf"), "1", True, None, [1.0], 1e200]
 
 
-def with_field(**fields):
+def with_field(**fields: Any) -> Result:
     return Result(**{**vars(RESULT), **fields})
 
 
 @pytest.mark.parametrize("number", NOT_NUMBERS)
 @pytest.mark.parametrize("field", ["budget", "submitted", "started", "finished"])
-def test_what_a_reader_would_refuse_is_refused_before_it_is_written(field, number):
+def test_what_a_reader_would_refuse_is_refused_before_it_is_written(field: str, number: Any) -> None:
     with pytest.raises(BoundsError, match=f"^{field} is "):
         result_line(with_field(**{field: number}))
     line = result_line(RESULT)
@@ -33,7 +34,7 @@ def test_what_a_reader_would_refuse_is_refused_before_it_is_written(field, numbe
         parse_result(line)
 
 
-def test_a_result_that_an_earlier_version_took_from_a_guest_is_read_without_its_misfits():
+def test_a_result_that_an_earlier_version_took_from_a_guest_is_read_without_its_misfits() -> None:
     line = result_line(RESULT)
     line[3]["info"] |= {"training_s": 10**400, "parameters": "many"}
     assert parse_result(json.loads(json.dumps(line[:3])) + line[3:]).info == {
@@ -43,7 +44,7 @@ def test_a_result_that_an_earlier_version_took_from_a_guest_is_read_without_its_
     }
 
 
-def test_a_reason_that_is_too_long_or_no_utf8_is_mended_by_writers_and_by_readers():
+def test_a_reason_that_is_too_long_or_no_utf8_is_mended_by_writers_and_by_readers() -> None:
     exception = "error: \udcff" + "x" * 10_000_000
     written = parse_result(result_line(with_field(loss=None, info={}, exception=exception)))
     read = parse_result([[0, 0, 1], 3.0, {"submitted": 1, "started": 1, "finished": 1}, None, exception])
@@ -53,7 +54,7 @@ def test_a_reason_that_is_too_long_or_no_utf8_is_mended_by_writers_and_by_reader
 
 
 @given(st.text(st.characters()), st.integers(10, 60))
-def test_a_mended_text_fits_and_can_be_written(text, characters):
+def test_a_mended_text_fits_and_can_be_written(text: str, characters: int) -> None:
     mended = legible(text, characters)
     assert len(mended) <= characters
     mended.encode()
@@ -61,7 +62,7 @@ def test_a_mended_text_fits_and_can_be_written(text, characters):
         assert mended == text
 
 
-def refusal(kind, value):
+def refusal(kind: Any, value: Any) -> str:
     """Why a value is not of a kind; "": it is."""
     try:
         checked(kind, value)
@@ -75,7 +76,7 @@ def refusal(kind, value):
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 ))  # fmt: skip
-def test_any_json_value_is_a_record_or_a_value_error_in_one_line(value):
+def test_any_json_value_is_a_record_or_a_value_error_in_one_line(value: Any) -> None:
     for kind in (Evaluation, AttemptEnd, Configuration, RunStatus):
         text = refusal(kind, value)
         assert "\n" not in text
@@ -87,11 +88,11 @@ def test_any_json_value_is_a_record_or_a_value_error_in_one_line(value):
             continue
 
 
-def test_deep_nesting_is_no_json():
+def test_deep_nesting_is_no_json() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)
 
 
-def test_what_a_later_version_adds_to_a_draw_stays():
-    draw = Draw((0, 0, 0), {"x": 1}, {"model_based_pick": False, "budget": 3.0, "colour": "red"})
+def test_what_a_later_version_adds_to_a_draw_stays() -> None:
+    draw = Draw((0, 0, 0), {"x": 1}, {"model_based_pick": False, "budget": 3.0, "colour": "red"})  # type: ignore[typeddict-unknown-key]
     assert parse_draw(draw_line(draw)) == draw

@@ -34,7 +34,7 @@ def with_losses(results: Results) -> Callable[[dict[float, list[float]]], Result
         ]
         evaluations = results.evaluations.head(0).reindex(range(len(rows)))
         for name in rows[0]:
-            evaluations[name] = [row[name] for row in rows]
+            evaluations[name] = [row[name] for row in rows]  # type: ignore[assignment]
         evaluations["finished"] = EPOCH_S + np.arange(1.0, len(rows) + 1)
         evaluations["config_id"] = [f"0-0-{row['configuration']}" for row in rows]
         evaluations["submitted"] = EPOCH_S

@@ -139,7 +139,7 @@ def test_negative_correlations_differ_in_colour_and_few_configurations_are_pale(
 
 # What a budget bought -------------------------------------------------------------------------------------------------
 def bought(results: Results, **columns: object) -> pd.DataFrame:
-    return throughput.bought(replace(results, evaluations=results.evaluations.assign(**columns)))
+    return throughput.bought(replace(results, evaluations=results.evaluations.assign(**columns)))  # type: ignore[arg-type]
 
 
 def test_a_quiet_run_has_no_warning_about_its_budgets(results: Results) -> None:

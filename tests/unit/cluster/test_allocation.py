@@ -2,6 +2,8 @@ import calendar
 import os
 import signal
 import time
+from collections.abc import Iterator
+from signal import Signals
 
 import pytest
 
@@ -14,7 +16,7 @@ JOB = (
 
 
 @pytest.fixture
-def own_handlers():
+def own_handlers() -> Iterator[None]:
     """Signal handlers as they were, whatever the test installs."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     before = {number: signal.getsignal(number) for number in numbers}
@@ -23,7 +25,7 @@ def own_handlers():
         signal.signal(number, handler)
 
 
-def test_the_end_of_an_allocation_is_read_in_the_hosts_time_zone(monkeypatch):
+def test_the_end_of_an_allocation_is_read_in_the_hosts_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
@@ -33,23 +35,23 @@ def test_the_end_of_an_allocation_is_read_in_the_hosts_time_zone(monkeypatch):
         time.tzset()
 
 
-def test_a_job_without_a_limit_has_no_end():
+def test_a_job_without_a_limit_has_no_end() -> None:
     assert parse_end_time("JobId=1 EndTime=Unknown Deadline=N/A") is None
     assert allocation_end({}) is None
 
 
-def test_newer_slurm_says_the_end_in_the_environment():
+def test_newer_slurm_says_the_end_in_the_environment() -> None:
     assert allocation_end({"SLURM_JOB_ID": "5", "SLURM_JOB_END_TIME": "1795492134"}) == 1795492134.0
 
 
-def test_an_array_task_is_named_as_squeue_names_it():
+def test_an_array_task_is_named_as_squeue_names_it() -> None:
     array = {"SLURM_JOB_ID": "45495458", "SLURM_ARRAY_JOB_ID": "45495457", "SLURM_ARRAY_TASK_ID": "3"}
     assert slurm_task_id(array) == "45495457_3"
     assert slurm_task_id({"SLURM_JOB_ID": "45495458"}) == "45495458"
     assert slurm_task_id({}) == ""
 
 
-def test_a_requeued_task_is_a_new_worker():
+def test_a_requeued_task_is_a_new_worker() -> None:
     task = {"SLURM_JOB_ID": "45495458", "SLURM_ARRAY_JOB_ID": "45495457", "SLURM_ARRAY_TASK_ID": "3"}
     first, again = worker_identity(task), worker_identity({**task, "SLURM_RESTART_COUNT": "1"})
     assert "45495457_3" in first.name
@@ -58,7 +60,7 @@ def test_a_requeued_task_is_a_new_worker():
     assert first.slurm_job_id == again.slurm_job_id == "45495457_3"
 
 
-def test_work_is_handed_back_the_margin_before_the_end():
+def test_work_is_handed_back_the_margin_before_the_end() -> None:
     now = time.time()
     assert Allocation(None, 60).should_stop() is None
     assert Allocation(now + 1000, 60).should_stop() is None
@@ -69,14 +71,14 @@ def test_work_is_handed_back_the_margin_before_the_end():
     assert not over.asks_for_requeue("not_needed")  # the search had said so before
 
 
-def test_a_margin_longer_than_the_allocation_still_leaves_time_to_train():
+def test_a_margin_longer_than_the_allocation_still_leaves_time_to_train() -> None:
     short = Allocation(time.time() + 60, margin_s=300)
     assert short.should_stop() is None
     assert short.margin_s == pytest.approx(15, abs=1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_a_warning_asks_for_a_requeue(own_handlers, number):
+def test_a_warning_asks_for_a_requeue(own_handlers: None, number: Signals) -> None:
     allocation = Allocation(time.time() + 3600, 60)
     allocation.listen()
     os.kill(os.getpid(), number)
@@ -86,7 +88,7 @@ def test_a_warning_asks_for_a_requeue(own_handlers, number):
     assert not allocation.asks_for_requeue("done")
 
 
-def test_the_warning_of_a_time_limit_that_is_known_ends_nothing_before_the_margin(own_handlers):
+def test_the_warning_of_a_time_limit_that_is_known_ends_nothing_before_the_margin(own_handlers: None) -> None:
     allocation = Allocation(time.time() + 100, 20)
     allocation.listen()
     os.kill(os.getpid(), signal.SIGUSR2)
@@ -95,14 +97,14 @@ def test_the_warning_of_a_time_limit_that_is_known_ends_nothing_before_the_margi
     assert allocation.should_stop() == "allocation_end"
 
 
-def test_a_warning_is_all_there_is_where_the_end_is_not_known(own_handlers):
+def test_a_warning_is_all_there_is_where_the_end_is_not_known(own_handlers: None) -> None:
     allocation = Allocation(None, 20)
     allocation.listen()
     os.kill(os.getpid(), signal.SIGUSR2)
     assert allocation.should_stop() == "signal SIGUSR2"
 
 
-def test_after_term_nothing_asks_for_a_requeue(own_handlers):
+def test_after_term_nothing_asks_for_a_requeue(own_handlers: None) -> None:
     allocation = Allocation(time.time() + 3600, 60)
     allocation.listen()
     os.kill(os.getpid(), signal.SIGUSR2)
@@ -113,7 +115,7 @@ def test_after_term_nothing_asks_for_a_requeue(own_handlers):
     assert not allocation.asks_for_requeue("allocation_end")
 
 
-def test_a_second_interrupt_leaves_at_once(own_handlers):
+def test_a_second_interrupt_leaves_at_once(own_handlers: None) -> None:
     allocation = Allocation(None, 60)
     allocation.listen()
     os.kill(os.getpid(), signal.SIGINT)

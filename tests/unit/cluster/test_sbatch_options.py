@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from pipeline.cluster.sbatch_options import (
@@ -10,13 +12,14 @@ from pipeline.cluster.sbatch_options import (
 )
 from pipeline.errors import SettingsError
 from pipeline.settings import validate_settings
+from pipeline.settings.schema import Settings
 
 
-def settings(**slurm):
+def settings(**slurm: Any) -> Settings:
     return validate_settings({"slurm": slurm})
 
 
-def test_every_request_of_a_site_becomes_an_option_of_sbatch():
+def test_every_request_of_a_site_becomes_an_option_of_sbatch() -> None:
     options = worker_options(
         settings(
             partition="gpu",
@@ -49,7 +52,7 @@ def test_every_request_of_a_site_becomes_an_option_of_sbatch():
     ]
 
 
-def test_a_gpu_can_be_asked_for_in_the_ways_that_sites_accept():
+def test_a_gpu_can_be_asked_for_in_the_ways_that_sites_accept() -> None:
     assert "--gres=gpu:1" in command_line(worker_options(settings()))
     assert "--gpus-per-task=1" in command_line(worker_options(settings(gpu_request="gpus-per-task")))
     typed = worker_options(settings(gpu_request="gpus-per-node", gpu_type="v100"))
@@ -57,14 +60,14 @@ def test_a_gpu_can_be_asked_for_in_the_ways_that_sites_accept():
     assert "gpu" not in as_text(worker_options(settings(gpus_per_worker=0)))
 
 
-def test_a_sites_own_options_overrule_the_programs():
+def test_a_sites_own_options_overrule_the_programs() -> None:
     assert worker_options(settings(cpus_per_worker=6, extra={"cpus-per-task": 2}))["cpus-per-task"] == 2
     assert "requeue" not in worker_options(settings(extra={"requeue": False}))
     with pytest.raises(SettingsError, match=r"slurm: extra.time: cannot be given here, use slurm.walltime_min"):
         validate_settings({"slurm": {"extra": {"time": "0-2"}}})
 
 
-def test_an_array_that_is_too_large_is_split_and_its_parallelism_shared():
+def test_an_array_that_is_too_large_is_split_and_its_parallelism_shared() -> None:
     assert array_sizes(10, 1001) == [10]
     assert array_sizes(10, 10) == [10]
     assert array_sizes(10, 4) == [4, 4, 2]
@@ -73,13 +76,13 @@ def test_an_array_that_is_too_large_is_split_and_its_parallelism_shared():
     assert [worker_options(limited, size, of=10)["array-parallelism"] for size in (4, 4, 2)] == [2, 2, 1]
 
 
-def test_slurm_warns_after_the_workers_own_margin_and_never_in_the_first_half_of_a_job():
+def test_slurm_warns_after_the_workers_own_margin_and_never_in_the_first_half_of_a_job() -> None:
     assert warning_s(240, 60) == 30
     assert warning_s(1440, 600) == 60
     assert warning_s(1, 60) == 15
 
 
-def test_a_master_that_is_a_job_takes_no_gpu_and_not_the_quality_of_service_of_another_partition():
+def test_a_master_that_is_a_job_takes_no_gpu_and_not_the_quality_of_service_of_another_partition() -> None:
     wanted = {"partition": "gpu", "qos": "gpu-high", "account": "ml", "master": "slurm"}
     same = master_options(settings(**wanted))
     assert same["partition"] == "gpu"

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ NODES = [
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that says what the constants above say; tests/slurm asks a real one."""
     monkeypatch.setattr(slurm, "partitions", lambda: PARTITIONS)
     monkeypatch.setattr(slurm, "nodes", lambda: NODES)
@@ -29,7 +30,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(site, "logout_warning", lambda: None)
 
 
-def check(**slurm_settings):
+def check(**slurm_settings: int | str) -> list[str] | None:
     """The warnings; /proc is on no disk of one machine."""
     settings = validate_settings({"slurm": {"walltime_min": 60, **slurm_settings}, "data": {"root": "/proc"}})
     return site.check_site(settings, Path("/proc"))
@@ -43,7 +44,7 @@ def check(**slurm_settings):
         {"partition": "cpu", "gpus_per_worker": 0, "walltime_min": 100_000},
     ],
 )
-def test_a_request_that_the_site_allows_passes_without_a_warning(cluster, asked):
+def test_a_request_that_the_site_allows_passes_without_a_warning(cluster: None, asked: dict[str, Any]) -> None:
     assert check(**asked) == []
 
 
@@ -61,20 +62,20 @@ def test_a_request_that_the_site_allows_passes_without_a_warning(cluster, asked)
         ({"master": "slurm", "master_partition": "big"}, "slurm.master_partition: there is no partition 'big'"),
     ],
 )
-def test_what_the_site_cannot_do_is_refused_with_what_it_can(cluster, asked, said):
+def test_what_the_site_cannot_do_is_refused_with_what_it_can(cluster: None, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(SiteError) as error:
         check(**asked)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_site_without_a_default_partition_asks_for_one(cluster, monkeypatch):
+def test_a_site_without_a_default_partition_asks_for_one(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "partitions", lambda: PARTITIONS[1:])
     with pytest.raises(SiteError, match=r"no default partition; set slurm\.partition"):
         check()
 
 
-def test_the_request_is_described_in_words_and_options(cluster):
+def test_the_request_is_described_in_words_and_options(cluster: None) -> None:
     settings = validate_settings({"workers": {"count": 10}, "slurm": {"partition": "gpu", "master": "slurm"}})
     text = site.describe_request(settings)
     assert "10 workers as a Slurm array, each with a GPU, 4 CPU cores and 4 h: sbatch --array=0-9" in text
@@ -82,7 +83,7 @@ def test_the_request_is_described_in_words_and_options(cluster):
     assert "The master as a job of its own: sbatch --time=1440" in text
 
 
-def test_the_file_system_of_a_path_is_the_innermost_mounts(tmp_path):
+def test_the_file_system_of_a_path_is_the_innermost_mounts(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(
         "/dev/sda1 / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\ntmpfs /home/tmp tmpfs rw 0 0\n"
@@ -95,7 +96,7 @@ def test_the_file_system_of_a_path_is_the_innermost_mounts(tmp_path):
     assert site.file_system(Path("/opt"), tmp_path / "missing") is None
 
 
-def test_a_run_folder_on_a_disk_of_one_machine_is_warned_about(cluster, monkeypatch):
+def test_a_run_folder_on_a_disk_of_one_machine_is_warned_about(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = validate_settings({"slurm": {"walltime_min": 60}, "data": {"root": "/shared/data"}})
     kinds = {Path("/tmp/results"): "ext4", Path("/shared/results"): "nfs4", Path("/shared/data"): "nfs4"}
     monkeypatch.setattr(site, "file_system", lambda path: kinds[path])
@@ -115,5 +116,5 @@ def test_a_run_folder_on_a_disk_of_one_machine_is_warned_about(cluster, monkeypa
         ([], False),
     ],
 )
-def test_whether_logging_out_ends_the_master_is_told_from_logind(properties, killed):
+def test_whether_logging_out_ends_the_master_is_told_from_logind(properties: list[str], killed: bool) -> None:
     assert site.kills_at_logout(properties, "ada") is killed

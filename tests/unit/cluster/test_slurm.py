@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from pipeline.cluster import slurm
@@ -19,19 +22,19 @@ from pipeline.worker.process import run_to_join
         ("0:30", 0.5),
     ],
 )
-def test_a_time_limit_is_read_in_every_form_that_slurm_writes(text, minutes):
+def test_a_time_limit_is_read_in_every_form_that_slurm_writes(text: str, minutes: float) -> None:
     assert slurm.parse_minutes(text) == minutes
 
 
-def test_no_limit_is_none():
+def test_no_limit_is_none() -> None:
     assert slurm.parse_minutes("UNLIMITED") is None
     assert slurm.parse_minutes("infinite") is None
 
 
-def answers(monkeypatch, output):
+def answers(monkeypatch: pytest.MonkeyPatch, output: str) -> list[Any]:
     asked = []
 
-    def run_command(*command):
+    def run_command(*command: str) -> str:
         asked.append(command)
         return output
 
@@ -39,7 +42,7 @@ def answers(monkeypatch, output):
     return asked
 
 
-def test_tasks_are_read_by_state_with_one_call(monkeypatch):
+def test_tasks_are_read_by_state_with_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answers(
         monkeypatch,
         "12_0|tandem-a|RUNNING|1:02|None\n12_1|tandem-a|PENDING|0:00|Resources\n"
@@ -54,7 +57,7 @@ def test_tasks_are_read_by_state_with_one_call(monkeypatch):
     assert [t.job_id for t in tasks if t.is_held] == ["13"]
 
 
-def test_partitions_and_nodes_are_read_as_slurm_writes_them(monkeypatch):
+def test_partitions_and_nodes_are_read_as_slurm_writes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(
         monkeypatch,
         "PartitionName=gpu AllowGroups=ALL AllowAccounts=ml,bio Default=YES MaxTime=1-00:00:00 State=UP\n"
@@ -75,7 +78,7 @@ def test_partitions_and_nodes_are_read_as_slurm_writes_them(monkeypatch):
     assert second.gpus() == 0
 
 
-def test_a_job_submitted_from_a_job_does_not_inherit_what_describes_that_job(monkeypatch):
+def test_a_job_submitted_from_a_job_does_not_inherit_what_describes_that_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SBATCH_PARTITION", "cpu")
     monkeypatch.setenv("SLURM_CONF", "/etc/elsewhere/slurm.conf")
@@ -85,14 +88,14 @@ def test_a_job_submitted_from_a_job_does_not_inherit_what_describes_that_job(mon
     assert environment["SLURM_CONF"] == "/etc/elsewhere/slurm.conf"
 
 
-def test_a_failing_command_is_told_with_what_it_said():
+def test_a_failing_command_is_told_with_what_it_said() -> None:
     with pytest.raises(SiteError, match="no-such-slurm-command"):
         slurm.run_command("no-such-slurm-command")
     with pytest.raises(SiteError, match=r"`sh -c echo sorry >&2; exit 1` failed: sorry"):
         slurm.run_command("sh", "-c", "echo sorry >&2; exit 1")
 
 
-def test_slurms_commands_without_a_cluster_are_no_cluster(monkeypatch, tmp_path):
+def test_slurms_commands_without_a_cluster_are_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()
     for name in ("sbatch", "scontrol"):
@@ -103,7 +106,7 @@ def test_slurms_commands_without_a_cluster_are_no_cluster(monkeypatch, tmp_path)
     assert slurm.has_slurm.__wrapped__() is False
 
 
-def test_a_cluster_that_does_not_answer_is_not_taken_for_none(monkeypatch, tmp_path):
+def test_a_cluster_that_does_not_answer_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()
     for name in ("sbatch", "scontrol"):
@@ -120,7 +123,9 @@ def test_a_cluster_that_does_not_answer_is_not_taken_for_none(monkeypatch, tmp_p
 ARRAY_TASK = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "9"}
 
 
-def test_the_task_of_an_array_whose_id_is_the_arrays_renames_and_requeues_itself_alone(monkeypatch):
+def test_the_task_of_an_array_whose_id_is_the_arrays_renames_and_requeues_itself_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = answers(monkeypatch, "")
     for name, value in ARRAY_TASK.items():
         monkeypatch.setenv(name, value)
@@ -129,7 +134,7 @@ def test_the_task_of_an_array_whose_id_is_the_arrays_renames_and_requeues_itself
     assert asked == [("scontrol", "update", "JobId=12_9", "JobName=tandem-a"), ("scontrol", "requeue", "12_9")]
 
 
-def test_off_slurm_nothing_is_requeued(monkeypatch):
+def test_off_slurm_nothing_is_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answers(monkeypatch, "")
     for name in ARRAY_TASK:
         monkeypatch.delenv(name, raising=False)
@@ -137,7 +142,9 @@ def test_off_slurm_nothing_is_requeued(monkeypatch):
     assert asked == []
 
 
-def test_a_requeued_worker_stays_with_its_run_when_another_is_the_latest(monkeypatch, tmp_path):
+def test_a_requeued_worker_stays_with_its_run_when_another_is_the_latest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     first, latest = (create_run(validate_settings({"name": name}), tmp_path) for name in ("first", "latest"))
     answers(monkeypatch, f"tandem-{first.run_id}\n")
     for name, value in ARRAY_TASK.items():

@@ -2,17 +2,21 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.cluster import slurm
 from pipeline.run.creation import create_run
+from pipeline.run.folder import RunFolder
 from pipeline.run.status import RunStatus, WorkerStatus, publish_status
 from pipeline.settings import load_settings
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> RunFolder:
     """The folder of a run whose workers are to be Slurm tasks with a GPU."""
     overrides = ["slurm.gpus_per_worker=1", "workers.where=slurm"]
     return create_run(load_settings("digits", overrides), tmp_path / "results")
@@ -26,18 +30,18 @@ class FakeSlurm:
         cancelled, hastened: what it was told.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.queue = lambda names: []
         self.cancelled = []
         self.hastened = []
 
-    def has(self, state, used="0:00", reason="None", name=None, job_id="7"):
+    def has(self, state: str, used: str = "0:00", reason: str = "None", name: None = None, job_id: str = "7") -> None:
         """Let the queue have one task: of the first name that is asked for, if none is given."""
         self.queue = lambda names: [slurm.Task(job_id, name or names[0], state, used, reason)]
 
 
 @pytest.fixture
-def fake_slurm(monkeypatch):
+def fake_slurm(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     """A cluster of three nodes, one of them in another partition too."""
     fake = FakeSlurm()
     nodes = [("gpu", "node1"), ("gpu", "node2"), ("cpu", "node2"), ("cpu", "node3")]
@@ -51,13 +55,15 @@ def fake_slurm(monkeypatch):
 
 
 @pytest.fixture
-def submitted(monkeypatch):
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The requests that would go to submitit, in order: (function, request)."""
     from pipeline.launch import local_backend, slurm_backend
 
     requests = []
 
-    def submit_apart(submit, request, what, environment=None):
+    def submit_apart(
+        submit: Callable[..., Any], request: dict[str, Any], what: str, environment: dict[str, str] | None = None
+    ) -> list[str]:
         requests.append((submit.__name__, request))
         count = request.get("count", len(request.get("devices", ())))
         return [f"{len(requests)}_{index}" for index in range(count)]
@@ -68,7 +74,7 @@ def submitted(monkeypatch):
 
 
 @pytest.fixture
-def publish(run):
+def publish(run: RunFolder) -> Callable[..., Any]:
     """Publish a status of the run with some fields changed."""
     empty = {f.name: 0 for f in dataclasses.fields(RunStatus)} | {
         "run_id": run.run_id, "state": "searching", "message": "", "host": "login", "address": "login:1",
@@ -77,6 +83,6 @@ def publish(run):
     return lambda **changes: publish_status(run, RunStatus(**{**empty, **changes}))
 
 
-def worker(name, slurm_job_id=""):
+def worker(name: str, slurm_job_id: str = "") -> WorkerStatus:
     """A worker that the master knows."""
     return WorkerStatus(name, "node1", slurm_job_id, "cpu", "idle", "", time.time())

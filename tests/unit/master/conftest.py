@@ -108,7 +108,12 @@ class Master:
         self.files = RunFiles(self.folder, self.lease)
         self.dispatcher: Any = FakeDispatcher()
         self.scheduler = Scheduler(
-            self.folder, search, self.files, self.dispatcher, self.requested.append, read_journal(self.folder)
+            self.folder,
+            search,
+            self.files,
+            self.dispatcher,  # type: ignore[arg-type]
+            self.requested.append,
+            read_journal(self.folder),
         )
 
     def step(self) -> None:

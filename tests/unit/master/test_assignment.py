@@ -43,11 +43,11 @@ class Table:
 
 
 @pytest.fixture
-def table():
+def table() -> Table:
     return Table()
 
 
-def test_evaluations_go_out_in_order_to_the_worker_that_waited_longest(table):
+def test_evaluations_go_out_in_order_to_the_worker_that_waited_longest(table: Table) -> None:
     table.submit(3)
     assert table.give_out() == [("w0", 0, 1), ("w1", 1, 1)]
     table.pool.make_idle(table.workers[1])
@@ -56,7 +56,7 @@ def test_evaluations_go_out_in_order_to_the_worker_that_waited_longest(table):
     assert table.give_out() == [("w1", 2, 1)]
 
 
-def test_a_lost_evaluation_goes_first_with_the_next_attempt(table):
+def test_a_lost_evaluation_goes_first_with_the_next_attempt(table: Table) -> None:
     jobs = table.submit(3)
     table.give_out()
     for worker in table.workers:
@@ -65,7 +65,7 @@ def test_a_lost_evaluation_goes_first_with_the_next_attempt(table):
     assert table.give_out() == [("w0", 1, 2), ("w1", 2, 1)]
 
 
-def test_attempt_numbers_are_never_used_twice(table):
+def test_attempt_numbers_are_never_used_twice(table: Table) -> None:
     (only,) = table.submit(1)
     frozen, other = table.workers
     assert table.give_out() == [("w0", 0, 1)]
@@ -83,13 +83,13 @@ def test_attempt_numbers_are_never_used_twice(table):
     assert table.give_out() == [("w0", 0, 3)]
 
 
-def test_a_host_that_an_evaluation_must_avoid_is_passed_over(table):
+def test_a_host_that_an_evaluation_must_avoid_is_passed_over(table: Table) -> None:
     avoiding, _ = table.submit(2)
     table.evaluations.requeue(avoiding, avoid={"a"})
     assert table.give_out() == [("w1", 0, 1), ("w0", 1, 1)]
 
 
-def test_a_paused_host_is_given_only_what_failed_elsewhere(table):
+def test_a_paused_host_is_given_only_what_failed_elsewhere(table: Table) -> None:
     table.paused = {"a"}
     _, failed = table.submit(2)
     table.evaluations.start(failed)
@@ -98,7 +98,7 @@ def test_a_paused_host_is_given_only_what_failed_elsewhere(table):
     assert table.give_out() == [("w0", 1, 2), ("w1", 0, 1)]
 
 
-def test_shortage_counts_workers_that_would_stand_idle(table):
+def test_shortage_counts_workers_that_would_stand_idle(table: Table) -> None:
     assert table.shortage() == 2
     table.submit(1)
     assert table.shortage() == 1
@@ -106,7 +106,7 @@ def test_shortage_counts_workers_that_would_stand_idle(table):
     assert table.shortage() == 0
 
 
-def test_nobody_is_given_work_who_is_silent_or_leaves(table):
+def test_nobody_is_given_work_who_is_silent_or_leaves(table: Table) -> None:
     table.submit(2)
     table.workers[0].is_suspect = True
     table.workers[1].become(WorkerState.LEAVING)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +26,7 @@ from pipeline.settings import load_settings
 class Tracked:
     """An attempt tracker over a search whose first evaluation is under way."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         settings = load_settings("digits", [])
         self.folder = RunFolder(path)
         self.search, self.pool, self.policy = Search(settings), WorkerPool(60), FailurePolicy(3, 3)
@@ -48,25 +50,25 @@ class Tracked:
         self.evaluations.start(job)
         self.files.write_draws(self.search.take_new_draws())
 
-    def take(self, outcome, worker="w0", host="here"):
+    def take(self, outcome: Outcome, worker: str = "w0", host: str = "here") -> Future:
         reply = Future()
         self.tracker.take(self.attempt, outcome, worker, host, reply)
         return reply
 
-    def events(self):
+    def events(self) -> list[dict[str, float | list[int] | str]]:
         self.files.write_journal(durable=True)
         return read_journal(self.folder)
 
 
 @pytest.fixture
-def tracked(tmp_path):
+def tracked(tmp_path: Path) -> Iterator[Tracked]:
     made = Tracked(tmp_path)
     yield made
     made.keeper.close()
     made.files.close()
 
 
-def test_a_result_that_comes_twice_is_acknowledged_to_neither_before_it_is_durable(tracked):
+def test_a_result_that_comes_twice_is_acknowledged_to_neither_before_it_is_durable(tracked: Tracked) -> None:
     first, second = (tracked.take(Outcome("finished", loss=0.5), worker) for worker in ("w0", "w1"))
     assert not first.done()
     assert not second.done()
@@ -77,7 +79,7 @@ def test_a_result_that_comes_twice_is_acknowledged_to_neither_before_it_is_durab
 
 
 @pytest.mark.parametrize("status", ["broken", "handed_back", "lost"])
-def test_an_end_that_is_delivered_again_while_the_disk_stalls_counts_once(tracked, status):
+def test_an_end_that_is_delivered_again_while_the_disk_stalls_counts_once(tracked: Tracked, status: str) -> None:
     replies = [tracked.take(Outcome(status, reason="the data is missing")) for _ in range(5)]
     assert [reply.result(0) for reply in replies] == [{"accepted": True}] * 5
     assert [event["outcome"] for event in tracked.events()] == [status]
@@ -85,7 +87,7 @@ def test_an_end_that_is_delivered_again_while_the_disk_stalls_counts_once(tracke
     assert tracked.policy.excluded == {}
 
 
-def test_an_attempt_that_loses_its_gpu_counts_as_one_that_lost_its_worker(tracked):
+def test_an_attempt_that_loses_its_gpu_counts_as_one_that_lost_its_worker(tracked: Tracked) -> None:
     for number in (1, 2, 3):
         tracked.attempt = AttemptId(*tracked.attempt.key, number)
         tracked.take(Outcome("lost", reason="device_lost: CUDA error: device-side assert triggered"))

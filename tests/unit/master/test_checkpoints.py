@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import queue
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Never
 
 import pytest
 
@@ -17,7 +20,7 @@ from pipeline.search.search import Search
 from pipeline.settings import load_settings
 
 
-def wait_until(condition):
+def wait_until(condition: Callable[..., Any]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
@@ -27,7 +30,7 @@ def wait_until(condition):
 class Run:
     """A search whose every attempt leaves a checkpoint, and the previous one, of 1,000 bytes each."""
 
-    def __init__(self, path, *overrides):
+    def __init__(self, path: Path, *overrides: str) -> None:
         base = ["search.min_budget=1", "search.max_budget=9", "search.iterations=1", "search.method=hyperband"]
         self.settings = load_settings("digits", [*base, *overrides])
         self.folder = RunFolder(path)
@@ -35,13 +38,13 @@ class Run:
         self.keeper = CheckpointKeeper(self.folder, self.search, queue.SimpleQueue())
         self.next_loss = 0.9
 
-    def write(self, config_id, budget, attempt, what=b"x"):
+    def write(self, config_id: tuple[int, int, int], budget: float, attempt: int, what: bytes = b"x") -> None:
         path = self.folder.checkpoint(config_id, budget, attempt)
         path.parent.mkdir(parents=True, exist_ok=True)
         for each in (path, path.with_name(path.name + ".previous")):
             each.write_bytes(what * 1000)
 
-    def evaluate(self, count, attempt=1, loss=None):
+    def evaluate(self, count: int, attempt: int = 1, loss: float | None = None) -> None:
         for _ in range(count):
             config_id, _, budget = self.search.next_evaluation()
             self.write(config_id, budget, attempt)
@@ -51,28 +54,28 @@ class Run:
             self.search.absorb(result)
             self.keeper.evaluation_ended(result, AttemptId(config_id, budget, attempt))
 
-    def files(self):
+    def files(self) -> list[str]:
         self.keeper.close()
         root = self.folder.checkpoints
         return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-def test_a_rung_keeps_the_checkpoints_of_those_it_promotes(run):
+def test_a_rung_keeps_the_checkpoints_of_those_it_promotes(run: Run) -> None:
     run.evaluate(9)  # the last three are the best
     assert run.files() == [f"0-0-{i}/b1-a1.pt" for i in (6, 7, 8)]
 
 
-def test_a_finished_rung_above_makes_the_checkpoints_below_useless(run):
+def test_a_finished_rung_above_makes_the_checkpoints_below_useless(run: Run) -> None:
     run.evaluate(10)
     assert [name for name in run.files() if name.startswith("0-0-6")] == ["0-0-6/b3-a1.pt"]
 
 
-def test_a_finished_bracket_leaves_incumbents_only(run):
+def test_a_finished_bracket_leaves_incumbents_only(run: Run) -> None:
     run.evaluate(13)
     assert run.files() == []
     assert sorted(p.name for p in run.folder.incumbents.glob("*.pt")) == ["b1.pt", "b3.pt", "b9.pt"]
@@ -80,7 +83,7 @@ def test_a_finished_bracket_leaves_incumbents_only(run):
     assert (about["config_id"], about["attempt"], about["loss"]) == ("0-0-8", 1, pytest.approx(0.77))
 
 
-def test_an_incumbent_is_kept_when_a_worse_one_follows(tmp_path):
+def test_an_incumbent_is_kept_when_a_worse_one_follows(tmp_path: Path) -> None:
     run = Run(tmp_path, "search.iterations=3")
     config_id, _, budget = run.search.next_evaluation()
     run.write(config_id, budget, 1, what=b"best ")
@@ -92,7 +95,7 @@ def test_an_incumbent_is_kept_when_a_worse_one_follows(tmp_path):
     assert (run.folder.incumbents / "b1.pt").read_bytes().startswith(b"best")
 
 
-def test_the_attempts_that_were_lost_leave_nothing_behind(run):
+def test_the_attempts_that_were_lost_leave_nothing_behind(run: Run) -> None:
     config_id = (0, 0, 0)
     for attempt in (1, 2):
         run.write(config_id, 1.0, attempt)
@@ -100,20 +103,20 @@ def test_the_attempts_that_were_lost_leave_nothing_behind(run):
     assert run.files() == ["0-0-0/b1-a3.pt"]
 
 
-def test_the_next_rungs_checkpoint_survives_the_clearing_of_the_one_below(run):
+def test_the_next_rungs_checkpoint_survives_the_clearing_of_the_one_below(run: Run) -> None:
     run.evaluate(9)
     promoted, _, budget = run.search.next_evaluation()
     run.write(promoted, budget, 1)  # it has begun before the keeper has cleared up
     assert "0-0-6/b3-a1.pt" in run.files()
 
 
-def test_where_promotions_restart_no_finished_attempt_keeps_a_checkpoint(tmp_path):
+def test_where_promotions_restart_no_finished_attempt_keeps_a_checkpoint(tmp_path: Path) -> None:
     run = Run(tmp_path, "search.promotion=restart")
     run.evaluate(5)
     assert run.files() == []
 
 
-def test_what_is_on_disk_never_exceeds_the_bound(tmp_path):
+def test_what_is_on_disk_never_exceeds_the_bound(tmp_path: Path) -> None:
     run = Run(tmp_path, "search.iterations=3")
     for _ in range(20):
         run.evaluate(1)
@@ -123,7 +126,7 @@ def test_what_is_on_disk_never_exceeds_the_bound(tmp_path):
     run.keeper.close()
 
 
-def test_a_master_that_is_resumed_does_what_the_one_before_died_before(run):
+def test_a_master_that_is_resumed_does_what_the_one_before_died_before(run: Run) -> None:
     run.keeper.close()
     for _ in range(13):
         config_id, _, budget = run.search.next_evaluation()
@@ -140,7 +143,7 @@ def test_a_master_that_is_resumed_does_what_the_one_before_died_before(run):
     ]
 
 
-def test_weights_that_the_disk_refuses_are_kept_once_it_takes_them(run, monkeypatch):
+def test_weights_that_the_disk_refuses_are_kept_once_it_takes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "RETRY_S", 0.05)
     run.folder.incumbents.write_text("a file where the folder should be")
     run.evaluate(13)
@@ -154,7 +157,9 @@ def test_weights_that_the_disk_refuses_are_kept_once_it_takes_them(run, monkeypa
     assert (run.folder.incumbents / "b9.pt").is_file()
 
 
-def test_what_the_disk_refuses_of_one_configuration_does_not_keep_others_from_making_room(run, monkeypatch):
+def test_what_the_disk_refuses_of_one_configuration_does_not_keep_others_from_making_room(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoints, "RETRY_S", 60.0)
     run.evaluate(1)  # the incumbent until the next
     run.keeper.call(lambda: None)
@@ -169,7 +174,7 @@ def test_what_the_disk_refuses_of_one_configuration_does_not_keep_others_from_ma
     run.keeper.close()
 
 
-def test_an_interrupted_attempt_that_has_a_checkpoint_replaces_those_before_it(run):
+def test_an_interrupted_attempt_that_has_a_checkpoint_replaces_those_before_it(run: Run) -> None:
     for attempt in (1, 2):
         run.write((0, 0, 0), 1.0, attempt)
         run.keeper.attempt_ended(AttemptId((0, 0, 0), 1.0, attempt))
@@ -177,19 +182,19 @@ def test_an_interrupted_attempt_that_has_a_checkpoint_replaces_those_before_it(r
     assert run.files() == ["0-0-0/b1-a2.pt", "0-0-0/b1-a2.pt.previous"]
 
 
-def test_an_attempt_that_another_has_overtaken_leaves_nothing_behind(run):
+def test_an_attempt_that_another_has_overtaken_leaves_nothing_behind(run: Run) -> None:
     run.evaluate(9)
     run.write((0, 0, 0), 1.0, 2)
     run.keeper.attempt_was_superfluous(AttemptId((0, 0, 0), 1.0, 2))
     assert [name for name in run.files() if name.startswith("0-0-0")] == []
 
 
-def test_a_folder_that_cannot_be_listed_for_a_moment_ends_nothing(run, monkeypatch):
+def test_a_folder_that_cannot_be_listed_for_a_moment_ends_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.evaluate(1)
     run.keeper.call(run.keeper.measure)
     before = run.keeper.used_mb
 
-    def stale(self, pattern):
+    def stale(self: Path, pattern: str) -> Never:
         raise OSError(116, "Stale file handle")
 
     monkeypatch.setattr("pathlib.Path.rglob", stale)
@@ -198,7 +203,7 @@ def test_a_folder_that_cannot_be_listed_for_a_moment_ends_nothing(run, monkeypat
     run.keeper.close()
 
 
-def test_a_keeper_that_ends_on_a_full_disk_deletes_nothing_that_was_to_be_kept(run):
+def test_a_keeper_that_ends_on_a_full_disk_deletes_nothing_that_was_to_be_kept(run: Run) -> None:
     run.folder.incumbents.write_text("a file where the folder should be")
     run.evaluate(13)
     assert "0-0-8/b9-a1.pt" in run.files()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
+from _queue import SimpleQueue
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import Pyro4.errors
@@ -53,18 +54,18 @@ class FakeNetwork:
 
 
 @pytest.fixture
-def worker():
+def worker() -> FakeWorker:
     return FakeWorker()
 
 
 @pytest.fixture
-def inbox():
+def inbox() -> SimpleQueue:
     return queue.SimpleQueue()
 
 
 @pytest.fixture
-def connection(worker, inbox):
-    made = WorkerConnection("w0", "PYRO:w0@127.0.0.1:1", inbox.put, lambda: 1, network=FakeNetwork(worker))
+def connection(worker: FakeWorker, inbox: SimpleQueue) -> Iterator[WorkerConnection]:
+    made = WorkerConnection("w0", "PYRO:w0@127.0.0.1:1", inbox.put, lambda: 1, network=FakeNetwork(worker))  # type: ignore[arg-type]
     yield made
     made.close()
 
@@ -82,7 +83,9 @@ def dispatch(connection: WorkerConnection, inbox: queue.SimpleQueue[Event]) -> D
     return event
 
 
-def test_an_evaluation_that_is_taken_is_confirmed(connection, worker, inbox):
+def test_an_evaluation_that_is_taken_is_confirmed(
+    connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue
+) -> None:
     worker.answers["start_computation"] = {"accepted": True}
     heard = connection.heard
     assert dispatch(connection, inbox).result == "started"
@@ -101,13 +104,21 @@ def test_an_evaluation_that_is_taken_is_confirmed(connection, worker, inbox):
         (KeyError("evaluation"), "refused", "KeyError: 'evaluation'", False),
     ],
 )
-def test_what_an_answer_means_for_the_evaluation(connection, worker, inbox, answer, result, reason, is_leaving):
+def test_what_an_answer_means_for_the_evaluation(
+    connection: WorkerConnection,
+    worker: FakeWorker,
+    inbox: SimpleQueue,
+    answer: Any,
+    result: str,
+    reason: str,
+    is_leaving: bool,
+) -> None:
     worker.answers["start_computation"] = answer
     event = dispatch(connection, inbox)
     assert (event.result, event.reason, event.is_leaving) == (result, reason, is_leaving)
 
 
-def test_a_ping_tells_what_the_worker_is_at(connection, worker):
+def test_a_ping_tells_what_the_worker_is_at(connection: WorkerConnection, worker: FakeWorker) -> None:
     worker.answers["state"] = {"holds": ATTEMPT.to_plain()}
     before = time.monotonic()
     connection.connect()
@@ -115,14 +126,18 @@ def test_a_ping_tells_what_the_worker_is_at(connection, worker):
     assert before <= connection.reported_at <= connection.heard
 
 
-def test_a_worker_whose_port_is_closed_is_gone(connection, worker, inbox):
+def test_a_worker_whose_port_is_closed_is_gone(
+    connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue
+) -> None:
     worker.answers["state"] = ConnectionRefusedError()
     connection.start()
     connection.check_now()
     assert event_from(inbox) == Gone(connection, "connection refused")
 
 
-def test_a_worker_that_does_not_answer_is_not_gone(connection, worker, inbox, monkeypatch):
+def test_a_worker_that_does_not_answer_is_not_gone(
+    connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "ping_interval_s", lambda workers: 0.0)
     worker.answers["state"] = TimeoutError()
     connection.start()
@@ -133,7 +148,9 @@ def test_a_worker_that_does_not_answer_is_not_gone(connection, worker, inbox, mo
     assert inbox.empty()
 
 
-def test_a_connection_that_was_cut_is_tried_once_more_before_anything_is_concluded(connection, worker, inbox):
+def test_a_connection_that_was_cut_is_tried_once_more_before_anything_is_concluded(
+    connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue
+) -> None:
     answers = iter([Pyro4.errors.ConnectionClosedError("cut"), {"holds": ATTEMPT.to_plain()}])
 
     def state() -> Any:
@@ -148,7 +165,9 @@ def test_a_connection_that_was_cut_is_tried_once_more_before_anything_is_conclud
     assert inbox.empty()
 
 
-def test_a_silent_worker_is_pinged_without_being_asked_to(connection, worker, monkeypatch):
+def test_a_silent_worker_is_pinged_without_being_asked_to(
+    connection: WorkerConnection, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "PING_S", 0.01)
     connection.start()
     deadline = time.monotonic() + 10
@@ -157,7 +176,9 @@ def test_a_silent_worker_is_pinged_without_being_asked_to(connection, worker, mo
         time.sleep(0.01)
 
 
-def test_a_request_that_does_not_get_through_ends_nothing(connection, worker, inbox):
+def test_a_request_that_does_not_get_through_ends_nothing(
+    connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue
+) -> None:
     worker.answers |= {"stop_attempt": TimeoutError(), "shutdown": TimeoutError()}
     worker.answers["start_computation"] = {"accepted": True}
     connection.start()
@@ -168,7 +189,9 @@ def test_a_request_that_does_not_get_through_ends_nothing(connection, worker, in
     assert [call[0] for call in worker.calls] == ["stop_attempt", "shutdown", "start_computation"]
 
 
-def test_a_defect_in_the_connections_thread_reaches_the_loop(connection, worker, inbox):
+def test_a_defect_in_the_connections_thread_reaches_the_loop(
+    connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue
+) -> None:
     worker.answers["state"] = {"holds": "no attempt"}  # no worker of ours says that
     connection.start()
     connection.check_now()
@@ -177,7 +200,7 @@ def test_a_defect_in_the_connections_thread_reaches_the_loop(connection, worker,
     assert "ValueError" in event.traceback
 
 
-def test_the_more_workers_the_rarer_each_is_pinged_and_the_later_it_is_suspect():
+def test_the_more_workers_the_rarer_each_is_pinged_and_the_later_it_is_suspect() -> None:
     assert ping_interval_s(1) == ping_interval_s(300) < ping_interval_s(1000)
     assert suspect_after_s(300) < 5
     assert suspect_after_s(1000) > suspect_after_s(300)

@@ -13,11 +13,11 @@ from pipeline.master.evaluations import TRANSITIONS, EvaluationJob, Evaluations,
 from tests.unit.master.conftest import job
 
 
-def test_every_state_says_what_may_follow_it():
+def test_every_state_says_what_may_follow_it() -> None:
     assert set(TRANSITIONS) == set(EvaluationState)
 
 
-def test_every_state_but_the_first_can_be_reached_and_every_state_can_end():
+def test_every_state_but_the_first_can_be_reached_and_every_state_can_end() -> None:
     def reachable(start: EvaluationState) -> set[EvaluationState]:
         found, todo = set(), [start]
         while todo:
@@ -46,7 +46,7 @@ def test_a_change_that_the_table_lacks_is_refused_and_changes_nothing(
         assert made.state is before
 
 
-def test_a_lost_evaluation_goes_first():
+def test_a_lost_evaluation_goes_first() -> None:
     evaluations = Evaluations()
     jobs = [job(index) for index in range(3)]
     for each in jobs:
@@ -57,7 +57,7 @@ def test_a_lost_evaluation_goes_first():
     assert jobs[1].avoid == {"a"}
 
 
-def test_an_evaluation_that_waits_already_keeps_its_place():
+def test_an_evaluation_that_waits_already_keeps_its_place() -> None:
     evaluations = Evaluations()
     jobs = [job(index) for index in range(2)]
     for each in jobs:
@@ -67,7 +67,7 @@ def test_an_evaluation_that_waits_already_keeps_its_place():
     assert jobs[1].avoid == {"b"}
 
 
-def test_an_evaluation_whose_result_has_come_is_open_no_more_and_is_forgotten_once_that_is_durable():
+def test_an_evaluation_whose_result_has_come_is_open_no_more_and_is_forgotten_once_that_is_durable() -> None:
     evaluations = Evaluations()
     made = job(0)
     evaluations.submit(made)
@@ -80,7 +80,7 @@ def test_an_evaluation_whose_result_has_come_is_open_no_more_and_is_forgotten_on
     assert made.key not in evaluations.jobs
 
 
-def test_an_evaluation_that_every_usable_host_must_avoid_is_held_once_the_others_have_stayed_away():
+def test_an_evaluation_that_every_usable_host_must_avoid_is_held_once_the_others_have_stayed_away() -> None:
     evaluations = Evaluations()
     made = job(0)
     evaluations.submit(made)

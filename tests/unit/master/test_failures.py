@@ -10,33 +10,33 @@ from pipeline.runtime import SystemRuntime
 ONE, TWO = {"a"}, {"a", "b"}
 
 
-def key(index: int):
+def key(index: int) -> tuple[tuple[int, int, int], float]:
     return (0, 0, index), 1.0
 
 
 @pytest.fixture
-def policy():
+def policy() -> FailurePolicy:
     made = FailurePolicy(max_attempts=3, max_broken=3)
     made.finished(key(99), "a")  # the installation works
     return made
 
 
-def test_on_a_single_node_a_crash_is_the_configurations(policy):
+def test_on_a_single_node_a_crash_is_the_configurations(policy: FailurePolicy) -> None:
     decision = policy.crashed(key(1), "a", "not_finite", "nan", ONE)
     assert (decision.action, decision.kind, decision.reason) == ("crash", "not_finite", "nan")
 
 
-def test_where_there_are_two_nodes_a_crash_is_tried_on_the_other(policy):
+def test_where_there_are_two_nodes_a_crash_is_tried_on_the_other(policy: FailurePolicy) -> None:
     decision = policy.crashed(key(1), "a", "error", "boom", TWO)
     assert (decision.action, decision.avoid) == ("retry", {"a"})
     assert policy.crashed(key(1), "b", "error", "boom", TWO).action == "crash"
 
 
-def test_what_arithmetic_found_needs_no_second_node(policy):
+def test_what_arithmetic_found_needs_no_second_node(policy: FailurePolicy) -> None:
     assert policy.crashed(key(1), "a", "too_large", "2 G parameters", TWO).action == "crash"
 
 
-def test_a_node_whose_crashes_finish_elsewhere_is_left_out(policy):
+def test_a_node_whose_crashes_finish_elsewhere_is_left_out(policy: FailurePolicy) -> None:
     for index in range(MAX_CONTRADICTED):
         policy.crashed(key(index), "a", "error", "CUDA error", TWO)
         assert "a" not in policy.excluded
@@ -44,14 +44,14 @@ def test_a_node_whose_crashes_finish_elsewhere_is_left_out(policy):
     assert "evaluations crashed there (error) that finished on b" in policy.excluded["a"]
 
 
-def test_that_another_node_has_more_memory_is_no_fault(policy):
+def test_that_another_node_has_more_memory_is_no_fault(policy: FailurePolicy) -> None:
     for index in range(5):
         policy.crashed(key(index), "a", "out_of_memory", "12 GB", TWO)
         policy.finished(key(index), "b")
     assert policy.excluded == {}
 
 
-def test_a_node_with_unresolved_crashes_is_given_nothing_new_until_they_are_resolved(policy):
+def test_a_node_with_unresolved_crashes_is_given_nothing_new_until_they_are_resolved(policy: FailurePolicy) -> None:
     for index in range(PAUSE_AFTER):
         policy.crashed(key(index), "a", "error", "boom", TWO)
     assert policy.is_paused("a")
@@ -60,18 +60,18 @@ def test_a_node_with_unresolved_crashes_is_given_nothing_new_until_they_are_reso
     assert not policy.is_paused("a")
 
 
-def test_a_configuration_whose_attempts_die_without_progress_kills_its_workers(policy):
+def test_a_configuration_whose_attempts_die_without_progress_kills_its_workers(policy: FailurePolicy) -> None:
     actions = [policy.died(key(1), "a", "gone", False, ONE).action for _ in range(3)]
     assert actions == ["retry", "retry", "crash"]
 
 
-def test_progress_clears_the_record_of_deaths(policy):
+def test_progress_clears_the_record_of_deaths(policy: FailurePolicy) -> None:
     for _ in range(10):
         assert policy.died(key(1), "a", "gone", False, ONE).action == "retry"
         assert policy.died(key(1), "a", "gone", True, ONE).action == "retry"
 
 
-def test_where_there_are_two_nodes_deaths_on_one_alone_do_not_count(policy):
+def test_where_there_are_two_nodes_deaths_on_one_alone_do_not_count(policy: FailurePolicy) -> None:
     for _ in range(2):
         policy.died(key(1), "a", "gone", False, TWO)
     third = policy.died(key(1), "a", "gone", False, TWO)
@@ -79,7 +79,7 @@ def test_where_there_are_two_nodes_deaths_on_one_alone_do_not_count(policy):
     assert policy.died(key(1), "b", "gone", False, TWO).kind == "killed_its_worker"
 
 
-def test_a_node_that_loses_power_once_is_not_left_out(policy, monkeypatch):
+def test_a_node_that_loses_power_once_is_not_left_out(policy: FailurePolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(8):  # all its workers at once
         policy.died(key(index), "a", "gone", False, TWO)
     for index in range(8):
@@ -87,11 +87,11 @@ def test_a_node_that_loses_power_once_is_not_left_out(policy, monkeypatch):
     assert policy.excluded == {}
 
 
-def test_a_node_whose_workers_die_at_one_time_after_the_other_is_left_out():
+def test_a_node_whose_workers_die_at_one_time_after_the_other_is_left_out() -> None:
     class Clock(SystemRuntime):
         now = 0.0
 
-        def monotonic(self):
+        def monotonic(self) -> float:
             self.now += 100
             return self.now
 
@@ -102,13 +102,13 @@ def test_a_node_whose_workers_die_at_one_time_after_the_other_is_left_out():
     assert "workers died there" in policy.excluded["a"]
 
 
-def test_a_broken_installation_stops_the_run_after_a_few_alike():
+def test_a_broken_installation_stops_the_run_after_a_few_alike() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
     actions = [policy.broken(key(i), "a", "no data in /data", ONE).action for i in range(3)]
     assert actions == ["retry", "retry", "stop"]
 
 
-def test_what_is_broken_on_two_nodes_alike_stops_the_run_at_once():
+def test_what_is_broken_on_two_nodes_alike_stops_the_run_at_once() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
     assert policy.broken(key(0), "a", "no data", TWO).action == "retry"
     assert policy.broken(key(1), "b", "no data", TWO).action == "retry"
@@ -116,7 +116,7 @@ def test_what_is_broken_on_two_nodes_alike_stops_the_run_at_once():
     assert (decision.action, decision.reason) == ("stop", "no data")
 
 
-def test_what_is_broken_on_one_node_alone_leaves_that_node_out(policy):
+def test_what_is_broken_on_one_node_alone_leaves_that_node_out(policy: FailurePolicy) -> None:
     for index in range(3):
         decision = policy.broken(key(index), "a", "no data", TWO)
         assert (decision.action, decision.avoid) == ("retry", {"a"})
@@ -124,26 +124,26 @@ def test_what_is_broken_on_one_node_alone_leaves_that_node_out(policy):
     assert "broken there alone: no data" in policy.excluded["a"]
 
 
-def test_a_success_in_between_starts_the_count_of_broken_ones_again(policy):
+def test_a_success_in_between_starts_the_count_of_broken_ones_again(policy: FailurePolicy) -> None:
     for index in range(10):
         assert policy.broken(key(index), "a", "disk hiccup", ONE).action == "retry"
         policy.finished(key(index), "a")
 
 
-def test_the_first_evaluations_that_fail_alike_with_an_error_stop_the_run_and_are_not_recorded():
+def test_the_first_evaluations_that_fail_alike_with_an_error_stop_the_run_and_are_not_recorded() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
     actions = [policy.crashed(key(i), "a", "error", f"KeyError: layer {i}", ONE).action for i in range(3)]
     assert actions == ["hold", "hold", "stop"]
 
 
-def test_held_crashes_are_believed_once_something_finishes():
+def test_held_crashes_are_believed_once_something_finishes() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
     assert policy.crashed(key(1), "a", "error", "boom", ONE).action == "hold"
     assert policy.finished(key(2), "a") == [(key(1), "error", "boom")]
     assert policy.release_held() == []
 
 
-def test_the_last_node_is_never_left_out_for_being_broken():
+def test_the_last_node_is_never_left_out_for_being_broken() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
     policy.exclude("b", "bad")
     actions = [policy.broken(key(i), "a", "no data", TWO).action for i in range(3)]
@@ -151,21 +151,21 @@ def test_the_last_node_is_never_left_out_for_being_broken():
     assert list(policy.excluded) == ["b"]
 
 
-def test_a_crash_that_no_second_node_is_left_to_try_is_believed(policy):
+def test_a_crash_that_no_second_node_is_left_to_try_is_believed(policy: FailurePolicy) -> None:
     policy.crashed(key(1), "a", "error", "boom", TWO)
     decision = policy.reconsider(key(1))
     assert (decision.action, decision.kind, decision.reason) == ("crash", "error", "boom")
     assert policy.reconsider(key(2)).action == "retry"
 
 
-def test_crashes_that_no_second_node_is_left_to_try_stop_a_run_in_which_nothing_works():
+def test_crashes_that_no_second_node_is_left_to_try_stop_a_run_in_which_nothing_works() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
     for index in range(3):
         assert policy.crashed(key(index), "a", "error", "boom", TWO).action == "retry"
     assert [policy.reconsider(key(i)).action for i in range(3)] == ["hold", "hold", "stop"]
 
 
-def test_what_breaks_alike_on_half_of_the_nodes_stops_the_run_also_when_it_worked_before(policy):
+def test_what_breaks_alike_on_half_of_the_nodes_stops_the_run_also_when_it_worked_before(policy: FailurePolicy) -> None:
     hosts = {"a", "b", "c", "d", "e"}
     policy.finished(((0, 0, 0), 1.0), "a")
     actions = [policy.broken(((0, 0, i), 1.0), host, "no data", hosts).action for i, host in enumerate("abc")]
@@ -173,7 +173,7 @@ def test_what_breaks_alike_on_half_of_the_nodes_stops_the_run_also_when_it_worke
     assert policy.excluded == {}
 
 
-def test_two_bad_nodes_among_many_are_left_out_and_stop_nothing(policy):
+def test_two_bad_nodes_among_many_are_left_out_and_stop_nothing(policy: FailurePolicy) -> None:
     hosts = set("abcdefgh")
     policy.finished(((0, 0, 0), 1.0), "c")
     actions = {policy.broken(((0, 0, i), 1.0), host, "no data", hosts).action for i, host in enumerate("ababab")}

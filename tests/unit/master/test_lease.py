@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from subprocess import PIPE
 
 import pytest
@@ -17,18 +18,18 @@ from pipeline.run.folder import RunFolder
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
-def test_terms_rise(folder):
+def test_terms_rise(folder: RunFolder) -> None:
     first = take_lease(folder)
     first.end("finished")
     second = take_lease(folder)
     assert (first.term, second.term) == (1, 2)
 
 
-def test_a_master_whose_heart_beats_is_not_replaced_and_the_message_says_where_it_is(folder):
+def test_a_master_whose_heart_beats_is_not_replaced_and_the_message_says_where_it_is(folder: RunFolder) -> None:
     first = take_lease(folder)
     stop = threading.Event()
 
@@ -47,7 +48,7 @@ def test_a_master_whose_heart_beats_is_not_replaced_and_the_message_says_where_i
         heart.join()
 
 
-def test_a_master_whose_heart_has_stopped_is_replaced_and_writes_no_more(folder):
+def test_a_master_whose_heart_has_stopped_is_replaced_and_writes_no_more(folder: RunFolder) -> None:
     first = take_lease(folder)
     second = take_lease(folder, stopped_s=0.5)
     with pytest.raises(LeaseLostError, match="Another master has taken over this run"):
@@ -71,7 +72,7 @@ except RunError:
 """
 
 
-def test_of_masters_that_start_at_once_one_wins(folder):
+def test_of_masters_that_start_at_once_one_wins(folder: RunFolder) -> None:
     take_lease(folder)  # and is heard of no more
     command = [sys.executable, "-c", CANDIDATE, str(folder.path)]
     candidates = [subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(3)]
@@ -82,7 +83,7 @@ def test_of_masters_that_start_at_once_one_wins(folder):
     assert said == ["master", "refused", "refused"]
 
 
-def test_clocks_do_not_matter(folder):
+def test_clocks_do_not_matter(folder: RunFolder) -> None:
     first = take_lease(folder)
     beat = folder.masters / "000001.beat"
     content = json.loads(beat.read_text())
@@ -92,7 +93,7 @@ def test_clocks_do_not_matter(folder):
         first.check()
 
 
-def test_a_lease_that_cannot_be_read_stops_its_master(folder):
+def test_a_lease_that_cannot_be_read_stops_its_master(folder: RunFolder) -> None:
     lease = take_lease(folder)
     (folder.masters / "000001.json").write_text("{")
     with pytest.raises(LeaseLostError, match="cannot be read"):

@@ -38,32 +38,32 @@ def names(found: list[CheckpointFile]) -> set[str]:
         ("notes.txt", None),
     ],
 )
-def test_what_a_file_is_stands_in_its_name(name, expected):
+def test_what_a_file_is_stands_in_its_name(name: str, expected: CheckpointFile | None) -> None:
     assert parse_checkpoint(name) == expected
 
 
-def test_a_configuration_that_is_over_needs_nothing():
+def test_a_configuration_that_is_over_needs_nothing() -> None:
     left = files("b1-a1.pt", "b3-a1.pt", ".b3-a2.pt.x.tmp")
     assert useless(left, Standing(is_over=True, accepted={1.0: 1}), continues=True) == left
 
 
-def test_the_accepted_attempt_of_the_highest_budget_is_what_a_promotion_goes_on_from():
+def test_the_accepted_attempt_of_the_highest_budget_is_what_a_promotion_goes_on_from() -> None:
     left = files("b1-a1.pt", "b3-a1.pt", "b3-a2.pt", "b3-a2.pt.previous")
     standing = Standing(accepted={1.0: 1, 3.0: 2})
     assert names(useless(left, standing, continues=True)) == {"b1-a1.pt", "b3-a1.pt", "b3-a2.pt.previous"}
 
 
-def test_where_promotions_start_again_a_finished_budget_needs_nothing():
+def test_where_promotions_start_again_a_finished_budget_needs_nothing() -> None:
     left = files("b1-a1.pt", "b3-a1.pt")
     assert names(useless(left, Standing(accepted={1.0: 1}), continues=False)) == {"b1-a1.pt"}
 
 
-def test_what_runs_now_keeps_all_that_it_has_written():
+def test_what_runs_now_keeps_all_that_it_has_written() -> None:
     left = files("b1-a1.pt", "b3-a1.pt", "b3-a1.pt.previous", ".b3-a1.pt.x.tmp")
     assert useless(left, Standing(accepted={1.0: 1}), continues=True) == []
 
 
-def test_an_interrupted_attempt_replaces_those_before_it_once_it_has_a_checkpoint():
+def test_an_interrupted_attempt_replaces_those_before_it_once_it_has_a_checkpoint() -> None:
     left = files("b1-a1.pt", "b1-a2.pt", "b1-a2.pt.previous", "b1-a4.pt")
     assert names(useless(left, Standing(interrupted={1.0: 2}), True)) == {"b1-a1.pt"}
     # The third wrote none: what it had gone on from stays. The fourth runs, and nobody goes on from it yet.
@@ -93,7 +93,9 @@ some_standing = st.builds(
 
 
 @given(some_files, some_standing, st.booleans())
-def test_what_training_would_go_on_from_is_never_useless(left, standing, continues):
+def test_what_training_would_go_on_from_is_never_useless(
+    left: list[CheckpointFile], standing: Standing, continues: bool
+) -> None:
     kept = [file for file in left if file not in useless(left, standing, continues)]
     highest = max(standing.accepted, default=0.0)
     for file in left:
@@ -110,12 +112,12 @@ def test_what_training_would_go_on_from_is_never_useless(left, standing, continu
 
 
 @given(some_files, some_standing, st.booleans())
-def test_looking_again_finds_nothing_more(left, standing, continues):
+def test_looking_again_finds_nothing_more(left: list[CheckpointFile], standing: Standing, continues: bool) -> None:
     kept = [file for file in left if file not in useless(left, standing, continues)]
     assert useless(kept, standing, continues) == []
 
 
-def test_the_standing_follows_the_search():
+def test_the_standing_follows_the_search() -> None:
     search = Search(load_settings("digits", ["search.min_budget=1", "search.max_budget=3", "search.method=hyperband"]))
     assert standing_of(search, (0, 0, 0), {}) == Standing()
     for index in range(3):

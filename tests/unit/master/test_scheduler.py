@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from pipeline.master.evaluations import EvaluationState
 from pipeline.master.events import DispatchEnded, Gone, Unreachable
@@ -33,7 +36,7 @@ def work_off(master: Master, *names: str) -> None:
     assert master.scheduler.state == "stopping"
 
 
-def test_a_search_goes_from_its_first_draw_to_its_last_result(master):
+def test_a_search_goes_from_its_first_draw_to_its_last_result(master: Master) -> None:
     master.join("w0")
     work_off(master, "w0")
     assert [r.config_id for r in master.history.results] == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 0)]
@@ -44,7 +47,7 @@ def test_a_search_goes_from_its_first_draw_to_its_last_result(master):
     assert master.scheduler.outcome.state == "finished"
 
 
-def test_a_draw_is_on_disk_before_it_is_dispatched(master, monkeypatch):
+def test_a_draw_is_on_disk_before_it_is_dispatched(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
     master.join("w0")
     seen = []
     monkeypatch.setattr(
@@ -56,7 +59,7 @@ def test_a_draw_is_on_disk_before_it_is_dispatched(master, monkeypatch):
     assert master.events("dispatched")[0]["attempt"] == evaluation.attempt == 1
 
 
-def test_a_result_is_acknowledged_once_it_is_on_disk(master):
+def test_a_result_is_acknowledged_once_it_is_on_disk(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -67,7 +70,7 @@ def test_a_result_is_acknowledged_once_it_is_on_disk(master):
     assert len(master.history.results) == 1
 
 
-def test_an_evaluation_that_is_handed_back_goes_to_the_next_worker_as_another_attempt(master):
+def test_an_evaluation_that_is_handed_back_goes_to_the_next_worker_as_another_attempt(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -80,7 +83,7 @@ def test_an_evaluation_that_is_handed_back_goes_to_the_next_worker_as_another_at
     assert master.connections["w1"].last == AttemptId(*FIRST, 2)
 
 
-def test_a_worker_whose_process_is_gone_loses_its_evaluation_to_another(master):
+def test_a_worker_whose_process_is_gone_loses_its_evaluation_to_another(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -93,7 +96,9 @@ def test_a_worker_whose_process_is_gone_loses_its_evaluation_to_another(master):
     assert master.connections["w1"].last == AttemptId(*FIRST, 2)
 
 
-def test_a_worker_that_is_silent_beyond_the_patience_is_replaced_and_stopped_when_it_returns_too_late(master):
+def test_a_worker_that_is_silent_beyond_the_patience_is_replaced_and_stopped_when_it_returns_too_late(
+    master: Master,
+) -> None:
     patience_s = master.settings.workers.patience_s
     master.join("w0")
     master.step()
@@ -112,7 +117,7 @@ def test_a_worker_that_is_silent_beyond_the_patience_is_replaced_and_stopped_whe
     assert (first, "superseded") in master.connections["w0"].stopped
 
 
-def test_a_worker_that_returns_before_another_has_begun_goes_on(master):
+def test_a_worker_that_returns_before_another_has_begun_goes_on(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -127,7 +132,7 @@ def test_a_worker_that_returns_before_another_has_begun_goes_on(master):
     assert master.connections["w0"].stopped == []
 
 
-def test_a_call_that_is_not_answered_counts_as_begun_until_the_worker_says_otherwise(master):
+def test_a_call_that_is_not_answered_counts_as_begun_until_the_worker_says_otherwise(master: Master) -> None:
     master.join("w0")
     master.step()
     connection = master.connections["w0"]
@@ -140,7 +145,7 @@ def test_a_call_that_is_not_answered_counts_as_begun_until_the_worker_says_other
     assert connection.last == AttemptId(*attempt.key, 2)
 
 
-def test_a_worker_that_refuses_its_evaluation_is_believed_at_its_next_word(master):
+def test_a_worker_that_refuses_its_evaluation_is_believed_at_its_next_word(master: Master) -> None:
     master.join("w0")
     master.step()
     connection = master.connections["w0"]
@@ -154,13 +159,13 @@ def test_a_worker_that_refuses_its_evaluation_is_believed_at_its_next_word(maste
     assert connection.last.number == 2
 
 
-def test_a_worker_that_the_master_has_forgotten_is_asked_to_register(master):
+def test_a_worker_that_the_master_has_forgotten_is_asked_to_register(master: Master) -> None:
     master.connections["ghost"] = master.connections.get("ghost") or type("C", (), {"last": AttemptId(*FIRST, 1)})()
     reply = master.deliver("ghost", FINISHED)
     assert reply.result(0) == {"accepted": False, "unknown": True, "reason": "register first"}
 
 
-def test_the_same_process_on_a_new_connection_keeps_its_evaluation(master):
+def test_the_same_process_on_a_new_connection_keeps_its_evaluation(master: Master) -> None:
     master.join("w0")
     master.step()
     old = master.connections["w0"]
@@ -171,7 +176,7 @@ def test_the_same_process_on_a_new_connection_keeps_its_evaluation(master):
     assert (worker.state, worker.attempt) == (WorkerState.TRAINING, attempt)
 
 
-def test_a_new_process_of_the_same_name_takes_the_place_of_the_old_one(master):
+def test_a_new_process_of_the_same_name_takes_the_place_of_the_old_one(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -180,7 +185,7 @@ def test_a_new_process_of_the_same_name_takes_the_place_of_the_old_one(master):
     assert state_of(master, FIRST) is EvaluationState.WAITING
 
 
-def test_workers_that_the_search_cannot_use_free_their_gpus(make_master):
+def test_workers_that_the_search_cannot_use_free_their_gpus(make_master: Callable[..., Any]) -> None:
     master = make_master("search.max_budget=1", "search.iterations=1")  # one evaluation in all
     master.join("w0")
     master.step()
@@ -191,7 +196,7 @@ def test_workers_that_the_search_cannot_use_free_their_gpus(make_master):
     assert master.connections["w0"].dismissed == []
 
 
-def test_workers_are_asked_for_as_many_as_the_search_can_use(make_master):
+def test_workers_are_asked_for_as_many_as_the_search_can_use(make_master: Callable[..., Any]) -> None:
     master = make_master("workers.count=10")
     master.step()
     deadline = time.monotonic() + 10
@@ -200,7 +205,7 @@ def test_workers_are_asked_for_as_many_as_the_search_can_use(make_master):
     assert master.requested == [3]
 
 
-def test_nothing_new_is_drawn_while_a_worker_may_return_to_the_next_master(master):
+def test_nothing_new_is_drawn_while_a_worker_may_return_to_the_next_master(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -219,7 +224,9 @@ def test_nothing_new_is_drawn_while_a_worker_may_return_to_the_next_master(maste
     assert master.connections["w1"].last.key == ((0, 0, 1), 1.0)
 
 
-def test_a_worker_that_does_not_return_to_the_next_master_costs_no_more_than_its_attempt(make_master):
+def test_a_worker_that_does_not_return_to_the_next_master_costs_no_more_than_its_attempt(
+    make_master: Callable[..., Any],
+) -> None:
     master = make_master("workers.patience_s=0.2")
     master.join("w0")
     master.step()
@@ -232,10 +239,10 @@ def test_a_worker_that_does_not_return_to_the_next_master_costs_no_more_than_its
     assert state_of(master, attempt.key) is EvaluationState.WAITING
     master.join("w1", "b")
     master.step()
-    assert master.connections["w1"].last == AttemptId(*attempt.key, 2)
+    assert master.connections["w1"].last == AttemptId(*attempt.key, 2)  # type: ignore[call-arg]
 
 
-def test_a_result_that_was_left_in_the_run_folder_counts(master):
+def test_a_result_that_was_left_in_the_run_folder_counts(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -248,7 +255,7 @@ def test_a_result_that_was_left_in_the_run_folder_counts(master):
     assert not list(master.folder.undelivered.glob("*.json"))
 
 
-def test_a_crash_is_held_until_something_finishes_and_is_recorded_then(master):
+def test_a_crash_is_held_until_something_finishes_and_is_recorded_then(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -264,7 +271,7 @@ def test_a_crash_is_held_until_something_finishes_and_is_recorded_then(master):
     }
 
 
-def test_a_failure_that_every_evaluation_shares_stops_the_run_with_its_cause(master):
+def test_a_failure_that_every_evaluation_shares_stops_the_run_with_its_cause(master: Master) -> None:
     master.join("w0")
     for _ in range(3):
         master.step()
@@ -279,14 +286,14 @@ def test_a_failure_that_every_evaluation_shares_stops_the_run_with_its_cause(mas
     assert master.scheduler.outcome.state == "broken"
 
 
-def test_a_worker_that_cannot_be_reached_is_named_until_one_joins(master):
+def test_a_worker_that_cannot_be_reached_is_named_until_one_joins(master: Master) -> None:
     master.scheduler.handle(Unreachable("w9", "the way into the node is blocked"))
     assert master.scheduler.message == "worker w9: the way into the node is blocked"
     master.join("w0")
     assert master.scheduler.message == ""
 
 
-def test_an_end_waits_for_workers_that_checkpoint_and_not_for_silent_ones(master):
+def test_an_end_waits_for_workers_that_checkpoint_and_not_for_silent_ones(master: Master) -> None:
     master.join("w0")
     master.join("w1", "b")
     master.step()
@@ -299,7 +306,7 @@ def test_an_end_waits_for_workers_that_checkpoint_and_not_for_silent_ones(master
     assert (master.scheduler.outcome.state, master.scheduler.outcome.message) == ("stopped", "asked to stop")
 
 
-def test_closing_closes_the_network_too(make_master):
+def test_closing_closes_the_network_too(make_master: Callable[..., Any]) -> None:
     master = make_master()
     master.close()
     assert master.dispatcher.is_down

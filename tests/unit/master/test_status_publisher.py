@@ -26,7 +26,7 @@ def last_status(publisher: StatusPublisher, master: Master, state: str = "stoppe
     return read_status(master.folder)
 
 
-def test_the_status_says_what_workers_and_evaluations_are_at(publisher, master):
+def test_the_status_says_what_workers_and_evaluations_are_at(publisher: StatusPublisher, master: Master) -> None:
     master.join("w0")
     master.join("w1", "b")
     master.step()
@@ -44,7 +44,9 @@ def test_the_status_says_what_workers_and_evaluations_are_at(publisher, master):
     assert [(i.budget, i.config_id, i.loss) for i in status.incumbents] == [(1.0, "0-0-0", 0.25)]
 
 
-def test_a_worker_that_did_not_take_its_evaluation_is_shown_as_idle_and_a_silent_one_as_suspect(publisher, master):
+def test_a_worker_that_did_not_take_its_evaluation_is_shown_as_idle_and_a_silent_one_as_suspect(
+    publisher: StatusPublisher, master: Master
+) -> None:
     master.join("w0")
     master.join("w1", "b")
     master.step()
@@ -55,7 +57,7 @@ def test_a_worker_that_did_not_take_its_evaluation_is_shown_as_idle_and_a_silent
     assert [w.state for w in last_status(publisher, master).workers] == ["idle", "suspect"]
 
 
-def test_a_queued_evaluation_is_not_shown_as_running(publisher, master):
+def test_a_queued_evaluation_is_not_shown_as_running(publisher: StatusPublisher, master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -64,7 +66,9 @@ def test_a_queued_evaluation_is_not_shown_as_running(publisher, master):
     assert (rung.running, rung.queued) == (0, 1)
 
 
-def test_a_slow_disk_does_not_hold_up_the_search(publisher, master, monkeypatch):
+def test_a_slow_disk_does_not_hold_up_the_search(
+    publisher: StatusPublisher, master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writing, may_go_on = threading.Event(), threading.Event()
 
     def slow(folder: Any, status: Any) -> None:
@@ -82,7 +86,9 @@ def test_a_slow_disk_does_not_hold_up_the_search(publisher, master, monkeypatch)
     publisher.publish_last(master.scheduler, MasterOutcome("stopped"))
 
 
-def test_a_status_that_the_disk_refuses_is_followed_by_the_next(publisher, master, monkeypatch):
+def test_a_status_that_the_disk_refuses_is_followed_by_the_next(
+    publisher: StatusPublisher, master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = []
     real = status_publisher.publish_status
 

@@ -14,14 +14,14 @@ ATTEMPT = AttemptId((0, 0, 0), 1.0, 1)
 
 
 @pytest.fixture
-def pool():
+def pool() -> WorkerPool:
     made = WorkerPool(patience_s=60)
     for name, host in (("w0", "a"), ("w1", "b")):
         made.add(known_worker(name, host))
     return made
 
 
-def test_silence_makes_suspect_then_lost_and_a_word_makes_well_again(pool):
+def test_silence_makes_suspect_then_lost_and_a_word_makes_well_again(pool: WorkerPool) -> None:
     worker = pool.workers["incarnation of w0"]
     assert pool.newly_suspect() == []
     worker.connection.heard -= 5
@@ -37,7 +37,7 @@ def test_silence_makes_suspect_then_lost_and_a_word_makes_well_again(pool):
     assert worker.is_usable
 
 
-def test_a_worker_that_says_it_is_at_something_else_contradicts_only_if_it_was_asked_later(pool):
+def test_a_worker_that_says_it_is_at_something_else_contradicts_only_if_it_was_asked_later(pool: WorkerPool) -> None:
     worker = pool.workers["incarnation of w0"]
     worker.become(WorkerState.STARTING, ATTEMPT)
     worker.connection.reported_at = worker.changed_at + 1
@@ -51,7 +51,7 @@ def test_a_worker_that_says_it_is_at_something_else_contradicts_only_if_it_was_a
     assert pool.contradicting() == []
 
 
-def test_a_worker_that_did_not_take_its_evaluation_is_believed_at_its_next_word(pool):
+def test_a_worker_that_did_not_take_its_evaluation_is_believed_at_its_next_word(pool: WorkerPool) -> None:
     worker = pool.workers["incarnation of w0"]
     worker.become(WorkerState.UNCONFIRMED)
     assert pool.contradicting() == []
@@ -59,13 +59,13 @@ def test_a_worker_that_did_not_take_its_evaluation_is_believed_at_its_next_word(
     assert pool.contradicting() == [worker]
 
 
-def test_a_new_process_of_the_same_name_is_noticed(pool):
+def test_a_new_process_of_the_same_name_is_noticed(pool: WorkerPool) -> None:
     again = known_worker("w0")
     again.registration = Registration("w0", "another incarnation", "a", again.registration.uri)
     assert pool.add(again).registration.incarnation == "incarnation of w0"
 
 
-def test_a_silent_worker_is_not_replaced_before_the_runs_patience_is_over(pool):
+def test_a_silent_worker_is_not_replaced_before_the_runs_patience_is_over(pool: WorkerPool) -> None:
     worker = pool.workers["incarnation of w0"]
     worker.is_suspect = True
     assert (pool.present_count(), pool.usable_count()) == (2, 1)
@@ -73,7 +73,7 @@ def test_a_silent_worker_is_not_replaced_before_the_runs_patience_is_over(pool):
     assert pool.present_count() == 1
 
 
-def test_a_lost_worker_does_not_count_as_being_at_its_evaluation(pool):
+def test_a_lost_worker_does_not_count_as_being_at_its_evaluation(pool: WorkerPool) -> None:
     first, second = pool.workers.values()
     for worker in (first, second):
         worker.become(WorkerState.TRAINING, ATTEMPT)
@@ -84,7 +84,7 @@ def test_a_lost_worker_does_not_count_as_being_at_its_evaluation(pool):
     assert pool.running(ATTEMPT.key) == [first, second]
 
 
-def test_a_worker_that_leaves_stays_so_when_it_has_ended_its_evaluation(pool):
+def test_a_worker_that_leaves_stays_so_when_it_has_ended_its_evaluation(pool: WorkerPool) -> None:
     worker = pool.workers["incarnation of w0"]
     worker.become(WorkerState.LEAVING, ATTEMPT)
     pool.make_idle(worker)

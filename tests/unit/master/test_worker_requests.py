@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,49 +15,49 @@ from pipeline.settings import load_settings
 
 
 class Clock(SystemRuntime):
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 1000.0
 
-    def monotonic(self):
+    def monotonic(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 class Site:
     """What `request_workers` is given, and whether it fails."""
 
-    def __init__(self):
-        self.asked = []
-        self.problem = None
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.problem: str | None = None
         self.called = threading.Semaphore(0)
 
-    def request(self, count):
+    def request(self, count: int) -> None:
         self.asked.append(count)
         self.called.release()
         if self.problem:
             raise SiteError(self.problem)
 
 
-def make(site, clock, count=4):
+def make(site: Site, clock: Clock, count: int = 4) -> WorkerRequester:
     notes = []
-    files = SimpleNamespace(note=lambda event, **fields: notes.append((event, fields)))
+    files: Any = SimpleNamespace(note=lambda event, **fields: notes.append((event, fields)))
     made = WorkerRequester(load_settings("digits", [f"workers.count={count}"]), site.request, files, clock)
     made.notes = notes
     return made
 
 
-def tick(requester, site, present, useful=100, expect=True):
+def tick(requester: WorkerRequester, site: Site, present: int, useful: int = 100, expect: bool = True) -> None:
     requester.tick(present, useful)
     assert site.called.acquire(timeout=5 if expect else 0.05) == expect
     while requester._busy.is_set():
         threading.Event().wait(0.001)
 
 
-def test_it_asks_for_what_is_missing_and_no_more_than_is_useful(clock):
+def test_it_asks_for_what_is_missing_and_no_more_than_is_useful(clock: Clock) -> None:
     site = Site()
     tick(make(site, clock), site, present=1)
     tick(make(site, clock), site, present=1, useful=2)
@@ -65,7 +66,7 @@ def test_it_asks_for_what_is_missing_and_no_more_than_is_useful(clock):
     assert site.asked == [3, 1]
 
 
-def test_it_asks_less_and_less_often_while_nobody_comes_and_at_once_again_when_somebody_has(clock):
+def test_it_asks_less_and_less_often_while_nobody_comes_and_at_once_again_when_somebody_has(clock: Clock) -> None:
     site = Site()
     requester = make(site, clock)
     tick(requester, site, present=0)
@@ -83,7 +84,7 @@ def test_it_asks_less_and_less_often_while_nobody_comes_and_at_once_again_when_s
     assert [fields["count"] for _, fields in requester.notes] == [4, 4, 3, 3]
 
 
-def test_workers_of_an_earlier_master_are_given_time_to_return(clock):
+def test_workers_of_an_earlier_master_are_given_time_to_return(clock: Clock) -> None:
     site = Site()
     requester = make(site, clock)
     requester.wait_for_returning()
@@ -93,7 +94,7 @@ def test_workers_of_an_earlier_master_are_given_time_to_return(clock):
     assert site.asked == [1]
 
 
-def test_a_request_that_fails_is_told_and_tried_again(clock):
+def test_a_request_that_fails_is_told_and_tried_again(clock: Clock) -> None:
     site = Site()
     requester = make(site, clock)
     site.problem = "the partition is down"

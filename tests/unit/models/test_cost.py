@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.cost import EVALUATION_LAYERS
 from models.registry import MODEL_NAMES, build_model, model_cost
-from pipeline.settings.space import HYPERPARAMETERS
+from pipeline.settings.space import HYPERPARAMETERS, Hyperparameter
 
 
-def narrow(h):
+def narrow(h: Hyperparameter) -> st.SearchStrategy[Any]:
     upper = {"nr": 4, "wi": 2.5, "in": 32, "re": 4}.get(h.name[:2], h.upper)
     return st.integers(int(h.lower), int(upper)) if h.integer else st.floats(h.lower, upper)
 
@@ -24,17 +25,17 @@ def narrow(h):
 configurations = st.fixed_dictionaries({h.name: narrow(h) for h in HYPERPARAMETERS})
 
 
-def flops(model, shape):
+def flops(model: torch.nn.Module, shape: tuple[int, int, int]) -> int:
     with FlopCounterMode(display=False) as counter:
         model.eval()(torch.empty(1, *shape, device="meta"))
     return counter.get_total_flops()
 
 
-def saved_values(model, shape, batch):
+def saved_values(model: torch.nn.Module, shape: tuple[int, int, int], batch: int) -> int:
     """Values that autograd keeps for the backward pass, each storage once, without the parameters."""
     storages = {}
 
-    def keep(tensor):
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
         storages[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes() // 4
         return tensor
 
@@ -50,7 +51,7 @@ def saved_values(model, shape, batch):
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 8, 8)])
-def test_flops_and_activations_of_named_models_are_as_measured(name, shape):
+def test_flops_and_activations_of_named_models_are_as_measured(name: str, shape: tuple[int, int, int]) -> None:
     cost = model_cost(name, shape, 10)
     with torch.device("meta"):
         model = build_model(name, shape, 10)
@@ -60,7 +61,9 @@ def test_flops_and_activations_of_named_models_are_as_measured(name, shape):
 
 @settings(max_examples=10, deadline=None)
 @given(configurations, st.sampled_from([(3, 32, 32), (1, 28, 28), (1, 9, 5)]))
-def test_flops_and_activations_of_any_configuration_are_as_measured(configuration, shape):
+def test_flops_and_activations_of_any_configuration_are_as_measured(
+    configuration: dict[str, float], shape: tuple[int, int, int]
+) -> None:
     cost = model_cost(configuration, shape, 10)
     with torch.device("meta"):
         model = build_model(configuration, shape, 10)
@@ -70,7 +73,7 @@ def test_flops_and_activations_of_any_configuration_are_as_measured(configuratio
     assert 0.99 * kept <= cost.saved_values_per_image * 64 <= 1.25 * kept
 
 
-def test_memory_grows_with_the_batch_and_halves_for_activations_in_bfloat16():
+def test_memory_grows_with_the_batch_and_halves_for_activations_in_bfloat16() -> None:
     cost = model_cost("shake_shake_26_2x32d", (3, 32, 32), 10)
     weights = cost.training_bytes(0)
     assert weights == 12 * cost.parameters
@@ -79,7 +82,7 @@ def test_memory_grows_with_the_batch_and_halves_for_activations_in_bfloat16():
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_measuring_needs_no_more_memory_than_training(name):
+def test_measuring_needs_no_more_memory_than_training(name: str) -> None:
     cost = model_cost(name, (3, 32, 32), 10)
     for training_batch in (1, 32, 128):
         batch = cost.evaluation_batch(500, training_batch)
@@ -87,7 +90,7 @@ def test_measuring_needs_no_more_memory_than_training(name):
         assert batch * EVALUATION_LAYERS * cost.largest_layer_per_image * 4 <= cost.training_bytes(training_batch)
 
 
-def test_the_estimate_covers_what_a_training_step_really_takes():
+def test_the_estimate_covers_what_a_training_step_really_takes() -> None:
     """Peak resident memory of a process that trains a step, beyond what it had before the model was built."""
     code = """
 import os, pathlib, torch, torch.nn.functional as F
@@ -113,7 +116,7 @@ print((peak() - before) / 1e6, model_cost("shake_shake_26_2x32d", (3, 32, 32), 1
     assert measured > 0.6 * estimated
 
 
-def test_counting_the_largest_configuration_takes_a_fraction_of_a_second():
+def test_counting_the_largest_configuration_takes_a_fraction_of_a_second() -> None:
     largest = {h.name: h.upper for h in HYPERPARAMETERS}
     began = time.perf_counter()
     model_cost(largest, (3, 32, 32), 10)

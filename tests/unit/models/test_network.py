@@ -1,5 +1,7 @@
 """The searched network over its whole space, and the baselines."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from models.baselines import SHAKE_SHAKE
 from models.network import SearchedNetwork
 from models.registry import MODEL_NAMES, build_model, model_cost
 from pipeline.settings import load_settings, preset_names
-from pipeline.settings.space import HYPERPARAMETERS, build_space, plain_configuration
+from pipeline.settings.space import HYPERPARAMETERS, Hyperparameter, build_space, plain_configuration
 
 POSTER = {  # parameters of the poster's table
     "resnet18": 11_173_962,
@@ -22,7 +24,7 @@ POSTER = {  # parameters of the poster's table
 }
 
 
-def one_of(h):
+def one_of(h: Hyperparameter) -> st.SearchStrategy[Any]:
     values = st.integers(int(h.lower), int(h.upper)) if h.integer else st.floats(h.lower, h.upper)
     return st.one_of(st.just(h.lower), st.just(h.upper), values)  # corners often
 
@@ -37,13 +39,13 @@ SMALL = {
     "initial_filters": (8, 8),
 }
 small_configurations = st.fixed_dictionaries({
-    h.name: one_of(type(h)(h.name, *map(float, SMALL.get(h.name, (h.lower, h.upper))), 0, h.log, h.integer, "", ""))
+    h.name: one_of(type(h)(h.name, *map(float, SMALL.get(h.name, (h.lower, h.upper))), 0, h.log, h.integer, "", ""))  # type: ignore[arg-type, call-arg]
     for h in HYPERPARAMETERS
 })  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_named_models_have_the_posters_number_of_parameters(name):
+def test_named_models_have_the_posters_number_of_parameters(name: str) -> None:
     with torch.device("meta"):
         model = build_model(name, (3, 32, 32), 10)
     assert sum(p.numel() for p in model.parameters()) == POSTER[name] == model_cost(name, (3, 32, 32), 10).parameters
@@ -51,7 +53,9 @@ def test_named_models_have_the_posters_number_of_parameters(name):
 
 @settings(max_examples=15, deadline=None)
 @given(configurations, shapes, st.integers(2, 100))
-def test_every_configuration_builds_on_the_meta_device_and_is_counted_without_building(configuration, shape, classes):
+def test_every_configuration_builds_on_the_meta_device_and_is_counted_without_building(
+    configuration: dict[str, float], shape: tuple[int, int, int], classes: int
+) -> None:
     cost = model_cost(configuration, shape, classes)
     with torch.device("meta"):
         model = build_model(configuration, shape, classes)
@@ -62,7 +66,7 @@ def test_every_configuration_builds_on_the_meta_device_and_is_counted_without_bu
 
 @settings(max_examples=25, deadline=None)
 @given(small_configurations, shapes)
-def test_every_parameter_gets_a_finite_gradient(configuration, shape):
+def test_every_parameter_gets_a_finite_gradient(configuration: dict[str, float], shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
     model = build_model(configuration, shape, 10).train()
     loss = F.cross_entropy(model(torch.randn(3, *shape)), torch.tensor([1, 2, 3]))
@@ -82,7 +86,7 @@ def test_every_parameter_gets_a_finite_gradient(configuration, shape):
     ],
     ids=["a width of one", "16 blocks of 5 branches"],
 )  # fmt: skip
-def test_the_corners_of_the_space_train_a_step(corner):
+def test_the_corners_of_the_space_train_a_step(corner: dict[str, Any]) -> None:
     smallest = {h.name: h.lower for h in HYPERPARAMETERS} | {f"widen_factor_{i}": 0.5 for i in (1, 2, 3)}
     model = build_model({**smallest, **corner}, (3, 32, 32), 10).train()
     F.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.arange(4)).backward()
@@ -90,7 +94,7 @@ def test_the_corners_of_the_space_train_a_step(corner):
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_configurations_drawn_from_every_preset_build(name):
+def test_configurations_drawn_from_every_preset_build(name: str) -> None:
     space = build_space(load_settings(name).space, seed=0)
     for drawn in space.sample_configuration(5):
         configuration = plain_configuration(dict(drawn))
@@ -99,7 +103,7 @@ def test_configurations_drawn_from_every_preset_build(name):
         assert sum(p.numel() for p in model.parameters()) == model_cost(configuration, (3, 32, 32), 10).parameters
 
 
-def test_the_largest_configuration_is_counted_at_25_billion_parameters_without_building():
+def test_the_largest_configuration_is_counted_at_25_billion_parameters_without_building() -> None:
     largest = {h.name: h.upper for h in HYPERPARAMETERS}
     assert model_cost(largest, (3, 32, 32), 10).parameters / 1e9 == pytest.approx(25, abs=1)
 
@@ -126,13 +130,13 @@ class PlainShakeShake26(nn.Module):
         self.last = nn.Linear(before, 10)
 
     @staticmethod
-    def branch(before, out, stride):
+    def branch(before: int, out: int, stride: int) -> torch.nn.Module:
         return nn.Sequential(
             nn.ReLU(), nn.Conv2d(before, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out),
             nn.ReLU(), nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out),
         )  # fmt: skip
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(x)
         for block in self.blocks:
             stride = block["branches"][0][1].stride[0]
@@ -148,7 +152,9 @@ class PlainShakeShake26(nn.Module):
 
 
 @pytest.mark.parametrize("width", [32, 64, 96])
-def test_the_baseline_the_configuration_and_shake_shake_26_give_identical_outputs_for_identical_weights(width):
+def test_the_baseline_the_configuration_and_shake_shake_26_give_identical_outputs_for_identical_weights(
+    width: int,
+) -> None:
     torch.manual_seed(0)
     named = build_model(f"shake_shake_26_2x{width}d", (3, 32, 32), 10).eval()
     configuration = {h.name: h.default for h in HYPERPARAMETERS} | {
@@ -165,10 +171,10 @@ def test_the_baseline_the_configuration_and_shake_shake_26_give_identical_output
         assert torch.allclose(named(images), plain(images), atol=1e-4)
 
 
-def copy_by_layer(source, target):
+def copy_by_layer(source: nn.Module, target: nn.Module) -> None:
     """Copy weights between networks whose layers have other names: block by block, in the order of the forward pass."""
 
-    def layers(module):
+    def layers(module: nn.Module) -> list[Any]:
         return [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))]
 
     ours, theirs = layers(source), layers(target)
@@ -177,7 +183,7 @@ def copy_by_layer(source, target):
         other.load_state_dict(one.state_dict())
 
 
-def test_every_baseline_is_a_point_of_the_space_but_resnet18():
+def test_every_baseline_is_a_point_of_the_space_but_resnet18() -> None:
     for values in SHAKE_SHAKE.values():
         for h in HYPERPARAMETERS:
             if h.name in values:
@@ -185,21 +191,21 @@ def test_every_baseline_is_a_point_of_the_space_but_resnet18():
     assert set(MODEL_NAMES) - set(SHAKE_SHAKE) == {"resnet18"}
 
 
-def test_a_configuration_may_name_its_model_and_an_unknown_name_lists_the_known_ones():
+def test_a_configuration_may_name_its_model_and_an_unknown_name_lists_the_known_ones() -> None:
     by_name = build_model({"model": "resnet18", "learning_rate": 0.1}, (1, 8, 8), 10)
     assert by_name(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(ValueError, match=r"unknown model 'resnet19'; known: resnet18, shake_shake"):
         build_model("resnet19", (3, 32, 32), 10)
 
 
-def test_a_configuration_that_lacks_a_hyperparameter_is_refused_by_name():
+def test_a_configuration_that_lacks_a_hyperparameter_is_refused_by_name() -> None:
     configuration = {h.name: h.default for h in HYPERPARAMETERS}
     del configuration["widen_factor_2"]
     with pytest.raises(ValueError, match="widen_factor_2"):
         model_cost(configuration, (3, 32, 32), 10)
 
 
-def test_layout_does_not_change_what_a_network_computes():
+def test_layout_does_not_change_what_a_network_computes() -> None:
     torch.manual_seed(0)
     configuration = {h.name: h.lower for h in HYPERPARAMETERS}
     model = SearchedNetwork(architecture_of(configuration), 3, 10).eval()

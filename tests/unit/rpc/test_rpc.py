@@ -6,7 +6,9 @@ import math
 import os
 import shutil
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,13 +44,13 @@ EVALUATION = Evaluation((0, 0, 1), {"x": 1}, 3.0, 1, 7)
         (None, None),
     ],
 )
-def test_values_become_plain(value, plain):
+def test_values_become_plain(value: Any, plain: Any) -> None:
     made = to_plain(value)
     assert made == plain
     assert type(made) is type(plain)
 
 
-def test_a_tensor_becomes_plain_and_a_large_one_is_refused():
+def test_a_tensor_becomes_plain_and_a_large_one_is_refused() -> None:
     torch = pytest.importorskip("torch")
     assert to_plain(torch.tensor(2.0)) == 2.0
     with pytest.raises(ValueError, match=r"info\['weights'\] is an array of 5000 elements; at most 1000 may travel"):
@@ -63,13 +65,13 @@ def test_a_tensor_becomes_plain_and_a_large_one_is_refused():
         ({"text": "x" * 100_000}, "info takes 1000.. bytes as JSON; at most 65536 fit into a result"),
     ],
 )
-def test_infos_that_cannot_travel_say_why(info, message):
+def test_infos_that_cannot_travel_say_why(info: dict[str, Any] | list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plain_info(info)
 
 
 @pytest.mark.parametrize("loss", [0.25, np.float32(0.25), np.array(0.25), np.array([0.25])])
-def test_losses_become_floats(loss):
+def test_losses_become_floats(loss: float | np.ndarray) -> None:
     assert finite_loss(loss) == 0.25
     assert type(finite_loss(loss)) is float
 
@@ -79,10 +81,10 @@ IN_ITSELF = {}
 IN_ITSELF["again"] = IN_ITSELF
 
 
-def outcome_of(result, info=None):
+def outcome_of(result: Any, info: Any | None = None) -> Outcome:
     """What becomes of a training that returns this, or raises it."""
 
-    def evaluate(evaluation, should_stop):
+    def evaluate(evaluation: Evaluation, should_stop: Callable[[], str | None]) -> Any:
         if isinstance(result, BaseException):
             raise result
         return TrainResult("finished", result, {} if info is None else info) if info != "bare" else result
@@ -111,24 +113,24 @@ def outcome_of(result, info=None):
         (MemoryError(), None, "out_of_memory", "host memory"),
     ],
 )
-def test_a_bad_result_is_a_crash_with_its_reason(loss, info, kind, reason):
+def test_a_bad_result_is_a_crash_with_its_reason(loss: Any, info: Any, kind: str, reason: str) -> None:
     outcome = outcome_of(loss, info)
     assert (outcome.status, outcome.kind) == ("crashed", kind)
     assert reason in outcome.reason
 
 
 @pytest.mark.parametrize("error", [ImportError("no module named x"), OSError(28, "No space left on device")])
-def test_failures_of_the_installation_are_broken_not_crashed(error):
+def test_failures_of_the_installation_are_broken_not_crashed(error: ImportError | OSError) -> None:
     assert outcome_of(error).status == "broken"
 
 
-def test_numpy_values_in_a_good_result_arrive_as_plain_ones():
+def test_numpy_values_in_a_good_result_arrive_as_plain_ones() -> None:
     outcome = outcome_of(np.float32(0.5), {"parameters": np.int64(3)})
     assert outcome.to_plain()["loss"] == 0.5
     assert type(outcome.info["parameters"]) is int
 
 
-def test_names_that_are_no_utf8_travel_as_readable_text():
+def test_names_that_are_no_utf8_travel_as_readable_text() -> None:
     outcome = outcome_of(0.5, {"path": "a\udc80b"})
     assert outcome.info["path"] == "a\\udc80b"
     assert Outcome("crashed", kind="error", reason="a\udc80b").to_plain()["reason"] == "a\\udc80b"
@@ -147,20 +149,20 @@ def test_names_that_are_no_utf8_travel_as_readable_text():
         ({"status": "finished", "loss": 1, "info": 3}, "info is a int, not a dict"),
     ],
 )
-def test_a_message_that_is_no_result_becomes_a_crash_that_says_so(message, reason):
+def test_a_message_that_is_no_result_becomes_a_crash_that_says_so(message: dict[str, Any] | None, reason: str) -> None:
     outcome = Outcome.from_plain(message)
     assert (outcome.status, outcome.kind) == ("crashed", "bad_result")
     assert reason in outcome.reason
 
 
-def test_an_introduction_without_its_fields_is_refused():
+def test_an_introduction_without_its_fields_is_refused() -> None:
     with pytest.raises(ValueError, match="incarnation is missing"):
         Registration.from_plain({"name": "w0"})
     with pytest.raises((TypeError, ValueError)):
         AttemptId.from_plain([[0, 0], 1.0, 1])
 
 
-def test_messages_survive_the_journey():
+def test_messages_survive_the_journey() -> None:
     attempt = AttemptId((1, 2, 3), 0.4, 5)
     assert AttemptId.from_plain(attempt.to_plain()) == attempt
     outcome = Outcome("finished", 0.5, {"epochs": 3.0}, is_leaving=True)
@@ -169,12 +171,12 @@ def test_messages_survive_the_journey():
 
 # Certificates ----------------------------------------------------------------------------------------------------
 @pytest.fixture
-def tls(tmp_path):
+def tls(tmp_path: Path) -> Path:
     ensure_authority(tmp_path / "tls")
     return tmp_path / "tls"
 
 
-def test_certificates_pass_strict_verification(tls):
+def test_certificates_pass_strict_verification(tls: Path) -> None:
     credentials = issue_certificate(tls, "w0", ["127.0.0.1", "node1.cluster"])
     context = ssl.create_default_context(cafile=credentials.authority)
     context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default from Python 3.13 on
@@ -185,32 +187,32 @@ def test_certificates_pass_strict_verification(tls):
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(credentials.authority.read_bytes()))
 
 
-def test_the_authority_is_made_once(tls):
+def test_the_authority_is_made_once(tls: Path) -> None:
     before = (tls / "authority.pem").read_bytes()
     ensure_authority(tls)
     assert (tls / "authority.pem").read_bytes() == before
 
 
-def test_a_folder_that_others_can_read_is_refused(tls):
+def test_a_folder_that_others_can_read_is_refused(tls: Path) -> None:
     tls.chmod(0o750)
     for attempt in (lambda: ensure_authority(tls), lambda: issue_certificate(tls, "w0", ["127.0.0.1"])):
         with pytest.raises(RunError, match=r"others can read it \(mode 0750, owner \d+\)\. .*`chmod 700 "):
             attempt()
 
 
-def test_a_missing_authority_says_what_to_do(tmp_path):
+def test_a_missing_authority_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir(mode=0o700)
     with pytest.raises(RunError, match=r"Cannot read the run's certificate authority in .*a new authority is made"):
         issue_certificate(tmp_path / "tls", "w0", ["127.0.0.1"], wait_s=0)
 
 
-def test_a_damaged_authority_says_what_to_do(tls):
+def test_a_damaged_authority_says_what_to_do(tls: Path) -> None:
     (tls / "authority.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     with pytest.raises(RunError, match="Cannot read the run's certificate authority"):
         issue_certificate(tls, "w0", ["127.0.0.1"], wait_s=0)
 
 
-def test_files_of_two_authorities_are_noticed(tls, tmp_path):
+def test_files_of_two_authorities_are_noticed(tls: Path, tmp_path: Path) -> None:
     ensure_authority(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "authority.key", tls / "authority.key")
     with pytest.raises(RunError, match="files of two authorities are mixed"):
@@ -218,7 +220,7 @@ def test_files_of_two_authorities_are_noticed(tls, tmp_path):
 
 
 # Listening -------------------------------------------------------------------------------------------------------
-def test_a_port_outside_the_range_is_never_taken_and_a_full_range_says_so(tls):
+def test_a_port_outside_the_range_is_never_taken_and_a_full_range_says_so(tls: Path) -> None:
     use_tls(issue_certificate(tls, "w0", ["127.0.0.1"]))
     first = 20_000 + os.getpid() % 20_000
     servers = []
@@ -233,7 +235,7 @@ def test_a_port_outside_the_range_is_never_taken_and_a_full_range_says_so(tls):
             server.close()
 
 
-def test_an_address_that_is_not_this_machines_says_which_setting_to_change(tls):
+def test_an_address_that_is_not_this_machines_says_which_setting_to_change(tls: Path) -> None:
     use_tls(issue_certificate(tls, "w0", ["127.0.0.1"]))
     with pytest.raises(SiteError, match=r"Cannot listen on any port of 192\.0\.2\.1: .*`network.address`"):
         open_server("192.0.2.1", None)

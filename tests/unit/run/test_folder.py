@@ -1,6 +1,7 @@
 """What makes a run folder safe to run pickles from."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from pipeline.run.folder import ensure_jobs_folder
 from pipeline.settings import load_settings
 
 
-def test_nobody_else_may_write_where_pickles_lie_whatever_the_umask(tmp_path):
+def test_nobody_else_may_write_where_pickles_lie_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         folder = create_run(load_settings("digits"), tmp_path / "results")
@@ -23,7 +24,9 @@ def test_nobody_else_may_write_where_pickles_lie_whatever_the_umask(tmp_path):
 
 @pytest.mark.parametrize("which", ["path", "jobs"])
 @pytest.mark.parametrize("mode", [0o775, 0o757])
-def test_a_folder_of_pickles_that_others_may_write_is_refused_with_what_mends_it(tmp_path, which, mode):
+def test_a_folder_of_pickles_that_others_may_write_is_refused_with_what_mends_it(
+    tmp_path: Path, which: str, mode: int
+) -> None:
     folder = create_run(load_settings("digits"), tmp_path / "results")
     ensure_jobs_folder(folder)
     path = getattr(folder, which)
@@ -34,7 +37,7 @@ def test_a_folder_of_pickles_that_others_may_write_is_refused_with_what_mends_it
     ensure_jobs_folder(folder)
 
 
-def test_a_link_or_a_file_in_the_place_of_the_jobs_is_refused(tmp_path):
+def test_a_link_or_a_file_in_the_place_of_the_jobs_is_refused(tmp_path: Path) -> None:
     folder = create_run(load_settings("digits"), tmp_path / "results")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)

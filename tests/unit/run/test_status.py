@@ -1,6 +1,8 @@
 import dataclasses
 import io
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -21,7 +23,7 @@ from pipeline.run.status import (
 from pipeline.run.status_view import duration, progress_line, status_lines, status_table
 
 
-def status_of(**changes):
+def status_of(**changes: Any) -> RunStatus:
     now = time.time()
     status = RunStatus(
         run_id="digits-1", state="searching", message="", term=2, host="login", pid=77, address="10.0.0.1:9090",
@@ -41,7 +43,7 @@ def status_of(**changes):
     return dataclasses.replace(status, **changes)
 
 
-def test_a_status_survives_its_file(tmp_path):
+def test_a_status_survives_its_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert read_status(folder) is None
     publish_status(folder, status_of())
@@ -50,14 +52,14 @@ def test_a_status_survives_its_file(tmp_path):
                                                       workers=read_status(folder).workers)  # fmt: skip
 
 
-def test_a_status_of_another_version_is_an_error_that_names_the_file(tmp_path):
+def test_a_status_of_another_version_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.status.write_text('{"run_id": "x"}')
     with pytest.raises(RunError, match=r"status\.json"):
         read_status(folder, wait_s=0)
 
 
-def test_lines_and_tables_say_all_that_matters(tmp_path):
+def test_lines_and_tables_say_all_that_matters(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     queue = QueueState(pending=3, master="job 12, running")
     lines = "\n".join(status_lines(folder, status_of(), queue))
@@ -69,7 +71,7 @@ def test_lines_and_tables_say_all_that_matters(tmp_path):
             assert expected in text
 
 
-def test_a_silent_master_is_called_silent(tmp_path):
+def test_a_silent_master_is_called_silent(tmp_path: Path) -> None:
     stale = status_of(updated=time.time() - 2 * STALE_S)
     assert stale.is_stale()
     assert "resume-search" in status_lines(RunFolder(tmp_path), stale)[0]
@@ -77,7 +79,7 @@ def test_a_silent_master_is_called_silent(tmp_path):
 
 
 @pytest.mark.parametrize("state", ["searching", "left"])
-def test_a_master_whose_job_waits_in_the_queue_needs_no_person(tmp_path, state):
+def test_a_master_whose_job_waits_in_the_queue_needs_no_person(tmp_path: Path, state: str) -> None:
     stale = status_of(updated=time.time() - 2 * STALE_S, state=state)
     queue = QueueState(master="job 12, pending (BeginTime)", master_waits=True)
     lines = status_lines(RunFolder(tmp_path), stale, queue)
@@ -86,17 +88,17 @@ def test_a_master_whose_job_waits_in_the_queue_needs_no_person(tmp_path, state):
     assert "job 12, pending (BeginTime)" in "\n".join(lines)
 
 
-def test_before_its_master_has_started_a_run_shows_where_it_waits(tmp_path):
+def test_before_its_master_has_started_a_run_shows_where_it_waits(tmp_path: Path) -> None:
     queue = QueueState(master="job 12, pending (Priority)", master_waits=True)
     assert "job 12, pending (Priority)" in "\n".join(status_lines(RunFolder(tmp_path), None, queue))
 
 
-def test_progress_says_how_many_proposals_came_from_the_model():
+def test_progress_says_how_many_proposals_came_from_the_model() -> None:
     assert progress_line(status_of()) == "11/65 evaluations, 5 of 27 configurations from the model, best on 0.4: 6.25%"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (7500, "2 h 5 min"), (180000, "2 d 2 h")]
 )
-def test_durations_read_as_a_person_says_them(seconds, text):
+def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text

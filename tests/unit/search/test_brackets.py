@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,18 +21,19 @@ from pipeline.search.replay import rebuild
 from pipeline.search.search import Search
 from pipeline.search.verify import verify
 from pipeline.settings import budget_ladder, dump_settings, load_settings
+from pipeline.settings.schema import Settings
 
 
-def settings_for(*overrides: str):
+def settings_for(*overrides: str) -> Settings:
     base = ["search.min_budget=1", "search.max_budget=9", "search.iterations=5", "search.method=hyperband"]
     return load_settings("digits", [*base, *overrides])
 
 
-def loss_of(config_id, budget):
+def loss_of(config_id: tuple[int, int, int], budget: float) -> float:
     return round(((config_id[0] * 7 + config_id[2] * 13) % 11) / 10 + 1 / budget, 3)
 
 
-def result_of(config_id, budget, crashed=False, number=0):
+def result_of(config_id: tuple[int, int, int], budget: float, crashed: bool = False, number: int = 0) -> Result:
     loss = None if crashed else loss_of(config_id, budget)
     info = {} if crashed else {"attempt": 1, "training_s": budget}
     return Result(
@@ -37,7 +41,14 @@ def result_of(config_id, budget, crashed=False, number=0):
     )
 
 
-def run(settings, workers=3, seed=0, crashes=lambda config_id, budget: False, results=None, search=None):
+def run(
+    settings: Settings,
+    workers: int = 3,
+    seed: int = 0,
+    crashes: Callable[..., Any] = lambda config_id, budget: False,
+    results: list[Result] | None = None,
+    search: Search | None = None,
+) -> tuple[Search, list[Result]]:
     """Run a search without processes: `workers` evaluations at a time, ending in random order."""
     order = random.Random(seed)
     search = search or Search(settings)
@@ -53,14 +64,14 @@ def run(settings, workers=3, seed=0, crashes=lambda config_id, budget: False, re
         search.absorb(results[-1])
 
 
-def write_run(folder: RunFolder, settings, draws, results) -> None:
+def write_run(folder: RunFolder, settings: Settings, draws: list[Draw], results: list[Result]) -> None:
     publish_text(folder.settings, dump_settings(settings))
     with JsonLinesWriter(folder.configs) as configs, JsonLinesWriter(folder.results) as lines:
         configs.append(draw_line(d) for d in draws)
         lines.append(result_line(r) for r in results)
 
 
-def test_brackets_have_hpbandsters_sizes():
+def test_brackets_have_hpbandsters_sizes() -> None:
     bohb = pytest.importorskip("hpbandster.optimizers.bohb")
     theirs = bohb.BOHB.__new__(bohb.BOHB)
     theirs.eta, theirs.max_SH_iter = 3.0, 4
@@ -72,14 +83,14 @@ def test_brackets_have_hpbandsters_sizes():
         assert (list(counts), list(budgets)) == (stock.num_configs, list(stock.budgets))
 
 
-def test_the_papers_search_costs_what_facts_say():
+def test_the_papers_search_costs_what_facts_say() -> None:
     ladder = budget_ladder(load_settings("cifar10").search)
     hours = sum(c * b for i in range(4) for c, b in zip(*bracket_shape(ladder, 3.0, i), strict=True)) / 3600
     assert hours == pytest.approx(45)
     assert planned_evaluations(ladder, 3.0, 4) == 40 + 13 + 8 + 4
 
 
-def test_the_best_are_promoted_and_ties_go_to_the_smaller_config_id():
+def test_the_best_are_promoted_and_ties_go_to_the_smaller_config_id() -> None:
     bracket = Bracket(0, (4, 2), (1.0, 3.0), lambda config_id, budget: Draw(config_id, {"x": config_id[2]}, {}))
     runs = [bracket.get_next_run() for _ in range(4)]
     for config_id, _, budget in reversed(runs):
@@ -88,7 +99,7 @@ def test_the_best_are_promoted_and_ties_go_to_the_smaller_config_id():
     assert bracket.promoted[1] == {(0, 0, 3), (0, 0, 0)}
 
 
-def test_configurations_replace_those_that_crashed_when_too_few_are_left_to_promote():
+def test_configurations_replace_those_that_crashed_when_too_few_are_left_to_promote() -> None:
     settings = settings_for("search.iterations=1")
     search, results = run(settings, crashes=lambda config_id, budget: config_id[1] == 0 and config_id[2] > 0)
     assert {d.config_id for d in search.draws if d.config_id[1] == 1} == {(0, 1, 1), (0, 1, 2)}
@@ -96,14 +107,14 @@ def test_configurations_replace_those_that_crashed_when_too_few_are_left_to_prom
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_set_of_evaluations_does_not_depend_on_the_order_of_results(seed):
+def test_the_set_of_evaluations_does_not_depend_on_the_order_of_results(seed: int) -> None:
     settings = settings_for()
     reference = {(r.config_id, r.budget, r.loss) for r in run(settings, workers=1)[1]}
     assert {(r.config_id, r.budget, r.loss) for r in run(settings, workers=7, seed=seed)[1]} == reference
 
 
 @pytest.mark.parametrize("method", ["bohb", "hyperband", "random"])
-def test_a_search_rebuilt_from_any_prefix_of_its_files_goes_on_as_before(method):
+def test_a_search_rebuilt_from_any_prefix_of_its_files_goes_on_as_before(method: str) -> None:
     settings = settings_for(f"search.method={method}", "search.iterations=18")
     crashes = lambda config_id, budget: config_id[2] == 1 and budget == 3  # noqa: E731
     whole, results = run(settings, workers=1, crashes=crashes)
@@ -116,7 +127,7 @@ def test_a_search_rebuilt_from_any_prefix_of_its_files_goes_on_as_before(method)
         assert strip == [(d.config_id, d.configuration) for d in whole.draws]
 
 
-def test_a_promoted_configuration_continues_from_the_accepted_attempt_below():
+def test_a_promoted_configuration_continues_from_the_accepted_attempt_below() -> None:
     settings = settings_for("search.promotion=continue", "search.iterations=1")
     search, _ = run(settings)
     promoted = next(c for c, b in search.accepted if b == 9)
@@ -127,12 +138,12 @@ def test_a_promoted_configuration_continues_from_the_accepted_attempt_below():
     assert restart.evaluation(promoted, {}, 9.0, attempt=2).continues is None
 
 
-def replace_promotion(search, promotion):
+def replace_promotion(search: Search, promotion: str) -> Search:
     search.settings = settings_for(f"search.promotion={promotion}", "search.iterations=1")
     return search
 
 
-def test_a_duplicate_line_counts_once():
+def test_a_duplicate_line_counts_once() -> None:
     settings = settings_for()
     whole, results = run(settings)
     doubled = (*results[:5], results[2], *results[5:])
@@ -145,20 +156,20 @@ def test_a_duplicate_line_counts_once():
 
 # verify ----------------------------------------------------------------------------------------------------------
 @pytest.fixture
-def finished(tmp_path):
+def finished(tmp_path: Path) -> tuple[Any, ...]:
     settings = settings_for("search.method=bohb", "search.iterations=18")
     search, results = run(settings, workers=4)
     return RunFolder(tmp_path), settings, list(search.draws), list(results)
 
 
-def test_verify_finds_nothing_in_an_honest_run(finished):
+def test_verify_finds_nothing_in_an_honest_run(finished: tuple[Any, ...]) -> None:
     folder, settings, draws, results = finished
     assert any(d.info["model_based_pick"] for d in draws)
     write_run(folder, settings, draws, results)
     assert verify(folder) == []
 
 
-def test_verify_finds_a_changed_hyperparameter(finished):
+def test_verify_finds_a_changed_hyperparameter(finished: tuple[Any, ...]) -> None:
     folder, settings, draws, results = finished
     changed = {**draws[20].configuration, "momentum": 0.123}
     draws[20] = Draw(draws[20].config_id, changed, draws[20].info)
@@ -166,7 +177,7 @@ def test_verify_finds_a_changed_hyperparameter(finished):
     assert any("momentum is 0.123, derived: " in d for d in verify(folder))
 
 
-def test_verify_finds_a_changed_loss_that_led_to_another_promotion(finished):
+def test_verify_finds_a_changed_loss_that_led_to_another_promotion(finished: tuple[Any, ...]) -> None:
     folder, settings, draws, results = finished
     index = next(i for i, r in enumerate(results) if r.budget == 3 and r.config_id[:2] == (0, 0))
     first = next(i for i, r in enumerate(results) if r.config_id == results[index].config_id and r.budget == 1)
@@ -175,7 +186,7 @@ def test_verify_finds_a_changed_loss_that_led_to_another_promotion(finished):
     assert any("on budget 3 does not follow" in d for d in verify(folder))
 
 
-def test_verify_finds_a_result_that_appears_twice_and_one_that_is_missing(finished):
+def test_verify_finds_a_result_that_appears_twice_and_one_that_is_missing(finished: tuple[Any, ...]) -> None:
     folder, settings, draws, results = finished
     write_run(folder, settings, draws, [*results, results[-1]])
     assert any("does not follow" in d for d in verify(folder))
@@ -185,14 +196,14 @@ def test_verify_finds_a_result_that_appears_twice_and_one_that_is_missing(finish
     assert verify(folder) != []
 
 
-def test_a_run_whose_settings_changed_is_refused_with_the_line(finished):
+def test_a_run_whose_settings_changed_is_refused_with_the_line(finished: tuple[Any, ...]) -> None:
     _, _, draws, results = finished
     other = settings_for("search.method=bohb", "search.iterations=18", "search.min_budget=3")
     with pytest.raises(RunError, match=r"configs\.json, line 1 .* does not fit the run: .*The files were"):
         rebuild(other, History(tuple(draws), tuple(results)))
 
 
-def test_a_run_of_another_version_is_refused_and_says_so(finished):
+def test_a_run_of_another_version_is_refused_and_says_so(finished: tuple[Any, ...]) -> None:
     _, settings, draws, results = finished
     old = [Draw(d.config_id, d.configuration, {"model_based_pick": False}) for d in draws]
     with pytest.raises(RunError, match="lacks budget, results_seen, model_budget, drawn: another version wrote it"):

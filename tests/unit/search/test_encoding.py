@@ -45,7 +45,7 @@ def mixed_space() -> ConfigurationSpace:
     return space
 
 
-def test_every_configuration_of_a_mixed_space_comes_back_from_its_coordinates():
+def test_every_configuration_of_a_mixed_space_comes_back_from_its_coordinates() -> None:
     space = mixed_space()
     encoding = Encoding(space)
     for drawn in space.sample_configuration(300):
@@ -58,7 +58,7 @@ def test_every_configuration_of_a_mixed_space_comes_back_from_its_coordinates():
         np.testing.assert_allclose(snapped[0], vector, atol=1e-12)
 
 
-def test_coordinates_are_configspaces_own():
+def test_coordinates_are_configspaces_own() -> None:
     space = mixed_space()
     encoding = Encoding(space)
     rows = [list(space).index(name) for name in encoding.names if name != "size"]
@@ -70,7 +70,7 @@ def test_coordinates_are_configspaces_own():
 
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_any_point_of_the_cube_is_a_configuration_that_configspace_accepts_or_a_forbidden_one(seed):
+def test_any_point_of_the_cube_is_a_configuration_that_configspace_accepts_or_a_forbidden_one(seed: int) -> None:
     space = mixed_space()
     encoding = Encoding(space)
     random = np.random.default_rng(seed)
@@ -85,7 +85,7 @@ def test_any_point_of_the_cube_is_a_configuration_that_configspace_accepts_or_a_
         SpaceConfiguration(space, values=configuration)  # raises where it is not valid
 
 
-def test_an_ordinal_lies_evenly_and_in_order():
+def test_an_ordinal_lies_evenly_and_in_order() -> None:
     encoding = Encoding(mixed_space())
     column = encoding.names.index("size")
     space = mixed_space()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +45,9 @@ def conditional_space() -> ConfigurationSpace:
     return space
 
 
-def feed(proposer: Proposer, space: ConfigurationSpace, count: int, loss, budget: float = 1.0) -> None:
+def feed(
+    proposer: Proposer, space: ConfigurationSpace, count: int, loss: Callable[..., Any], budget: float = 1.0
+) -> None:
     for index in range(count):
         config_id = (0, 0, index)
         configuration = RandomProposer(space, 7).propose(config_id, budget).configuration
@@ -56,7 +60,7 @@ def modelled_of(proposer: Proposer, count: int) -> list:
     return [p.configuration for p in proposals if p.model_budget is not None]
 
 
-def test_densities_equal_statsmodels_where_both_are_defined():
+def test_densities_equal_statsmodels_where_both_are_defined() -> None:
     statsmodels = pytest.importorskip("statsmodels.api")
     random = np.random.default_rng(3)
     data = np.column_stack([random.random(40), random.normal(0.5, 0.1, 40), random.integers(3, size=40)])
@@ -67,24 +71,24 @@ def test_densities_equal_statsmodels_where_both_are_defined():
     np.testing.assert_allclose(ours(points), [theirs.pdf(p) for p in points], rtol=1e-9)
 
 
-def test_a_category_that_no_observation_has_keeps_a_positive_density():
+def test_a_category_that_no_observation_has_keeps_a_positive_density() -> None:
     density = fit_density(np.zeros((5, 1)), np.array([3]), min_bandwidth=1e-3)
     assert density(np.array([[2.0]]))[0] == pytest.approx(1e-3 / 2)
 
 
-def test_a_bandwidth_is_never_below_its_minimum():
+def test_a_bandwidth_is_never_below_its_minimum() -> None:
     density = fit_density(np.full((30, 2), 0.5), np.array([0, 0]), min_bandwidth=0.01)
     assert density.bandwidths.tolist() == [0.01, 0.01]
 
 
-def test_a_categorical_bandwidth_is_never_wider_than_every_category_alike():
+def test_a_categorical_bandwidth_is_never_wider_than_every_category_alike() -> None:
     # statsmodels' rule gives 1.9 here: more than a probability can be.
     density = fit_density(np.array([[0.0], [5.0]] * 3), np.array([6]), min_bandwidth=1e-3)
     assert density.bandwidths.tolist() == [5 / 6]
     np.testing.assert_allclose(density(np.arange(6.0)[:, None]), 1 / 6)
 
 
-def test_candidates_come_from_where_good_is_likelier_than_bad():
+def test_candidates_come_from_where_good_is_likelier_than_bad() -> None:
     random = np.random.default_rng(0)
     choices = np.array([0, 0])
     good = fit_density(random.normal(0.8, 0.03, (30, 2)), choices, 1e-3)
@@ -95,7 +99,7 @@ def test_candidates_come_from_where_good_is_likelier_than_bad():
     assert picks.mean() > 0.6
 
 
-def test_no_model_before_both_densities_have_enough_observations():
+def test_no_model_before_both_densities_have_enough_observations() -> None:
     space = small_space()
     proposer = BohbProposer(space, SETTINGS)
     least = 2 * (len(space) + 1)
@@ -109,7 +113,7 @@ def test_no_model_before_both_densities_have_enough_observations():
     assert set(budgets) == {None, 1.0}
 
 
-def test_the_model_of_the_largest_budget_that_has_one_is_used():
+def test_the_model_of_the_largest_budget_that_has_one_is_used() -> None:
     space = small_space()
     proposer = BohbProposer(space, SETTINGS)
     feed(proposer, space, 20, lambda c, i: c["x"], budget=1.0)
@@ -119,7 +123,7 @@ def test_the_model_of_the_largest_budget_that_has_one_is_used():
     assert budgets == {None, 3.0}
 
 
-def test_a_model_finds_the_good_region():
+def test_a_model_finds_the_good_region() -> None:
     space = small_space()
     proposer = BohbProposer(space, SETTINGS)
     feed(proposer, space, 100, lambda c, i: (c["x"] - 0.9) ** 2 + (c["c"] != "b"))
@@ -128,10 +132,10 @@ def test_a_model_finds_the_good_region():
     assert np.mean([c["c"] == "b" for c in modelled]) > 0.8
 
 
-def test_proposals_do_not_depend_on_the_order_of_results_nor_on_proposals_before():
+def test_proposals_do_not_depend_on_the_order_of_results_nor_on_proposals_before() -> None:
     losses = {i: round(math.sin(i), 1) for i in range(40)}  # with ties
 
-    def proposer(order):
+    def proposer(order: Any) -> BohbProposer:
         space = small_space()
         made = BohbProposer(space, SETTINGS)
         for index in order:
@@ -145,14 +149,14 @@ def test_proposals_do_not_depend_on_the_order_of_results_nor_on_proposals_before
     assert [forward.propose((1, 0, i), 1.0) for i in range(20)] == [backward.propose((1, 0, i), 1.0) for i in range(20)]
 
 
-def test_crashes_and_infinite_losses_are_bad_observations():
+def test_crashes_and_infinite_losses_are_bad_observations() -> None:
     space = small_space()
     proposer = BohbProposer(space, SETTINGS)
     feed(proposer, space, 60, lambda c, i: None if c["x"] > 0.5 else (math.inf if c["x"] < 0.1 else c["x"]))
     assert np.mean([0.05 < c["x"] < 0.55 for c in modelled_of(proposer, 100)]) > 0.9
 
 
-def test_values_that_a_condition_switches_off_are_imputed_in_every_column():
+def test_values_that_a_condition_switches_off_are_imputed_in_every_column() -> None:
     nan = np.nan
     vectors = np.array([[nan, 0.5], [0.25, nan], [nan, nan]])
     filled = impute(vectors, np.array([0, 0]), np.random.default_rng(0))
@@ -164,7 +168,7 @@ def test_values_that_a_condition_switches_off_are_imputed_in_every_column():
     assert set(nothing_known[:, 1]) <= {0.0, 1.0, 2.0, 3.0}
 
 
-def test_proposals_of_a_conditional_space_are_valid_configurations():
+def test_proposals_of_a_conditional_space_are_valid_configurations() -> None:
     space = conditional_space()
     proposer = BohbProposer(space, SETTINGS)
     feed(proposer, space, 60, lambda c, i: float(c.get("depth") or 0))
@@ -174,7 +178,7 @@ def test_proposals_of_a_conditional_space_are_valid_configurations():
         assert ("a_first" in configuration) == (configuration["kind"] == "deep")
 
 
-def test_the_model_learns_an_ordinal_leaves_constants_alone_and_proposes_nothing_forbidden():
+def test_the_model_learns_an_ordinal_leaves_constants_alone_and_proposes_nothing_forbidden() -> None:
     space = ConfigurationSpace(seed=1)
     size, kind = OrdinalHyperparameter("size", [8, 16, 32, 64, 128]), Categorical("kind", ["a", "b"])
     space.add(size, kind, Float("x", (0.0, 1.0)), Constant("optimiser", "sgd"))
@@ -187,7 +191,7 @@ def test_the_model_learns_an_ordinal_leaves_constants_alone_and_proposes_nothing
     assert np.mean([c["size"] in (32, 64, 128) for c in modelled]) > 0.8
 
 
-def test_where_every_candidate_is_forbidden_a_draw_is_random():
+def test_where_every_candidate_is_forbidden_a_draw_is_random() -> None:
     space = ConfigurationSpace(seed=1)
     n = Integer("n", (0, 9), default=0)
     space.add(n, Float("x", (0.0, 1.0)))
@@ -204,7 +208,7 @@ def test_where_every_candidate_is_forbidden_a_draw_is_random():
 
 
 @pytest.mark.parametrize("method", ["bohb", "hyperband", "random"])
-def test_proposals_are_plain_values_that_travel(method):
+def test_proposals_are_plain_values_that_travel(method: str) -> None:
     settings = load_settings("digits", [f"search.method={method}"])
     space = build_space(settings.space)
     proposer = make_proposer(settings, space)
@@ -218,7 +222,7 @@ def test_proposals_are_plain_values_that_travel(method):
         assert set(draw.info) == set(DRAW_KEYS)
 
 
-def test_random_proposals_cover_the_space_evenly():
+def test_random_proposals_cover_the_space_evenly() -> None:
     space = small_space()
     proposer = RandomProposer(space, seed=5)
     drawn = [proposer.propose((0, 0, i), 1.0).configuration for i in range(600)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ from tests.unit.search.test_brackets import result_of, settings_for, write_run
 class LivingRun:
     """A search with its files, as a master keeps them; its workers outlive masters and deliver late."""
 
-    def __init__(self, folder: RunFolder, run_settings, workers: int, seed: int) -> None:
+    def __init__(self, folder: RunFolder, run_settings: Any, workers: int, seed: int) -> None:
         self.folder, self.settings, self.workers = folder, run_settings, workers
         self.random = random.Random(seed)
         self.running = []
@@ -37,7 +39,7 @@ class LivingRun:
             lost = {"event": "results_lost", "draws": len(history.draws), "results": len(history.results)}
             self.append(self.folder.journal, [event_line({"time": time.time(), **lost})])
 
-    def append(self, path, lines) -> None:
+    def append(self, path: Path, lines: Any) -> None:
         with JsonLinesWriter(path) as writer:
             writer.append(lines, durable=False)
 
@@ -69,7 +71,9 @@ class LivingRun:
     st.integers(1, 6),
     st.integers(0, 1000),
 )
-def test_a_run_that_loses_results_again_and_again_is_resumed_each_time_and_verified(tmp_path_factory, losses, n, seed):
+def test_a_run_that_loses_results_again_and_again_is_resumed_each_time_and_verified(
+    tmp_path_factory: pytest.TempPathFactory, losses: Any, n: Any, seed: int
+) -> None:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     run = LivingRun(folder, settings_for("search.iterations=6"), n, seed)
     for results, lost in losses:
@@ -83,7 +87,7 @@ def test_a_run_that_loses_results_again_and_again_is_resumed_each_time_and_verif
 
 
 @pytest.fixture
-def recovered(tmp_path):
+def recovered(tmp_path: Path) -> LivingRun:
     run = LivingRun(RunFolder(tmp_path), settings_for("search.method=bohb", "search.iterations=12"), 4, 0)
     run.go_on(50)
     run.lose(10)
@@ -91,7 +95,7 @@ def recovered(tmp_path):
     return run
 
 
-def test_draws_that_had_seen_lost_results_are_named_and_all_others_are_derived(recovered):
+def test_draws_that_had_seen_lost_results_are_named_and_all_others_are_derived(recovered: LivingRun) -> None:
     history = read_history(recovered.folder)
     lost = underivable(history, read_journal(recovered.folder))
     assert 0 < len(lost) < 20
@@ -101,20 +105,20 @@ def test_draws_that_had_seen_lost_results_are_named_and_all_others_are_derived(r
     ]
     recovered.folder.configs.unlink()
     recovered.folder.results.unlink()
-    write_run(recovered.folder, recovered.settings, changed, history.results)
+    write_run(recovered.folder, recovered.settings, changed, list(history.results))
     differences = verify(recovered.folder)
     assert {d.partition(":")[0] for d in differences if "momentum" in d} == {
         "-".join(map(str, d.config_id)) for d in changed if d.config_id not in lost
     }
 
 
-def test_a_run_that_an_earlier_version_recovered_without_a_word_is_rebuilt(recovered):
+def test_a_run_that_an_earlier_version_recovered_without_a_word_is_rebuilt(recovered: LivingRun) -> None:
     recovered.folder.journal.unlink()
     assert rebuild(recovered.settings, read_history(recovered.folder)).is_done
     assert any("results; results.json has" in difference for difference in verify(recovered.folder))
 
 
-def test_of_two_lines_of_one_draw_the_first_counts(recovered):
+def test_of_two_lines_of_one_draw_the_first_counts(recovered: LivingRun) -> None:
     history = read_history(recovered.folder)
     other = replace(history.draws[3], configuration={**history.draws[3].configuration, "momentum": 0.5})
     doubled = History((*history.draws[:6], other, *history.draws[6:]), history.results)

@@ -1,6 +1,8 @@
 import itertools
 import math
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +23,7 @@ from pipeline.settings import (
 from pipeline.settings.space import HYPERPARAMETERS
 
 
-def test_the_cifar10_preset_is_the_papers_search():
+def test_the_cifar10_preset_is_the_papers_search() -> None:
     settings = load_settings("cifar10")
     assert budget_ladder(settings.search) == (400, 1200, 3600, 10800)
     assert settings.search.iterations == 64
@@ -32,7 +34,7 @@ def test_the_cifar10_preset_is_the_papers_search():
     assert not settings.space, "the paper's ranges"
 
 
-def test_cifar10_fast_differs_only_where_promotions_continue():
+def test_cifar10_fast_differs_only_where_promotions_continue() -> None:
     paper, fast = (load_settings(name).model_dump() for name in ("cifar10", "cifar10-fast"))
     differences = {
         f"{section}.{field}"
@@ -45,14 +47,14 @@ def test_cifar10_fast_differs_only_where_promotions_continue():
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_is_valid_says_what_it_is_and_survives_a_round_trip(name):
+def test_every_preset_is_valid_says_what_it_is_and_survives_a_round_trip(name: str) -> None:
     settings = load_settings(name)
     assert preset_comment(name)
     assert validate_settings(yaml.safe_load(dump_settings(settings))) == settings
     assert validate_settings(yaml.safe_load(documented_settings(settings))) == settings
 
 
-def test_every_field_is_documented():
+def test_every_field_is_documented() -> None:
     text = documented_settings(load_settings("digits")).splitlines()
     for number, line in enumerate(text):
         stripped = line.strip()
@@ -92,7 +94,9 @@ def test_every_field_is_documented():
         ("search.eta=inf", "search.eta", "finite"),
     ],
 )
-def test_a_wrong_setting_is_one_line_with_the_field_and_what_is_allowed(override, field, allowed):
+def test_a_wrong_setting_is_one_line_with_the_field_and_what_is_allowed(
+    override: str, field: str, allowed: str
+) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings("digits", [override])
     message = str(caught.value)
@@ -103,7 +107,7 @@ def test_a_wrong_setting_is_one_line_with_the_field_and_what_is_allowed(override
 
 
 @pytest.mark.parametrize("override", ["search.eta", "=3", "search..eta=3", "name.x=1", "search.eta={"])
-def test_a_malformed_override_is_named(override):
+def test_a_malformed_override_is_named(override: str) -> None:
     with pytest.raises(SettingsError, match=override.split("=")[0].split(".")[0] or "="):
         load_settings("digits", [override])
 
@@ -114,13 +118,13 @@ def test_a_malformed_override_is_named(override):
      ("2026-01-01", "2026-01-01"), ("4:00:00", "4:00:00"), ("[rack1|rack2]", "[rack1|rack2]"), ("@x", "@x"),
      ("'12'", "12"), ("null", None)],
 )  # fmt: skip
-def test_a_text_is_what_was_typed_though_yaml_would_make_something_else_of_it(typed, kept):
+def test_a_text_is_what_was_typed_though_yaml_would_make_something_else_of_it(typed: str, kept: str | None) -> None:
     settings = load_settings("digits", [f"slurm.account={typed}"])
     assert settings.slurm.account == kept
     assert validate_settings(yaml.safe_load(dump_settings(settings))) == settings
 
 
-def test_a_file_says_a_text_a_number_a_switch_and_an_empty_section_as_they_are_typed(tmp_path):
+def test_a_file_says_a_text_a_number_a_switch_and_an_empty_section_as_they_are_typed(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(
         "name: 2024\nsearch:\n  # all as it is\ntraining: {compile: yes}\nworkers: {patience_s: 1e2}\n"
@@ -133,12 +137,12 @@ def test_a_file_says_a_text_a_number_a_switch_and_an_empty_section_as_they_are_t
     assert settings.slurm.extra == {"nice": "100", "requeue": False}
 
 
-def test_the_data_folder_may_begin_with_a_tilde(monkeypatch):
+def test_the_data_folder_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     assert str(load_settings("digits", ["data.root=~/data"]).data.root) == "/home/somebody/data"
 
 
-def test_the_papers_ranges_stand_as_comments_under_the_space():
+def test_the_papers_ranges_stand_as_comments_under_the_space() -> None:
     lines = documented_settings(load_settings("cifar10", ["space.momentum=[0.5, 0.9]"])).splitlines()
     first = lines.index("space:") + 1
     shown = {h.name: f"  # {h.name}: [{h.lower}, {h.upper}]" for h in HYPERPARAMETERS}
@@ -146,19 +150,19 @@ def test_the_papers_ranges_stand_as_comments_under_the_space():
     assert lines[lines.index(shown["momentum"]) + 1] == "  momentum: [0.5, 0.9]"
 
 
-def test_a_missing_file_lists_the_presets():
+def test_a_missing_file_lists_the_presets() -> None:
     with pytest.raises(SettingsError, match="cifar10-fast"):
         load_settings("no-such-preset")
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"name: caf\xe9\n")
     with pytest.raises(SettingsError, match=r"settings\.yaml cannot be read: .*byte 0xe9"):
         load_settings(path)
 
 
-def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("- 1\n- 2\n")
     with pytest.raises(SettingsError, match="mapping"):
@@ -166,8 +170,8 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path):
 
 
 @given(low=st.floats(1e-3, 1e4), high=st.floats(1e-3, 1e4), eta=st.sampled_from([2.0, 2.5, 3.0, 4.0, 10.0]))
-def test_what_a_wrong_ladder_names_works(low, high, eta):
-    ends = {"min_budget": low, "max_budget": high}
+def test_what_a_wrong_ladder_names_works(low: float, high: float, eta: float) -> None:
+    ends: dict[str, Any] = {"min_budget": low, "max_budget": high}
     try:
         budget_ladder(SearchSettings(**ends, eta=eta))
     except ValueError as error:
@@ -178,7 +182,7 @@ def test_what_a_wrong_ladder_names_works(low, high, eta):
 
 
 @given(low=st.floats(1e-3, 1e4), eta=st.sampled_from([2.0, 2.5, 3.0, 4.0, 10.0]), rungs=st.integers(0, 6))
-def test_a_ladder_has_both_ends_and_steps_of_eta(low, eta, rungs):
+def test_a_ladder_has_both_ends_and_steps_of_eta(low: float, eta: float, rungs: int) -> None:
     ladder = budget_ladder(SearchSettings(min_budget=low, max_budget=low * eta**rungs, eta=eta))
     assert len(ladder) == rungs + 1
     assert ladder[-1] == low * eta**rungs
@@ -187,10 +191,10 @@ def test_a_ladder_has_both_ends_and_steps_of_eta(low, eta, rungs):
         assert math.isclose(upper / lower, eta, rel_tol=1e-6)
 
 
-def test_the_ladders_that_hpbandster_truncates_are_whole():
+def test_the_ladders_that_hpbandster_truncates_are_whole() -> None:
     assert budget_ladder(SearchSettings(min_budget=1, max_budget=243, eta=3)) == (1, 3, 9, 27, 81, 243)
     assert budget_ladder(SearchSettings(min_budget=1, max_budget=1000, eta=10)) == (1, 10, 100, 1000)
 
 
-def test_random_search_has_the_largest_budget_alone():
+def test_random_search_has_the_largest_budget_alone() -> None:
     assert budget_ladder(SearchSettings(method="random", min_budget=1, max_budget=9)) == (9,)

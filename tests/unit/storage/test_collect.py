@@ -48,7 +48,7 @@ def test_every_result_is_an_evaluation_in_the_same_order(finished: tuple[RunFold
     for result, row in zip(history.results, evaluations.itertuples(), strict=True):
         assert (row.iteration, row.stage, row.index, row.budget) == (*result.config_id, result.budget)
         assert row.status == ("crashed" if result.loss is None else "finished")
-        assert row.loss == result.loss or (np.isnan(row.loss) and result.loss is None)
+        assert row.loss == result.loss or (np.isnan(row.loss) and result.loss is None)  # type: ignore[arg-type]
     assert list(results.budgets) == sorted(evaluations["budget"].unique())
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,18 +57,22 @@ class Bench:
         self.data: ImageData = load_data(self.settings.data, torch.device("cpu"))
         self.folder = RunFolder(folder)
 
-    def evaluation(self, budget: float, attempt: int = 1, continues: LowerRung | None = None, **values) -> Evaluation:
+    def evaluation(
+        self, budget: float, attempt: int = 1, continues: LowerRung | None = None, **values: Any
+    ) -> Evaluation:
         configuration = {**TINY, **values}
         return Evaluation((0, 0, 0), configuration, budget, attempt, seed=5, continues=continues)
 
-    def train(self, evaluation: Evaluation, should_stop=never_stop, curve=None) -> tuple[TrainResult, KeptCurve]:
+    def train(
+        self, evaluation: Evaluation, should_stop: Callable[..., Any] = never_stop, curve: KeptCurve | None = None
+    ) -> tuple[TrainResult, KeptCurve]:
         curve = curve or KeptCurve()
         worker = WorkerIdentity("worker-0", "here")
         result = train(evaluation, self.settings, self.folder, self.data, curve, worker, should_stop)
         return result, curve
 
 
-def stop_after(batches: int):
+def stop_after(batches: int) -> Callable[..., Any]:
     """A `should_stop` that gives its reason when asked for the (batches + 1)-th time."""
     asked = 0
 
@@ -81,8 +86,10 @@ def stop_after(batches: int):
 
 def without_clocks(rows: Sequence[EpochRow]) -> list[EpochRow]:
     """Rows without what clocks and attempts decide; NaN becomes -1, so that equal rows compare equal."""
+    cleared: dict[str, Any] = dict.fromkeys(MEASURED, 0.0)
     kept = []
     for row in rows:
-        row = replace(row, attempt=0, **dict.fromkeys(MEASURED, 0.0))
-        kept.append(replace(row, **{k: -1.0 for k, v in vars(row).items() if v != v}))
+        row = replace(row, attempt=0, **cleared)
+        unknown: dict[str, Any] = {k: -1.0 for k, v in vars(row).items() if v != v}
+        kept.append(replace(row, **unknown))
     return kept

@@ -1,5 +1,8 @@
 import logging
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +16,12 @@ IN_BATCHES = ("search.budget_unit=batches", "search.min_budget=9", "search.max_b
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
-def bench(root, tmp_path):
+def bench(root: Path, tmp_path: Path) -> Bench:
     """Attempt 1 on 27 batches was stopped after 4 batches, attempt 2 after 7; the rung below is finished."""
     bench = Bench(root, tmp_path, *IN_BATCHES, "training.checkpoint_interval_s=1e-6", "training.overhead_share=1")
     bench.train(bench.evaluation(9))
@@ -27,39 +30,41 @@ def bench(root, tmp_path):
     return bench
 
 
-def path(bench, budget, attempt):
+def path(bench: Bench, budget: int, attempt: int) -> Path:
     return bench.folder.checkpoint((0, 0, 0), budget, attempt)
 
 
-def flip_a_bit(file):
+def flip_a_bit(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
     file.write_bytes(content)
 
 
-def cut(file):
+def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-700])
 
 
-def empty(file):
+def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
-def replace_by_other_content(file):
+def replace_by_other_content(file: Path) -> None:
     torch.save({"something": "else"}, file)
 
 
 DAMAGES = [flip_a_bit, cut, empty, replace_by_other_content]
 
 
-def test_the_latest_attempt_at_the_same_evaluation_comes_first(bench):
+def test_the_latest_attempt_at_the_same_evaluation_comes_first(bench: Bench) -> None:
     point = find_resume_point(bench.folder, bench.evaluation(27, 3, LowerRung(9, 1)))
     assert point.origin == "attempt 2"
     assert point.state.batches == 7
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_falls_back_to_the_previous_one_and_says_so(bench, caplog, damage):
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one_and_says_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture, damage: Callable[..., Any]
+) -> None:
     damage(path(bench, 27, 2))
     with caplog.at_level(logging.WARNING):
         point = find_resume_point(bench.folder, bench.evaluation(27, 3))
@@ -69,7 +74,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one_and_says_so(bench, 
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_when_all_of_an_attempt_is_damaged_earlier_attempts_serve_then_the_lower_rung_then_nothing(bench, damage):
+def test_when_all_of_an_attempt_is_damaged_earlier_attempts_serve_then_the_lower_rung_then_nothing(
+    bench: Bench, damage: Callable[..., Any]
+) -> None:
     evaluation = bench.evaluation(27, 3, LowerRung(9, 1))
     for attempt in (2, 1):
         damage(path(bench, 27, attempt))
@@ -80,18 +87,20 @@ def test_when_all_of_an_attempt_is_damaged_earlier_attempts_serve_then_the_lower
     assert find_resume_point(bench.folder, evaluation) is None
 
 
-def test_a_checkpoint_of_another_configuration_or_seed_is_not_used(bench):
+def test_a_checkpoint_of_another_configuration_or_seed_is_not_used(bench: Bench) -> None:
     assert find_resume_point(bench.folder, bench.evaluation(27, 3, learning_rate=0.2)) is None
 
 
-def test_another_attempt_at_the_lower_rung_serves_when_the_accepted_one_is_gone(bench, monkeypatch):
+def test_another_attempt_at_the_lower_rung_serves_when_the_accepted_one_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint, "VISIBLE_S", 0.1)
     path(bench, 9, 1).rename(path(bench, 9, 4))
     point = find_resume_point(bench.folder, bench.evaluation(27, 1, LowerRung(9, 1)))
     assert point.origin == "rung 9 attempt 4"
 
 
-def test_a_promotion_waits_for_a_checkpoint_that_this_host_does_not_see_yet(bench):
+def test_a_promotion_waits_for_a_checkpoint_that_this_host_does_not_see_yet(bench: Bench) -> None:
     file = path(bench, 9, 1)
     hidden = file.rename(file.with_name("hidden"))
     timer = threading.Timer(0.3, hidden.rename, (file,))
@@ -101,13 +110,13 @@ def test_a_promotion_waits_for_a_checkpoint_that_this_host_does_not_see_yet(benc
     assert point.origin == "rung 9 attempt 1"
 
 
-def test_a_finished_evaluation_keeps_its_last_checkpoint_only(bench):
+def test_a_finished_evaluation_keeps_its_last_checkpoint_only(bench: Bench) -> None:
     assert path(bench, 9, 1).is_file()
     assert not previous_path(path(bench, 9, 1)).exists()
     assert not [p for p in bench.folder.checkpoints.rglob("*") if p.suffix == ".tmp"]
 
 
-def test_training_from_a_damaged_checkpoint_reaches_the_same_end(bench):
+def test_training_from_a_damaged_checkpoint_reaches_the_same_end(bench: Bench) -> None:
     flip_a_bit(path(bench, 27, 2))
     result, _ = bench.train(bench.evaluation(27, 3))
     again = bench.train(bench.evaluation(27, 1))[0]  # attempt 1 has no earlier one: from the start

@@ -14,35 +14,35 @@ from pipeline.training.clock import PHASES, BudgetClock, Fence, PhaseClock
 class Machine:
     """A host whose clock moves when work is done, and a device that works through a queue of steps meanwhile."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 0.0
         self.device_free_at = 0.0
 
-    def host_works(self, seconds):
+    def host_works(self, seconds: float) -> None:
         self.now += seconds
 
-    def launch(self, seconds):
+    def launch(self, seconds: float) -> float:
         """Queue a step; returns when it will be done."""
         self.device_free_at = max(self.device_free_at, self.now) + seconds
         return self.device_free_at
 
-    def wait_until(self, moment):
+    def wait_until(self, moment: float) -> None:
         self.now = max(self.now, moment)
 
-    def synchronise(self):
+    def synchronise(self) -> None:
         self.wait_until(self.device_free_at)
 
 
 class DeviceFence(Fence):
     """The fence of a CUDA device, with events of the machine above."""
 
-    def __init__(self, machine):
+    def __init__(self, machine: Machine) -> None:
         super().__init__(torch.device("cuda"))
         self.machine = machine
         self.most_pending = 0
         self._pending = deque()
 
-    def step(self):
+    def step(self) -> None:
         event = type("Event", (), {})()
         done_at = self.machine.device_free_at
         event.synchronize = lambda: self.machine.wait_until(done_at)
@@ -51,7 +51,7 @@ class DeviceFence(Fence):
             self._pending.popleft().synchronize()
 
 
-def test_every_moment_belongs_to_exactly_one_phase():
+def test_every_moment_belongs_to_exactly_one_phase() -> None:
     machine = Machine()
     phases = PhaseClock(machine.synchronise, now=lambda: machine.now)
     machine.host_works(2)
@@ -68,11 +68,11 @@ def test_every_moment_belongs_to_exactly_one_phase():
     assert sum(phases.seconds(name) for name in PHASES) == phases.wall_s == 15
 
 
-def test_a_phase_that_fails_is_charged_and_left():
+def test_a_phase_that_fails_is_charged_and_left() -> None:
     machine = Machine()
     phases = PhaseClock(machine.synchronise, now=lambda: machine.now)
 
-    def fail_after(seconds):
+    def fail_after(seconds: int) -> None:
         with phases.phase("validation"):
             machine.host_works(seconds)
             raise ZeroDivisionError
@@ -83,7 +83,7 @@ def test_a_phase_that_fails_is_charged_and_left():
     assert (phases.seconds("validation"), phases.seconds("startup")) == (3, 1)
 
 
-def test_work_that_the_device_has_not_done_yet_is_charged_to_the_phase_that_gave_it():
+def test_work_that_the_device_has_not_done_yet_is_charged_to_the_phase_that_gave_it() -> None:
     machine = Machine()
     phases = PhaseClock(machine.synchronise, now=lambda: machine.now)
     with phases.phase("training"):
@@ -98,7 +98,9 @@ steps = st.lists(st.floats(0.01, 2.0), min_size=1, max_size=60)
 
 @settings(max_examples=200, deadline=None)
 @given(steps, st.floats(0.5, 20.0), st.floats(0.0, 0.5))
-def test_a_budget_is_overshot_by_at_most_one_batch_on_an_asynchronous_device(durations, budget, launch_s):
+def test_a_budget_is_overshot_by_at_most_one_batch_on_an_asynchronous_device(
+    durations: list[float], budget: float, launch_s: float
+) -> None:
     machine = Machine()
     phases = PhaseClock(machine.synchronise, now=lambda: machine.now)
     clock = BudgetClock(phases, DeviceFence(machine), inherited_s=0.0)
@@ -116,7 +118,9 @@ def test_a_budget_is_overshot_by_at_most_one_batch_on_an_asynchronous_device(dur
 
 @settings(max_examples=50, deadline=None)
 @given(steps, st.floats(0.5, 20.0), st.floats(0.0, 15.0))
-def test_a_budget_is_overshot_by_at_most_one_batch_on_a_cpu_and_counts_what_was_inherited(durations, budget, inherited):
+def test_a_budget_is_overshot_by_at_most_one_batch_on_a_cpu_and_counts_what_was_inherited(
+    durations: list[float], budget: float, inherited: float
+) -> None:
     machine = Machine()
     phases = PhaseClock(machine.synchronise, now=lambda: machine.now)
     clock = BudgetClock(phases, Fence(torch.device("cpu")), inherited)
@@ -129,7 +133,7 @@ def test_a_budget_is_overshot_by_at_most_one_batch_on_a_cpu_and_counts_what_was_
     assert clock.training_s <= max(budget, inherited) + max(durations) + 1e-9
 
 
-def test_the_device_never_waits_for_the_host_until_the_end_is_near():
+def test_the_device_never_waits_for_the_host_until_the_end_is_near() -> None:
     machine = Machine()
     phases = PhaseClock(machine.synchronise, now=lambda: machine.now)
     clock = BudgetClock(phases, DeviceFence(machine), 0.0)

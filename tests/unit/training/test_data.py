@@ -6,6 +6,10 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from _io import BufferedWriter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +31,7 @@ from pipeline.training.data import (
 CPU = torch.device("cpu")
 
 
-def write_cifar(root, dataset="cifar10", per_batch=40, corrupt=None):
+def write_cifar(root: Path, dataset: str = "cifar10", per_batch: int = 40, corrupt: None = None) -> Path:
     """A small data set in CIFAR's own format: pickled dicts of flat images, channel by channel."""
     folder, parts, key, classes = {
         "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"], "labels", 10),
@@ -43,7 +47,7 @@ def write_cifar(root, dataset="cifar10", per_batch=40, corrupt=None):
     return root / folder
 
 
-def write_fashion_mnist(folder, count=30):
+def write_fashion_mnist(folder: Path, count: int = 30) -> None:
     """A small data set in Fashion-MNIST's own format: gzipped IDX files."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -55,7 +59,7 @@ def write_fashion_mnist(folder, count=30):
             (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
 
 
-def write_svhn(root, count=20):
+def write_svhn(root: Path, count: int = 20) -> None:
     from scipy.io import savemat
 
     rng = np.random.default_rng(0)
@@ -65,25 +69,25 @@ def write_svhn(root, count=20):
         savemat(root / f"{part}_32x32.mat", {"X": images, "y": np.where(labels == 0, 10, labels).astype(np.uint8)})
 
 
-def prepared(root, dataset, **values):
+def prepared(root: Path, dataset: Any, **values: Any) -> DataSettings:
     settings = DataSettings(dataset=dataset, root=root, **values)
     prepare_data(settings)
     return settings
 
 
 @pytest.fixture
-def no_downloads(monkeypatch):
+def no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a compute node: no internet, no data sets of the system."""
 
     class Unreachable:
-        def __getattr__(self, name):
+        def __getattr__(self, name: str) -> None:
             raise OSError("Network is unreachable")
 
     monkeypatch.setattr(sources, "_torchvision", Unreachable)
     monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", sources.Path("/nonexistent"))
 
 
-def test_digits_split_into_training_validation_and_a_test_set_of_their_own(tmp_path):
+def test_digits_split_into_training_validation_and_a_test_set_of_their_own(tmp_path: Path) -> None:
     data = load_data(prepared(tmp_path, "digits"), CPU)
     assert (len(data.train), len(data.validation), len(data.test)) == (1350, 150, 297)
     assert data.train.images.shape[1:] == (8, 8, 1)
@@ -99,7 +103,9 @@ def test_digits_split_into_training_validation_and_a_test_set_of_their_own(tmp_p
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
-def test_small_sets_in_cifars_own_format_are_read_pixel_by_pixel(tmp_path, no_downloads, dataset):
+def test_small_sets_in_cifars_own_format_are_read_pixel_by_pixel(
+    tmp_path: Path, no_downloads: None, dataset: Any
+) -> None:
     folder = write_cifar(tmp_path, dataset)
     data = load_data(prepared(tmp_path, dataset), CPU)
     count = 200 if dataset == "cifar10" else 40
@@ -112,11 +118,11 @@ def test_small_sets_in_cifars_own_format_are_read_pixel_by_pixel(tmp_path, no_do
     assert data.flips
 
 
-def test_a_cifar_file_that_could_run_code_is_refused(tmp_path, no_downloads):
+def test_a_cifar_file_that_could_run_code_is_refused(tmp_path: Path, no_downloads: None) -> None:
     folder = write_cifar(tmp_path)
 
     class Evil:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
             return (print, ("it ran",))
 
     (folder / "data_batch_3").write_bytes(pickle.dumps({"data": Evil(), "labels": []}))
@@ -129,7 +135,9 @@ def test_a_cifar_file_that_could_run_code_is_refused(tmp_path, no_downloads):
     [b"", b"\x80\x02]", b"no pickle", b"B\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 8, b"\x8d" + b"\xff" * 7 + b"\x7f",
      b"cnumpy\ndtype\n(V1\ntR.", b"r\xff\xff\xff\xff.", b"c_codecs\nencode\n(Vx\nVno-such-code\ntR."],
 )  # fmt: skip
-def test_a_damaged_cifar_batch_is_named_with_the_command_that_gets_it_again(tmp_path, no_downloads, content):
+def test_a_damaged_cifar_batch_is_named_with_the_command_that_gets_it_again(
+    tmp_path: Path, no_downloads: None, content: bytes
+) -> None:
     (write_cifar(tmp_path) / "data_batch_2").write_bytes(content)
     with pytest.raises(DataError) as error:
         prepare_data(DataSettings(dataset="cifar10", root=tmp_path))
@@ -137,7 +145,9 @@ def test_a_damaged_cifar_batch_is_named_with_the_command_that_gets_it_again(tmp_
     assert f"tandem data cifar10 --set data.root={tmp_path}`" in str(error.value)
 
 
-def test_damaged_idx_and_mat_files_are_named_with_the_command_that_gets_them_again(tmp_path, no_downloads):
+def test_damaged_idx_and_mat_files_are_named_with_the_command_that_gets_them_again(
+    tmp_path: Path, no_downloads: None
+) -> None:
     write_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
     write_svhn(tmp_path)
     for dataset, path in (
@@ -146,25 +156,29 @@ def test_damaged_idx_and_mat_files_are_named_with_the_command_that_gets_them_aga
     ):
         path.write_bytes(path.read_bytes()[:40])
         with pytest.raises(DataError) as error:
-            prepare_data(DataSettings(dataset=dataset, root=tmp_path))
+            prepare_data(DataSettings(dataset=dataset, root=tmp_path))  # type: ignore[arg-type]
         assert f"{path} is damaged" in str(error.value)
         assert f"make data PRESET={dataset} DATA={tmp_path}`" in str(error.value)
 
 
-def test_fashion_mnist_is_read_from_its_gzipped_files_whatever_their_checksums(tmp_path, no_downloads):
+def test_fashion_mnist_is_read_from_its_gzipped_files_whatever_their_checksums(
+    tmp_path: Path, no_downloads: None
+) -> None:
     write_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
     data = load_data(prepared(tmp_path, "fashion_mnist"), CPU)
     assert data.train.images.shape == (27, 28, 28, 1)
 
 
-def test_fashion_mnist_is_found_where_debians_package_puts_it(tmp_path, no_downloads, monkeypatch):
+def test_fashion_mnist_is_found_where_debians_package_puts_it(
+    tmp_path: Path, no_downloads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_fashion_mnist(tmp_path / "usr")
     monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path / "usr")
     data = load_data(prepared(tmp_path / "data", "fashion_mnist"), CPU)
     assert len(data.train) == 27
 
 
-def test_svhn_reads_the_digit_zero_and_is_not_mirrored(tmp_path, no_downloads):
+def test_svhn_reads_the_digit_zero_and_is_not_mirrored(tmp_path: Path, no_downloads: None) -> None:
     write_svhn(tmp_path)
     data = load_data(prepared(tmp_path, "svhn"), CPU)
     assert data.test.labels.tolist() == [i % 10 for i in range(1, 21)]
@@ -176,7 +190,9 @@ def test_svhn_reads_the_digit_zero_and_is_not_mirrored(tmp_path, no_downloads):
     [("cifar10", "data_batch_1"), ("cifar100", "train, test"), ("svhn", "train_32x32.mat"),
      ("fashion_mnist", "train-images-idx3-ubyte")],
 )  # fmt: skip
-def test_missing_sources_without_internet_name_the_files_and_where_they_belong(tmp_path, no_downloads, dataset, named):
+def test_missing_sources_without_internet_name_the_files_and_where_they_belong(
+    tmp_path: Path, no_downloads: None, dataset: Any, named: str
+) -> None:
     with pytest.raises(DataError) as error:
         prepare_data(DataSettings(dataset=dataset, root=tmp_path))
     assert named in str(error.value)
@@ -185,16 +201,18 @@ def test_missing_sources_without_internet_name_the_files_and_where_they_belong(t
 
 
 @pytest.mark.parametrize("place", ["a file", "below a file", "/proc/x"])
-def test_a_data_folder_that_cannot_be_is_named_with_what_names_another(tmp_path, no_downloads, place):
+def test_a_data_folder_that_cannot_be_is_named_with_what_names_another(
+    tmp_path: Path, no_downloads: None, place: str
+) -> None:
     (tmp_path / "file").touch()
-    root = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "data"}.get(place, place)
+    root = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "data"}.get(place, Path(place))
     for dataset in ("digits", "cifar10"):
         with pytest.raises(DataError, match=rf"Cannot write {root}/{dataset}\.npz: .*DATA=.*data\.root"):
             prepare_data(DataSettings(dataset=dataset, root=root))
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path, monkeypatch):
-    def fill(file, **arrays):
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(file: BufferedWriter, **arrays: np.ndarray) -> None:
         file.write(b"PK")
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -204,9 +222,11 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_fills_while_downloading_is_no_lack_of_internet(tmp_path, monkeypatch):
+def test_a_disk_that_fills_while_downloading_is_no_lack_of_internet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class FullDisk:
-        def SVHN(self, *arguments, **options):  # noqa: N802
+        def SVHN(self, *arguments: Path, **options: bool | str) -> None:  # noqa: N802
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sources, "_torchvision", FullDisk)
@@ -214,7 +234,7 @@ def test_a_disk_that_fills_while_downloading_is_no_lack_of_internet(tmp_path, mo
         prepare_data(DataSettings(dataset="svhn", root=tmp_path))
 
 
-def test_missing_prepared_data_names_the_file_and_the_command(tmp_path):
+def test_missing_prepared_data_names_the_file_and_the_command(tmp_path: Path) -> None:
     settings = DataSettings(dataset="cifar10", root=tmp_path / "my data")
     with pytest.raises(DataError) as error:
         load_data(settings, CPU)
@@ -226,7 +246,7 @@ def test_missing_prepared_data_names_the_file_and_the_command(tmp_path):
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "other shapes", "no array", "other labels",
                                     "a method of compression", "a header"])  # fmt: skip
-def test_damaged_prepared_data_is_noticed_named_and_made_again(tmp_path, damage):
+def test_damaged_prepared_data_is_noticed_named_and_made_again(tmp_path: Path, damage: str) -> None:
     settings = prepared(tmp_path, "digits")
     path = data_file(settings)
     content = bytearray(path.read_bytes())
@@ -257,14 +277,14 @@ def test_damaged_prepared_data_is_noticed_named_and_made_again(tmp_path, damage)
     check_data(settings)
 
 
-def test_data_that_is_there_is_not_prepared_again(tmp_path):
+def test_data_that_is_there_is_not_prepared_again(tmp_path: Path) -> None:
     settings = prepared(tmp_path, "digits")
     before = data_file(settings).stat()
     prepare_data(settings)
     assert data_file(settings).stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_the_validation_split_depends_on_its_seed_alone_and_covers_everything_once():
+def test_the_validation_split_depends_on_its_seed_alone_and_covers_everything_once() -> None:
     validation, train = split_indices(1000, 0.1, seed=3)
     again, _ = split_indices(1000, 0.1, seed=3)
     other, _ = split_indices(1000, 0.1, seed=4)
@@ -274,7 +294,7 @@ def test_the_validation_split_depends_on_its_seed_alone_and_covers_everything_on
     assert torch.equal(torch.cat([validation, train]).sort().values, torch.arange(1000))
 
 
-def test_training_images_carry_a_black_border_and_statistics_of_the_training_images_alone(tmp_path):
+def test_training_images_carry_a_black_border_and_statistics_of_the_training_images_alone(tmp_path: Path) -> None:
     data = load_data(prepared(tmp_path, "digits"), CPU)
     assert data.padding == padding_of((1, 8, 8)) == 1
     assert data.padded_train[:, 0].max() == 0
@@ -284,7 +304,7 @@ def test_training_images_carry_a_black_border_and_statistics_of_the_training_ima
     assert data.deviation.item() == pytest.approx(images.std(correction=0).item(), rel=1e-5)
 
 
-def test_validation_images_can_join_the_training_set_for_a_final_training(tmp_path):
+def test_validation_images_can_join_the_training_set_for_a_final_training(tmp_path: Path) -> None:
     data = load_data(prepared(tmp_path, "digits"), CPU)
     joined = join_validation(data)
     assert len(joined.train) == 1500
@@ -292,7 +312,7 @@ def test_validation_images_can_join_the_training_set_for_a_final_training(tmp_pa
     assert torch.equal(joined.train.labels[1350:], data.validation.labels)
 
 
-def test_loading_data_does_not_import_torchvision(tmp_path):
+def test_loading_data_does_not_import_torchvision(tmp_path: Path) -> None:
     settings = prepared(tmp_path, "digits")
     code = (
         "import sys, torch; from pathlib import Path; from pipeline.settings import DataSettings;"

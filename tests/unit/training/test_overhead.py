@@ -2,11 +2,15 @@
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.records import EpochRow
 from pipeline.training import loop as attempt_module
 from pipeline.training import train as train_module
 from pipeline.training.clock import BudgetClock, PhaseClock
@@ -18,7 +22,9 @@ from tests.unit.training.support import Bench, KeptCurve
 class WorkClock:
     """A clock moved by steps, validations and checkpoints, each by what it is said to cost; they do nothing else."""
 
-    def __init__(self, monkeypatch, step_s, validation_s, checkpoint_s):
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, step_s: float, validation_s: float, checkpoint_s: float
+    ) -> None:
         self.now = 0.0
         self.counts = {"step": 0, "validation": 0, "checkpoint": 0}
         self.costs = {"step": step_s, "validation": validation_s, "checkpoint": checkpoint_s}
@@ -27,30 +33,39 @@ class WorkClock:
         monkeypatch.setattr(attempt_module, "measure", self._measure)
         monkeypatch.setattr(attempt_module, "save_checkpoint", lambda *_: self._work("checkpoint"))
 
-    def _work(self, kind):
+    def _work(self, kind: str) -> None:
         self.now += self.costs[kind]
         self.counts[kind] += 1
 
     @property
-    def _step(self):
-        def step(trainer, rate_factor):
+    def _step(self) -> Callable[..., Any]:
+        def step(trainer: Trainer, rate_factor: float) -> None:
             self._work("step")
             trainer.batches += 1
             trainer.batches_in_sums += 1
 
         return step
 
-    def _measure(self, *_):
+    def _measure(self, *_: Any) -> Measurement:
         self._work("validation")
         return Measurement(loss=1.0, error=0.5)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-def trained(monkeypatch, root, tmp_path, budget, step_s, validation_s, checkpoint_s, *overrides):
+def trained(
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    tmp_path: Path,
+    budget: int,
+    step_s: float,
+    validation_s: float,
+    checkpoint_s: float,
+    *overrides: str,
+) -> tuple[WorkClock, Mapping[str, Any], list[EpochRow]]:
     """Train on the moved clock; returns the clock, the result's info and the rows. An epoch is 10 steps."""
     bench = Bench(root, tmp_path, f"search.max_budget={budget}", f"search.min_budget={budget / 3}", *overrides)
     clock = WorkClock(monkeypatch, step_s, validation_s, checkpoint_s)
@@ -58,7 +73,7 @@ def trained(monkeypatch, root, tmp_path, budget, step_s, validation_s, checkpoin
     return clock, result.info, curve.rows
 
 
-def test_cheap_validations_happen_every_epoch(monkeypatch, root, tmp_path):
+def test_cheap_validations_happen_every_epoch(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
     clock, _, rows = trained(monkeypatch, root, tmp_path, 60, 1.0, 0.1, 0.01)
     assert clock.counts["validation"] == len(rows) == 6
     assert not any(math.isnan(row.validation_error) for row in rows)
@@ -66,8 +81,8 @@ def test_cheap_validations_happen_every_epoch(monkeypatch, root, tmp_path):
 
 @pytest.mark.parametrize("validation_s", [1.0, 3.0, 8.0])
 def test_validations_that_cost_too_much_are_thinned_to_their_share_and_rows_stay(
-    monkeypatch, root, tmp_path, validation_s
-):
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path, validation_s: float
+) -> None:
     clock, _, rows = trained(monkeypatch, root, tmp_path, 600, 1.0, validation_s, 0.01)
     assert len(rows) == 60
     intermediate = (clock.counts["validation"] - 1) * validation_s
@@ -76,14 +91,18 @@ def test_validations_that_cost_too_much_are_thinned_to_their_share_and_rows_stay
     assert not math.isnan(rows[-1].validation_error)
 
 
-def test_a_validation_of_five_times_the_budget_happens_once_at_the_end(monkeypatch, root, tmp_path):
+def test_a_validation_of_five_times_the_budget_happens_once_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
+) -> None:
     clock, info, _ = trained(monkeypatch, root, tmp_path, 30, 1.0, 150.0, 0.01)
     assert clock.counts["validation"] <= 2  # the first estimate may be wrong once, before anything was measured
     assert info["training_s"] == 30
     assert info["validation_s"] == clock.counts["validation"] * 150
 
 
-def test_checkpoints_come_at_the_interval_or_at_twenty_times_what_one_takes(monkeypatch, root, tmp_path):
+def test_checkpoints_come_at_the_interval_or_at_twenty_times_what_one_takes(
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
+) -> None:
     interval = "training.checkpoint_interval_s=30"
     quick, _, _ = trained(monkeypatch, root, tmp_path / "quick", 600, 1.0, 0.1, 0.5, interval)
     assert quick.counts["checkpoint"] == pytest.approx(600 / 30, abs=2)
@@ -93,7 +112,9 @@ def test_checkpoints_come_at_the_interval_or_at_twenty_times_what_one_takes(monk
     assert info["checkpoint_s"] <= 0.05 * 600 + 5.0  # the last one is exempt
 
 
-def test_validation_and_checkpoints_together_keep_within_the_share(monkeypatch, root, tmp_path):
+def test_validation_and_checkpoints_together_keep_within_the_share(
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
+) -> None:
     clock, info, _ = trained(monkeypatch, root, tmp_path, 1200, 1.0, 2.0, 1.0, "training.checkpoint_interval_s=40")
     exempt = 2.0 + 1.0
     assert info["validation_s"] + info["checkpoint_s"] - exempt <= 0.05 * 1200 + 1.0
@@ -104,22 +125,24 @@ def test_validation_and_checkpoints_together_keep_within_the_share(monkeypatch, 
     ("budget", "validation_s", "checkpoint_s"), [(220, 9.0, 9.9), (400, 0.4, 3.0), (400, 1.5, 9.9)]
 )
 def test_validations_leave_room_for_the_checkpoints_to_come(
-    monkeypatch, root, tmp_path, budget, validation_s, checkpoint_s
-):
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path, budget: int, validation_s: float, checkpoint_s: float
+) -> None:
     _, info, _ = trained(monkeypatch, root, tmp_path, budget, 1.0, validation_s, checkpoint_s)
     exempt = validation_s + checkpoint_s
     unmeasured = checkpoint_s  # what the first one takes is an assumption until it is written
     assert info["validation_s"] + info["checkpoint_s"] - exempt - unmeasured <= 0.05 * budget
 
 
-def test_every_second_of_the_moved_clock_is_in_one_column(monkeypatch, root, tmp_path):
+def test_every_second_of_the_moved_clock_is_in_one_column(
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
+) -> None:
     clock, info, rows = trained(monkeypatch, root, tmp_path, 90, 1.0, 1.3, 0.7)
     parts = [info[name] for name in ("startup_s", "compile_s", "trained_here_s", "validation_s", "checkpoint_s")]
     assert sum(parts) == pytest.approx(info["wall_s"])
     assert info["wall_s"] == pytest.approx(clock.now)
     for row in rows:
-        parts = row.startup_s + row.compile_s + row.training_s + row.validation_s + row.checkpoint_s
-        assert parts == pytest.approx(row.wall_s)
+        together = row.startup_s + row.compile_s + row.training_s + row.validation_s + row.checkpoint_s
+        assert together == pytest.approx(row.wall_s)
 
 
 CONFIGURATIONS = [
@@ -132,13 +155,13 @@ CONFIGURATIONS = [
 @pytest.mark.parametrize("values", CONFIGURATIONS)
 @pytest.mark.parametrize("budget", [0.01, 0.4])
 def test_real_budgets_are_overshot_by_at_most_the_last_batch_and_wall_time_is_accounted_for(
-    monkeypatch, root, tmp_path, values, budget
-):
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path, values: dict[str, Any], budget: float
+) -> None:
     bench = Bench(root, tmp_path, "search.min_budget=0.01", "search.max_budget=0.81", "search.eta=3")
     spent = []  # the budget clock after every batch
     step_done = BudgetClock.step_done
 
-    def note_and_decide(clock, budget_s):
+    def note_and_decide(clock: BudgetClock, budget_s: float) -> bool:
         spent.append(clock.training_s)
         return step_done(clock, budget_s)
 
@@ -147,7 +170,7 @@ def test_real_budgets_are_overshot_by_at_most_the_last_batch_and_wall_time_is_ac
     began = time.perf_counter()
     result, _ = bench.train(bench.evaluation(budget, **values), curve=curve)
     wall_s = time.perf_counter() - began
-    info = result.info
+    info: Mapping[str, Any] = result.info
     assert len(spent) == info["batches"]
     assert ([0, *spent][-2]) < budget <= info["training_s"]  # before the last batch there was some left
     parts = [info[name] for name in ("startup_s", "compile_s", "trained_here_s", "validation_s", "checkpoint_s")]
@@ -156,7 +179,7 @@ def test_real_budgets_are_overshot_by_at_most_the_last_batch_and_wall_time_is_ac
     assert info["training_s"] == curve.rows[-1].training_s
 
 
-def test_checkpoints_are_written_even_when_every_epoch_is_a_single_batch(root, tmp_path):
+def test_checkpoints_are_written_even_when_every_epoch_is_a_single_batch(root: Path, tmp_path: Path) -> None:
     bench = Bench(root, tmp_path, "search.budget_unit=batches", "search.min_budget=4", "search.max_budget=4",
                   "training.checkpoint_interval_s=1e-6", "training.overhead_share=1")  # fmt: skip
     bench.data = replace(
@@ -164,7 +187,7 @@ def test_checkpoints_are_written_even_when_every_epoch_is_a_single_batch(root, t
     )
     saved = []
 
-    def look():
+    def look() -> None:
         path = bench.folder.checkpoint((0, 0, 0), 4, 1)
         saved.append(path.exists())
 

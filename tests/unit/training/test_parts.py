@@ -2,6 +2,9 @@
 
 import math
 import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,17 +17,17 @@ from pipeline.errors import BrokenError
 from pipeline.settings import DataSettings, load_settings
 from pipeline.training import device as device_module
 from pipeline.training.augment import Batch, network_input, normalise
-from pipeline.training.data import load_data, prepare_data
+from pipeline.training.data import ImageData, load_data, prepare_data
 from pipeline.training.device import device_for, device_name, memory_limit_bytes, set_up_device
 from pipeline.training.finite import FiniteCheck
-from pipeline.training.measure import measure
+from pipeline.training.measure import Measurement, measure
 from pipeline.training.optimiser import NesterovSGD
 from pipeline.training.trainer import mixed_loss
 
 CPU = torch.device("cpu")
 
 
-def test_the_optimiser_takes_the_steps_of_torch_optim_sgd():
+def test_the_optimiser_takes_the_steps_of_torch_optim_sgd() -> None:
     torch.manual_seed(0)
     ours, theirs = ([nn.Parameter(torch.ones(5, 3)), nn.Parameter(torch.ones(4))] for _ in range(2))
     optimiser = NesterovSGD(ours, momentum=0.9, weight_decay=0.01)
@@ -47,13 +50,13 @@ def test_the_optimiser_takes_the_steps_of_torch_optim_sgd():
         assert one.grad is None
 
 
-def test_an_optimisers_state_for_other_parameters_is_refused():
+def test_an_optimisers_state_for_other_parameters_is_refused() -> None:
     optimiser = NesterovSGD([nn.Parameter(torch.ones(2))], 0.9, 0.0)
     with pytest.raises(ValueError, match="3 velocities for 1 parameters"):
         optimiser.load_state_dict({"velocities": [None, None, None]})
 
 
-def test_the_mixed_loss_weighs_both_labels_by_their_shares():
+def test_the_mixed_loss_weighs_both_labels_by_their_shares() -> None:
     torch.manual_seed(0)
     logits = torch.randn(6, 4, requires_grad=True)
     one, other = torch.randint(0, 4, (2, 6))
@@ -66,17 +69,19 @@ def test_the_mixed_loss_weighs_both_labels_by_their_shares():
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
+def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageData:
     settings = DataSettings(dataset="digits", root=tmp_path_factory.mktemp("data"))
     prepare_data(settings)
     return load_data(settings, CPU)
 
 
-def measured(model, data, batch_size, interrupted=lambda: False):
+def measured(
+    model: torch.nn.Module, data: ImageData, batch_size: int, interrupted: Callable[..., Any] = lambda: False
+) -> Measurement | None:
     return measure(model, data.validation, data, batch_size, device_module.contextlib.nullcontext, interrupted)
 
 
-def test_measuring_in_batches_is_measuring_image_by_image(digits):
+def test_measuring_in_batches_is_measuring_image_by_image(digits: ImageData) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     result = measured(model, digits, 37)
@@ -90,26 +95,26 @@ def test_measuring_in_batches_is_measuring_image_by_image(digits):
     assert model.training
 
 
-def test_measuring_stops_when_interrupted(digits):
+def test_measuring_stops_when_interrupted(digits: ImageData) -> None:
     answers = iter([False, True])
     assert measured(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, 50, lambda: next(answers)) is None
 
 
-def test_a_sum_that_is_not_finite_is_noticed_at_once_on_a_cpu():
+def test_a_sum_that_is_not_finite_is_noticed_at_once_on_a_cpu() -> None:
     check = FiniteCheck(CPU)
     assert check.check(torch.tensor(3.0, dtype=torch.float64))
     assert not check.check(torch.tensor(math.inf, dtype=torch.float64))
     assert not check.check(torch.tensor(math.nan, dtype=torch.float64))
 
 
-def test_cuda_that_is_asked_for_and_not_there_is_the_installations_fault(monkeypatch):
+def test_cuda_that_is_asked_for_and_not_there_is_the_installations_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BrokenError, match=r"training\.device is cuda.*slurm\.gpus_per_worker=1"):
         device_for(load_settings("digits", ["training.device=cuda"]))
     assert device_for(load_settings("digits", ["training.device=auto"])) == CPU
 
 
-def test_threads_are_shared_among_the_workers_of_a_machine_unless_set(monkeypatch):
+def test_threads_are_shared_among_the_workers_of_a_machine_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     try:
         monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda pid: set(range(8)))
@@ -123,7 +128,9 @@ def test_threads_are_shared_among_the_workers_of_a_machine_unless_set(monkeypatc
         torch.set_num_threads(before)
 
 
-def test_memory_is_the_setting_or_the_least_that_machine_container_and_job_allow(monkeypatch, tmp_path):
+def test_memory_is_the_setting_or_the_least_that_machine_container_and_job_allow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     settings = load_settings("digits")
     assert memory_limit_bytes(load_settings("digits", ["training.memory_gb=3"]), CPU) == 3e9
     (tmp_path / "cgroup").write_text("0::/slurm/job_7\n")
@@ -146,7 +153,7 @@ def test_memory_is_the_setting_or_the_least_that_machine_container_and_job_allow
     assert memory_limit_bytes(settings, CPU) == 200 * 2**20
 
 
-def test_workers_that_share_a_gpu_share_its_memory(monkeypatch):
+def test_workers_that_share_a_gpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = types.SimpleNamespace(total_memory=80_000_000_000)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     monkeypatch.delenv(device_module.WORKERS_PER_DEVICE, raising=False)
@@ -156,7 +163,7 @@ def test_workers_that_share_a_gpu_share_its_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "shake_shake_26_2x32d"])
-def test_models_train_under_bfloat16_autocast(name):
+def test_models_train_under_bfloat16_autocast(name: str) -> None:
     """The precision of CUDA devices, on a CPU: layouts and types fit, the loss is computed in float32."""
     torch.manual_seed(0)
     model = build_model(name, (1, 8, 8), 10).to(memory_format=torch.channels_last)
@@ -170,7 +177,7 @@ def test_models_train_under_bfloat16_autocast(name):
     assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in model.parameters())
 
 
-def test_a_single_branch_trains_under_bfloat16_autocast():
+def test_a_single_branch_trains_under_bfloat16_autocast() -> None:
     branch = torch.randn(3, 4, 2, 2, dtype=torch.bfloat16, requires_grad=True)
     total = shake_drop(torch.zeros_like(branch), branch, 0.5, training=True)
     total.sum().backward()

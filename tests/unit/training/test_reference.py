@@ -1,5 +1,8 @@
 """The reference that training is measured against does the same work, only in the authors' way."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,12 +18,12 @@ from models.network import Block, SearchedNetwork
 from pipeline.training.augment import cutout, network_input, normalise
 
 
-def layers(module):
+def layers(module: nn.Module) -> list[Any]:
     return [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))]
 
 
 @pytest.mark.parametrize("branches", [1, 2, 3])
-def test_a_block_computes_the_same_when_evaluated(branches):
+def test_a_block_computes_the_same_when_evaluated(branches: int) -> None:
     torch.manual_seed(0)
     ours, theirs = (kind(6, 6, 1, branches, 0.3).eval() for kind in (Block, ReferenceBlock))
     for one, other in zip(layers(ours), layers(theirs), strict=True):
@@ -30,7 +33,7 @@ def test_a_block_computes_the_same_when_evaluated(branches):
         assert torch.allclose(ours(x), theirs(x), atol=1e-5)
 
 
-def test_the_network_has_the_same_parameters_and_its_backward_pass_shakes_apart():
+def test_the_network_has_the_same_parameters_and_its_backward_pass_shakes_apart() -> None:
     values = architecture_of(architecture((2, 1, 2), 8, (1, 2, 1.5), (2, 1, 3)))
     ours, theirs = SearchedNetwork(values, 3, 10), ReferenceNetwork(values, 3, 10)
     assert sorted(p.shape for p in ours.parameters()) == sorted(p.shape for p in theirs.parameters())
@@ -38,13 +41,13 @@ def test_the_network_has_the_same_parameters_and_its_backward_pass_shakes_apart(
     assert all(p.grad.isfinite().all() for p in theirs.parameters())
 
 
-def test_the_reference_draws_its_weights_on_the_device_that_it_is_on():
+def test_the_reference_draws_its_weights_on_the_device_that_it_is_on() -> None:
     values = architecture_of(architecture((1, 1, 1), 8, (1, 2, 1.5), (2, 1, 3)))
     network = ReferenceNetwork(values, 3, 10).to("meta").train()
     assert network(torch.empty(4, 3, 9, 9, device="meta")).shape == (4, 10)
 
 
-def test_benchmarks_use_a_gpu_where_there_is_one(monkeypatch, tmp_path):
+def test_benchmarks_use_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TANDEM_BENCH_DATA", str(tmp_path))
     monkeypatch.setattr(support, "load_data", lambda settings, device: device)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
@@ -52,7 +55,7 @@ def test_benchmarks_use_a_gpu_where_there_is_one(monkeypatch, tmp_path):
     assert support.prepared("digits")[1] == torch.device("cuda", 0)
 
 
-def test_the_data_path_normalises_and_labels_alike_where_nothing_is_random():
+def test_the_data_path_normalises_and_labels_alike_where_nothing_is_random() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     loader = training_loader(images, np.arange(6), [0.5] * 3, [0.25] * 3, 6, cutout=0, padding=0, flips=False)
@@ -62,7 +65,7 @@ def test_the_data_path_normalises_and_labels_alike_where_nothing_is_random():
 
 
 @pytest.mark.parametrize("length", [0, 3, 8])
-def test_cutout_and_mixup_do_the_same(length):
+def test_cutout_and_mixup_do_the_same(length: int) -> None:
     np.random.seed(1)
     row, column = np.random.randint(8), np.random.randint(8)
     np.random.seed(1)

@@ -1,37 +1,40 @@
 import math
+from collections import OrderedDict
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Never
 
 import pytest
 import torch
 
 from pipeline.errors import BrokenError, CrashedError
-from pipeline.records import INFO_KEYS, LowerRung
+from pipeline.records import INFO_KEYS, EpochRow, Evaluation, LowerRung
 from tests.unit.training.support import Bench, KeptCurve, stop_after, without_clocks
 
 IN_BATCHES = ("search.budget_unit=batches", "search.min_budget=9", "search.max_budget=27", "training.overhead_share=1")
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
-def bench(root, tmp_path):
+def bench(root: Path, tmp_path: Path) -> Bench:
     return Bench(root, tmp_path / "run", *IN_BATCHES)
 
 
-def weights(bench, evaluation):
+def weights(bench: Bench, evaluation: Evaluation) -> OrderedDict:
     path = bench.folder.checkpoint(evaluation.config_id, evaluation.budget, evaluation.attempt)
     return torch.load(path, weights_only=True)["model"]
 
 
-def assert_same_weights(one, other):
+def assert_same_weights(one: OrderedDict, other: OrderedDict) -> None:
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_curve_has_a_row_per_epoch_and_one_for_the_partial_epoch_at_the_end(bench):
+def test_a_curve_has_a_row_per_epoch_and_one_for_the_partial_epoch_at_the_end(bench: Bench) -> None:
     result, curve = bench.train(bench.evaluation(27))
     assert [row.batches for row in curve.rows] == [10, 20, 27]  # 1,350 images are 10 batches of 128
     assert [row.epoch for row in curve.rows] == [1.0, 2.0, 2.7]
@@ -41,7 +44,7 @@ def test_a_curve_has_a_row_per_epoch_and_one_for_the_partial_epoch_at_the_end(be
     assert tuple(result.info) == INFO_KEYS
 
 
-def test_the_same_seed_gives_the_same_curve_bit_for_bit_and_another_seed_another(root, tmp_path):
+def test_the_same_seed_gives_the_same_curve_bit_for_bit_and_another_seed_another(root: Path, tmp_path: Path) -> None:
     benches = [Bench(root, tmp_path / str(i), *IN_BATCHES) for i in range(3)]
     evaluation = benches[0].evaluation(27)
     curves = [benches[i].train(e)[1] for i, e in enumerate((evaluation, evaluation, replace(evaluation, seed=6)))]
@@ -50,7 +53,9 @@ def test_the_same_seed_gives_the_same_curve_bit_for_bit_and_another_seed_another
 
 
 @pytest.mark.parametrize("at", [0, 4, 10, 13, 26])
-def test_interrupted_and_resumed_training_equals_uninterrupted_training_bit_for_bit(root, tmp_path, at):
+def test_interrupted_and_resumed_training_equals_uninterrupted_training_bit_for_bit(
+    root: Path, tmp_path: Path, at: int
+) -> None:
     whole, parts = Bench(root, tmp_path / "whole", *IN_BATCHES), Bench(root, tmp_path / "parts", *IN_BATCHES)
     expected_result, expected = whole.train(whole.evaluation(27))
 
@@ -66,7 +71,9 @@ def test_interrupted_and_resumed_training_equals_uninterrupted_training_bit_for_
     assert_same_weights(weights(parts, parts.evaluation(27, attempt=2)), weights(whole, whole.evaluation(27)))
 
 
-def test_a_promoted_configuration_continues_from_its_lower_rung_like_one_trained_in_one_go(root, tmp_path):
+def test_a_promoted_configuration_continues_from_its_lower_rung_like_one_trained_in_one_go(
+    root: Path, tmp_path: Path
+) -> None:
     whole, parts = Bench(root, tmp_path / "whole", *IN_BATCHES), Bench(root, tmp_path / "parts", *IN_BATCHES)
     whole.train(whole.evaluation(27))
     parts.train(parts.evaluation(9))
@@ -79,7 +86,9 @@ def test_a_promoted_configuration_continues_from_its_lower_rung_like_one_trained
     assert_same_weights(weights(whole, whole.evaluation(27)), weights(parts, parts.evaluation(27)))
 
 
-def test_an_evaluation_whose_result_was_lost_after_its_last_checkpoint_is_measured_again_and_not_trained(bench):
+def test_an_evaluation_whose_result_was_lost_after_its_last_checkpoint_is_measured_again_and_not_trained(
+    bench: Bench,
+) -> None:
     expected, first = bench.train(bench.evaluation(27))
     again, second = bench.train(bench.evaluation(27, attempt=2))
     assert again.loss == expected.loss
@@ -87,7 +96,7 @@ def test_an_evaluation_whose_result_was_lost_after_its_last_checkpoint_is_measur
     assert second.rows == first.rows
 
 
-def test_a_stop_during_the_last_validation_hands_back_what_was_trained(bench):
+def test_a_stop_during_the_last_validation_hands_back_what_was_trained(bench: Bench) -> None:
     result, _ = bench.train(bench.evaluation(9), stop_after(9))
     assert result.status == "handed_back"
     again, curve = bench.train(bench.evaluation(9, attempt=2))
@@ -96,7 +105,7 @@ def test_a_stop_during_the_last_validation_hands_back_what_was_trained(bench):
     assert [row.batches for row in curve.rows] == [9]
 
 
-def test_budgets_in_epochs_end_with_the_batch_that_completes_them(root, tmp_path):
+def test_budgets_in_epochs_end_with_the_batch_that_completes_them(root: Path, tmp_path: Path) -> None:
     bench = Bench(root, tmp_path, "search.budget_unit=epochs", "search.min_budget=0.5", "search.max_budget=1.5")
     result, curve = bench.train(bench.evaluation(1.5))
     assert result.info["epochs"] == 1.5
@@ -105,7 +114,9 @@ def test_budgets_in_epochs_end_with_the_batch_that_completes_them(root, tmp_path
     assert curve.rows[-1].learning_rate < 0.1 * 0.05
 
 
-def test_a_budget_in_seconds_is_overshot_by_less_than_a_batch_and_wall_time_is_accounted_for(root, tmp_path):
+def test_a_budget_in_seconds_is_overshot_by_less_than_a_batch_and_wall_time_is_accounted_for(
+    root: Path, tmp_path: Path
+) -> None:
     bench = Bench(root, tmp_path)
     result, curve = bench.train(bench.evaluation(1.2))
     info, row = result.info, curve.rows[-1]
@@ -115,7 +126,9 @@ def test_a_budget_in_seconds_is_overshot_by_less_than_a_batch_and_wall_time_is_a
     assert row.startup_s + row.validation_s + row.checkpoint_s + row.training_s == pytest.approx(row.wall_s, rel=0.01)
 
 
-def test_the_test_set_is_measured_on_the_largest_budget_only_unless_a_setting_says_otherwise(root, tmp_path):
+def test_the_test_set_is_measured_on_the_largest_budget_only_unless_a_setting_says_otherwise(
+    root: Path, tmp_path: Path
+) -> None:
     measured = {}
     for wanted in ("largest", "all", "never"):
         for largest in (False, True):
@@ -130,8 +143,10 @@ def test_the_test_set_is_measured_on_the_largest_budget_only_unless_a_setting_sa
     }  # fmt: skip
 
 
-def test_a_configuration_that_is_too_large_crashes_before_it_is_built(bench):
-    huge = {f"nr_residual_blocks_{i}": 16 for i in (1, 2, 3)} | {f"res_branches_{i}": 5 for i in (1, 2, 3)}
+def test_a_configuration_that_is_too_large_crashes_before_it_is_built(bench: Bench) -> None:
+    huge: dict[str, Any] = {f"nr_residual_blocks_{i}": 16 for i in (1, 2, 3)} | {
+        f"res_branches_{i}": 5 for i in (1, 2, 3)
+    }
     huge |= {"initial_filters": 32, "widen_factor_1": 8.0, "widen_factor_2": 4.0, "widen_factor_3": 4.0}
     curve = KeptCurve()
     with pytest.raises(CrashedError, match="parameters") as crash:
@@ -142,14 +157,16 @@ def test_a_configuration_that_is_too_large_crashes_before_it_is_built(bench):
     assert curve.header.parameters > 20e9
 
 
-def test_a_configuration_that_needs_more_memory_than_allowed_crashes_before_it_is_built(root, tmp_path):
+def test_a_configuration_that_needs_more_memory_than_allowed_crashes_before_it_is_built(
+    root: Path, tmp_path: Path
+) -> None:
     bench = Bench(root, tmp_path, *IN_BATCHES, "training.memory_gb=0.001")
     with pytest.raises(CrashedError, match=r"a batch of 128 need about .* GB, 0\.0 GB are allowed") as crash:
         bench.train(bench.evaluation(27))
     assert crash.value.kind == "too_large"
 
 
-def test_training_that_diverges_to_nan_crashes_as_not_finite(bench):
+def test_training_that_diverges_to_nan_crashes_as_not_finite(bench: Bench) -> None:
     curve = KeptCurve()
     with pytest.raises(CrashedError) as crash:
         bench.train(bench.evaluation(27, learning_rate=1e30, momentum=0.99), curve=curve)
@@ -157,16 +174,16 @@ def test_training_that_diverges_to_nan_crashes_as_not_finite(bench):
     assert curve.ended.status == "crashed"
 
 
-def test_a_curve_that_cannot_be_written_is_the_installations_fault(bench):
+def test_a_curve_that_cannot_be_written_is_the_installations_fault(bench: Bench) -> None:
     class FullDisk(KeptCurve):
-        def add(self, row):
+        def add(self, row: EpochRow) -> Never:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(BrokenError, match="No space left"):
         bench.train(bench.evaluation(9), curve=FullDisk())
 
 
-def test_a_checkpoint_that_cannot_be_written_is_the_installations_fault(bench):
+def test_a_checkpoint_that_cannot_be_written_is_the_installations_fault(bench: Bench) -> None:
     bench.folder.path.mkdir(parents=True)
     bench.folder.checkpoints.write_text("a file where the folder should be")
     curve = KeptCurve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -26,17 +27,17 @@ STATUS = RunStatus(
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> RunFolder:
     made = RunFolder(tmp_path)
     publish_master_address(made, NOWHERE)
     return made
 
 
-def contact_of(folder, holds=None):
+def contact_of(folder: RunFolder, holds: list[float | list[int]] | None = None) -> MasterConnection:
     return MasterConnection(folder, "incarnation", lambda master: {"holds": holds})
 
 
-def refusal_of(connection, wait_s):
+def refusal_of(connection: MasterConnection, wait_s: float) -> str | None:
     connection.start()
     deadline = time.monotonic() + wait_s
     while connection.refusal is None and time.monotonic() < deadline:
@@ -46,20 +47,26 @@ def refusal_of(connection, wait_s):
 
 
 @pytest.mark.parametrize(("state", "reason"), [("finished", "done"), ("stopped", "stopped"), ("broken", "broken")])
-def test_a_worker_does_not_wait_for_the_next_master_of_a_run_that_has_ended(folder, monkeypatch, state, reason):
+def test_a_worker_does_not_wait_for_the_next_master_of_a_run_that_has_ended(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, state: str, reason: str
+) -> None:
     monkeypatch.setattr(connection_module, "ENDED_S", 0.1)
     publish_status(folder, replace(STATUS, state=state))
     assert refusal_of(contact_of(folder), wait_s=10) == reason
 
 
-def test_a_worker_that_holds_a_result_waits_for_a_stopped_run_to_be_resumed(folder, monkeypatch):
+def test_a_worker_that_holds_a_result_waits_for_a_stopped_run_to_be_resumed(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection_module, "ENDED_S", 0.1)
     publish_status(folder, replace(STATUS, state="broken"))
     assert refusal_of(contact_of(folder, holds=[[0, 0, 1], 1.0, 1]), wait_s=1.5) is None
 
 
 @pytest.mark.parametrize("status", [None, replace(STATUS, state="searching"), replace(STATUS, term=1)])
-def test_a_worker_waits_while_the_run_may_go_on(folder, monkeypatch, status):
+def test_a_worker_waits_while_the_run_may_go_on(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, status: RunStatus | None
+) -> None:
     monkeypatch.setattr(connection_module, "ENDED_S", 0.1)
     if status is not None:
         publish_status(folder, status)
@@ -68,7 +75,7 @@ def test_a_worker_waits_while_the_run_may_go_on(folder, monkeypatch, status):
     assert "cannot reach the master at 127.0.0.1:9 (term 2): connection refused" in connection.problem
 
 
-def test_a_result_that_no_master_takes_is_left_whole_in_the_run_folder(folder):
+def test_a_result_that_no_master_takes_is_left_whole_in_the_run_folder(folder: RunFolder) -> None:
     attempt, outcome = AttemptId((0, 0, 1), 0.4, 2), Outcome("finished", 0.25, {"epochs": 2.0})
     connection = contact_of(folder)
     assert not connection.deliver(attempt, outcome, may_wait=lambda: False)
@@ -76,7 +83,7 @@ def test_a_result_that_no_master_takes_is_left_whole_in_the_run_folder(folder):
     assert read_undelivered(folder) == [(attempt, "w0", "node1", outcome)]
 
 
-def test_a_damaged_result_in_the_run_folder_is_passed_over(folder, caplog):
+def test_a_damaged_result_in_the_run_folder_is_passed_over(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
     folder.undelivered.mkdir()
     (folder.undelivered / "0-0-1-b1-a1.json").write_text('{"attempt": [[0, 0')
     assert read_undelivered(folder) == []
