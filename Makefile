@@ -30,7 +30,8 @@ THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo data submit-search status stop-search resume-search collect-results verify compare \
-	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search lint format test test-unit test-integration test-slurm
+	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search lint format test \
+	test-unit test-integration test-slurm test-python test-all-pythons coverage
 
 help: ## List every target (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -107,11 +108,29 @@ format: install ## Format the code
 test: install ## Everything that this machine can test
 	@$(BIN)/python -m pytest
 
-test-unit: install ## The fast tests alone
-	@$(BIN)/python -m pytest tests/unit
+test-unit: install ## The fast tests alone: two minutes
+	@$(BIN)/python -m pytest tests/unit -m "not slow"
 
 test-integration: install ## Real processes on this machine
 	@$(BIN)/python -m pytest tests/integration
 
 test-slurm: install ## A real Slurm cluster on this machine (root, Debian or Ubuntu)
 	@$(BIN)/python -m pytest tests/slurm
+
+test-python: ## The unit tests on another Python, in an environment of its own: PYTHON=python3.12
+	@command -v '$(PYTHON)' >/dev/null || { echo "make: there is no $(PYTHON) here; PYTHON=... names one (a command or a path)"; exit 1; }
+	@version=$$('$(PYTHON)' -c 'import sys; print("%d.%d" % sys.version_info[:2])') && echo "Python $$version" && \
+		$(MAKE) --no-print-directory test-unit VENV=".venv-$$version" PYTHON='$(PYTHON)'
+
+PYTHONS ?= python3.11 python3.12 python3.13
+test-all-pythons: ## The unit tests on every Python that setup.cfg promises, as far as this machine has it
+	@for python in $(PYTHONS); do \
+		if command -v $$python >/dev/null; then $(MAKE) --no-print-directory test-python PYTHON=$$python || exit 1; \
+		else echo "$$python is not here: skipped"; fi; \
+	done
+
+TESTS ?= tests/unit tests/integration
+coverage: install ## What no test reaches, by lines: TESTS="tests/unit" for fewer tests
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest -q $(TESTS); status=$$?; \
+		$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report && exit $$status
