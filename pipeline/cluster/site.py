@@ -13,6 +13,7 @@ from pipeline.cluster.addresses import address_towards_nodes
 from pipeline.cluster.sbatch_options import Options, as_text, command_line, master_options, worker_options
 from pipeline.errors import SiteError
 from pipeline.settings import Settings
+from pipeline.wording import counted
 
 # File systems of one machine. Others (nfs, lustre, gpfs, beegfs, ceph, ...) are shared or cannot be told.
 LOCAL_FILE_SYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "f2fs", "reiserfs")
@@ -49,7 +50,7 @@ def describe_request(settings: Settings) -> str:
     wanted = settings.slurm
     device = "a GPU" if wanted.gpus_per_worker else "no GPU"
     lines = [
-        f"{count} workers as a Slurm array, each with {device}, {wanted.cpus_per_worker} CPU cores and "
+        f"{counted(count, 'worker')} as a Slurm array, each with {device}, {wanted.cpus_per_worker} CPU cores and "
         f"{_duration(wanted.walltime_min)}: "
         f"sbatch --array=0-{max(count - 1, 0)} {as_text(worker_options(settings, count))}"
     ]

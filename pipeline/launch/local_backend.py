@@ -16,6 +16,7 @@ from pipeline.launch.tasks import WorkerTask, start_master_here
 from pipeline.run.folder import RunFolder, ensure_jobs_folder
 from pipeline.run.status import read_status
 from pipeline.settings import Settings
+from pipeline.wording import counted
 
 # submitit's local executor ends a process after two minutes unless told otherwise.
 TEN_YEARS_MIN = 60 * 24 * 3650
@@ -34,7 +35,7 @@ class LocalBackend:
         if sharing == 1:
             return []
         gpus = len(usable_gpus(self.settings))
-        shared = f"{self.settings.workers.count} workers share {gpus} GPU{'s' if gpus > 1 else ''}"
+        shared = f"{counted(self.settings.workers.count, 'worker')} share {counted(gpus, 'GPU')}"
         return [
             f"{shared}, up to {sharing} on each: each is slower and may use 1/{sharing} of its memory. "
             f"workers.count={gpus} gives each its own."
@@ -44,7 +45,7 @@ class LocalBackend:
         """As `Backend.describe`."""
         gpus = usable_gpus(self.settings)
         on = f" on GPU {', '.join(gpus)}" if gpus else " on CPUs"
-        return f"{self.settings.workers.count} workers as processes of this machine{on}."
+        return f"{counted(self.settings.workers.count, 'worker')} as processes of this machine{on}."
 
     def master_address(self) -> str:
         """As `Backend.master_address`: loopback, unless `network.address` says otherwise."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from pipeline.records import EvaluationKey
 from pipeline.runtime import SYSTEM, Clock
+from pipeline.wording import counted
 
 # Evaluations that one node alone failed, and another finished, before the node is left out.
 MAX_CONTRADICTED = 2
@@ -146,7 +147,9 @@ class FailurePolicy:
             return Decision("retry", reason=reason, avoid=frozenset(seen))
         count, where = len(case.deaths), ", ".join(sorted(seen))
         self._resolve(key)
-        return Decision("crash", "killed_its_worker", f"{count} attempts without progress on {where}; last: {reason}")
+        return Decision(
+            "crash", "killed_its_worker", f"{counted(count, 'attempt')} without progress on {where}; last: {reason}"
+        )
 
     def remember_death(self, key: EvaluationKey, host: str, progressed: bool) -> None:
         """Note that an attempt was lost; progress clears the record."""

@@ -55,7 +55,8 @@ def extend_run(folder: RunFolder, iterations: int) -> Settings:
     before = settings.search.iterations
     if iterations < before:
         raise RunError(
-            f"{folder.path} has {before} iterations already; give more with iterations={before + 1} or above."
+            f"{folder.path} has {before} iterations already. Give more: "
+            f"`tandem resume-search --iterations {before + 1}` or `make resume-search ITERATIONS={before + 1}`."
         )
     if iterations == before:
         return settings

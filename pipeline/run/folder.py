@@ -67,7 +67,7 @@ class RunFolder:
     # How processes find each other -------------------------------------------------------------------------------
     @property
     def masters(self) -> Path:
-        """A file per master epoch, created exclusively: the highest one is the lease."""
+        """A file per term of a master, created exclusively: the highest one is the lease."""
         return self.path / "masters"
 
     @property

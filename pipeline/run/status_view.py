@@ -14,6 +14,7 @@ from rich.text import Text
 from pipeline.records import budget_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import BracketStatus, RunStatus, WorkerStatus
+from pipeline.wording import counted
 
 # More than this many workers are counted by host instead of listed.
 LISTED_WORKERS = 40
@@ -108,7 +109,7 @@ def _headline(status: RunStatus, queue: Queue | None, now: float) -> str:
     state = status.state
     if status.is_stale(now):
         silent = duration(now - status.updated)
-        gone = "the master has left" if state == "left" else f"the master is silent for {silent}"
+        gone = "the master has left" if state == "left" else f"the master has been silent for {silent}"
         if queue is not None and queue.master_waits:
             state = f"{gone}, and goes on once Slurm starts its job"
         elif state == "left":
@@ -128,7 +129,7 @@ def _master_line(folder: RunFolder, status: RunStatus, now: float) -> str:
 def _evaluations_line(status: RunStatus) -> str:
     return (
         f"Evaluations: {status.finished} finished, {status.crashed} crashed, {status.queued} queued of "
-        f"{status.planned} planned; {status.lost} attempts lost, {status.retried} retried; "
+        f"{status.planned} planned; {counted(status.lost, 'attempt')} lost, {status.retried} retried; "
         f"{status.model_based} of {status.draws} configurations drawn from the model"
     )
 

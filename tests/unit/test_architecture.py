@@ -20,7 +20,7 @@ FLOORS = [
     {"rpc", "search", "storage", "training"},
     {"run", "cluster"},
     {"settings"},
-    {"records", "files", "runtime", "models"},
+    {"records", "files", "runtime", "wording", "models"},
     {"errors", "bounds"},
 ]
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
