@@ -1,1 +1,1 @@
-"""The master: proposals, dispatch, resume. hpbandster and Pyro4 live here."""
+"""The search: brackets, proposals, replay and verification. Pure: no threads, no sockets, no files."""
