@@ -1,6 +1,8 @@
 """Peers as processes: the JSON lines, and how their failures are told. No peer's package is needed here."""
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +37,7 @@ class Adapter:
 
 
 @pytest.fixture(autouse=True)
-def adapters(tmp_path, monkeypatch):
+def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in client.ADAPTERS.glob("s*.py"):
         (tmp_path / path.name).write_text(path.read_text())
     (tmp_path / "adapter_mine.py").write_text(ADAPTER)
@@ -43,7 +45,7 @@ def adapters(tmp_path, monkeypatch):
     monkeypatch.setattr(client, "python_of", lambda peer: sys.executable)
 
 
-def simulate(name, seed=0, workers=1):
+def simulate(name: str, seed: int = 0, workers: Any = 1) -> Any:
     about = problem("hartmann3")
     method = PeerMethod(about, f"mine.{name}", seed, workers)
     try:
@@ -53,7 +55,7 @@ def simulate(name, seed=0, workers=1):
         method.close()
 
 
-def test_a_peer_is_asked_and_told_and_its_processor_time_counts():
+def test_a_peer_is_asked_and_told_and_its_processor_time_counts() -> None:
     trace, _ = simulate("random")
     assert len(trace.spent) == 5
     assert trace.proposal_s > 0
@@ -61,18 +63,18 @@ def test_a_peer_is_asked_and_told_and_its_processor_time_counts():
     assert simulate("random", seed=1)[0].loss != trace.loss
 
 
-def test_a_peer_that_lets_a_worker_wait_is_asked_again_after_the_next_result():
+def test_a_peer_that_lets_a_worker_wait_is_asked_again_after_the_next_result() -> None:
     trace, simulation = simulate("waits", workers=3)
     assert len(trace.spent) == 5
     assert simulation.most_running == 1
 
 
-def test_a_peer_that_dies_says_why():
+def test_a_peer_that_dies_says_why() -> None:
     with pytest.raises(RuntimeError, match="no more ideas"):
         simulate("dies")
 
 
-def test_every_peer_of_the_comparison_has_an_adapter_and_pinned_requirements():
+def test_every_peer_of_the_comparison_has_an_adapter_and_pinned_requirements() -> None:
     from benchmarks.search.methods import PEER_METHODS
 
     folder = environments.REQUIREMENTS.parent / "adapters"

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,14 +24,14 @@ BUDGET = 6.0
 class Scripted:
     """Asks for what it is given, and remembers what it was told."""
 
-    def __init__(self, *asks):
+    def __init__(self, *asks: Any) -> None:
         self.asks = list(asks)
         self.told = []
 
-    def ask(self):
+    def ask(self) -> Any:
         return self.asks.pop(0) if self.asks else None
 
-    def tell(self, trial, outcome):
+    def tell(self, trial: Any, outcome: Any) -> None:
         self.told.append((trial, outcome))
 
 
@@ -40,26 +42,26 @@ class Lengths(Problem):
     budgets = (1.0, 3.0)
 
     @property
-    def space(self):
+    def space(self) -> Any:
         from ConfigSpace import ConfigurationSpace, Float
 
         space = ConfigurationSpace()
         space.add(Float("seconds", (0.0, 100.0)))
         return space
 
-    def loss(self, vector, values, budget):
+    def loss(self, vector: Any, values: Any, budget: float) -> Any:
         return values["seconds"]
 
-    def cost_s(self, vector, values, budget):
+    def cost_s(self, vector: Any, values: Any, budget: float) -> Any:
         return values["seconds"] * budget / self.budgets[-1]
 
 
-def lengths(*seconds, budget=3.0):
+def lengths(*seconds: Any, budget: float = 3.0) -> Any:
     return [Ask(i, {"seconds": s}, budget) for i, s in enumerate(seconds)]
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_no_configuration_beats_the_known_best(name):
+def test_no_configuration_beats_the_known_best(name: str) -> None:
     about = problem(name)
     about.space.seed(5)
     values = [about.value(plain_configuration(dict(c))) for c in about.space.sample_configuration(300)]
@@ -67,7 +69,7 @@ def test_no_configuration_beats_the_known_best(name):
     assert about.scale > 0
 
 
-def test_the_optima_that_are_known_are_reached():
+def test_the_optima_that_are_known_are_reached() -> None:
     found = {
         "counting": {f"cat_{i}": "1" for i in range(8)} | {f"num_{i}": 1.0 for i in range(8)},
         "hartmann3": {"x0": 0.114614, "x1": 0.555649, "x2": 0.852547},
@@ -81,12 +83,12 @@ def test_the_optima_that_are_known_are_reached():
         "misleading": {f"x{i}": c for i, c in enumerate(problem("misleading").centre)},
     }  # fmt: skip
     for name, values in found.items():
-        assert problem(name).value(values) == pytest.approx(problem(name).best, abs=1e-5), name
+        assert problem(name).value(values) == pytest.approx(problem(name).best, abs=1e-5), name  # type: ignore[arg-type]
     noisy = problem("noisy17")
     assert noisy.loss(noisy.centre, {}, noisy.budgets[-1]) == noisy.best
 
 
-def test_a_proposal_with_inactive_values_is_completed_to_a_legal_configuration():
+def test_a_proposal_with_inactive_values_is_completed_to_a_legal_configuration() -> None:
     about = problem("conditional")
     every = {name: about.space[name].default_value for name in about.space} | {"optimiser": "adaptive"}
     values = about.complete(every)
@@ -95,7 +97,7 @@ def test_a_proposal_with_inactive_values_is_completed_to_a_legal_configuration()
     assert np.isfinite(about.value(values))
 
 
-def test_a_space_is_described_without_configspace():
+def test_a_space_is_described_without_configspace() -> None:
     about = {h["name"]: h for h in json.loads(json.dumps(describe(problem("conditional").space)))}
     assert about["width"] == {"name": "width", "kind": "int", "lower": 16, "upper": 512, "log": True}
     assert about["momentum"]["active_if"] == {"optimiser": ["momentum"]}
@@ -103,7 +105,7 @@ def test_a_space_is_described_without_configspace():
 
 @pytest.mark.parametrize("method", [m for m in tandem_methods() if m in ("random", "hyperband", "bohb")])
 @pytest.mark.parametrize("workers", [1, 8])
-def test_the_same_seed_gives_the_same_search_and_another_seed_another(method, workers):
+def test_the_same_seed_gives_the_same_search_and_another_seed_another(method: str, workers: Any) -> None:
     key = Key("conditional", f"tandem.{method}", workers, 3)
     first, again = (asdict(search(key, BUDGET)) for _ in range(2))
     other = asdict(search(Key("conditional", f"tandem.{method}", workers, 4), BUDGET))
@@ -114,7 +116,7 @@ def test_the_same_seed_gives_the_same_search_and_another_seed_another(method, wo
     assert first != other
 
 
-def test_a_comparison_that_is_begun_again_runs_what_is_missing_only(tmp_path):
+def test_a_comparison_that_is_begun_again_runs_what_is_missing_only(tmp_path: Path) -> None:
     keys = list(searches(["hartmann3"], ["tandem.random"], [1, 8], range(2)))
     assert run(keys[:3], tmp_path, BUDGET) == 3
     kept = keys[0].path(tmp_path).stat().st_mtime_ns
@@ -126,7 +128,7 @@ def test_a_comparison_that_is_begun_again_runs_what_is_missing_only(tmp_path):
     assert load(tmp_path, keys[0], problem("hartmann3"), 2 * BUDGET) is None
 
 
-def test_never_more_evaluations_run_than_there_are_workers_and_the_clock_is_theirs():
+def test_never_more_evaluations_run_than_there_are_workers_and_the_clock_is_theirs() -> None:
     method = Scripted(*lengths(10, 1, 1, 1))
     simulation = Simulation(Lengths(), method, 0, workers=2, full_budgets=4)
     trace = simulation.run()
@@ -137,7 +139,7 @@ def test_never_more_evaluations_run_than_there_are_workers_and_the_clock_is_thei
 
 
 @pytest.mark.parametrize("workers", [1, 8, 64])
-def test_the_clock_never_runs_backwards_and_workers_are_used(workers):
+def test_the_clock_never_runs_backwards_and_workers_are_used(workers: Any) -> None:
     about = problem("noisy17")
     simulation = Simulation(about, TandemMethod(about, "hyperband", 1), 1, workers, 20.0)
     trace = simulation.run()
@@ -147,33 +149,33 @@ def test_the_clock_never_runs_backwards_and_workers_are_used(workers):
     assert len(trace.spent) == trace.asked
 
 
-def test_a_promotion_pays_the_difference_and_a_repetition_pays_the_whole():
+def test_a_promotion_pays_the_difference_and_a_repetition_pays_the_whole() -> None:
     asks = [*lengths(9, budget=1.0), *lengths(9, budget=3.0), *lengths(9, budget=3.0)]
     trace = Simulation(Lengths(), Scripted(*asks), 0, workers=1, full_budgets=2).run()
     assert trace.spent == pytest.approx([1 / 3, 1, 2])
     assert trace.clock_s == pytest.approx([3, 9, 18])
 
 
-def test_a_crash_is_told_as_one_and_is_never_the_incumbent():
+def test_a_crash_is_told_as_one_and_is_never_the_incumbent() -> None:
     about = problem("conditional")
     base = dict(about.space.get_default_configuration())
     crashing = about.complete(base | {"optimiser": "plain", "plain_rate": 0.9})
     good = about.complete(base | {"optimiser": "adaptive", "adaptive_rate": 1e-3})
     method = Scripted(Ask("crash", crashing, 27.0), Ask("good", good, 27.0))
     trace = Simulation(about, method, 0, workers=1, full_budgets=1).run()
-    assert method.told[0][1] == Outcome(None, pytest.approx(method.told[0][1].cost_s), ())
+    assert method.told[0][1] == Outcome(None, pytest.approx(method.told[0][1].cost_s), ())  # type: ignore[arg-type]
     assert trace.loss[0] is None
     assert trace.value[0] is None
     assert regret_at(trace, about.best, 9.0, 0.5) == 9.0
     assert regret_at(trace, about.best, 9.0, 2.0) == pytest.approx(about.value(good) - about.best)
 
 
-def test_regret_of_random_search_is_what_its_draws_imply():
+def test_regret_of_random_search_is_what_its_draws_imply() -> None:
     seed, about = 7, problem("hartmann6")
     trace = search(Key("hartmann6", "tandem.random", 1, seed), 30.0)
     proposer = RandomProposer(about.space, seed)
     draws = [dict(proposer.propose((i, 0, 0), about.budgets[-1]).configuration) for i in range(30)]
     observed = [about.evaluate(d, 27.0, derive_seed(seed, "evaluation") % 2**32).loss for d in draws]
     for spent in (1, 10, 30):
-        best = draws[int(np.argmin(observed[:spent]))]
+        best = draws[int(np.argmin(observed[:spent]))]  # type: ignore[arg-type]
         assert regret_at(trace, about.best, 9.0, spent) == pytest.approx(about.value(best) - about.best)
