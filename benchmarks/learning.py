@@ -31,9 +31,9 @@ from pipeline.errors import CrashedError
 from pipeline.run.folder import RunFolder
 from pipeline.settings.space import build_space, plain_configuration
 from pipeline.training import train as train_module
-from pipeline.training.clock import PhaseClock
 from pipeline.training.data import Split
 from pipeline.training.device import device_for, set_up_device
+from tandem_trial.clock import PhaseClock
 
 # Images that the named models, slow on a CPU, are measured on: of 6,000 they would be measured longer than trained.
 MEASURED_IMAGES = 1000

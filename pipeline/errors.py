@@ -56,4 +56,9 @@ def says_out_of_memory(error: BaseException) -> bool:
     return any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
-CRASH_KINDS = ("too_large", "out_of_memory", "not_finite", "killed_its_worker", "bad_result", "error")
+# The last three are of objectives of the user's own, in their own process: it died, it showed no life, it went on
+# although it was to stop.
+CRASH_KINDS = (
+    "too_large", "out_of_memory", "not_finite", "killed_its_worker", "bad_result", "error", "died", "hung",
+    "did_not_stop",
+)  # fmt: skip

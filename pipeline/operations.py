@@ -13,7 +13,8 @@ from pipeline.cluster import slurm
 from pipeline.errors import RunError
 from pipeline.files import is_there, publish_json
 from pipeline.launch.choice import backend_for, queue_state, settle_where
-from pipeline.run.creation import create_run, extend_run, point_latest, read_settings
+from pipeline.problems.freezing import changed_since, data_folder, prepare_own_data, read_problem
+from pipeline.run.creation import create_run, extend_run, point_latest, problem_origins, read_settings
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import ENDED, STALE_S, RunStatus, read_status
 from pipeline.settings import Settings, budget_ladder
@@ -34,7 +35,7 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     Raises:
         DataError, SiteError, RunError: before anything was submitted, or because the master did not start.
     """
-    settings = settle_where(settings)
+    settings = read_problem(settle_where(settings))
     for warning in backend_for(settings).check(results):
         say(f"Warning: {warning}")
     prepare_data(settings, say)
@@ -50,6 +51,12 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
 
 def prepare_data(settings: Settings, say: Say) -> None:
     """Prepare the data unless it is there and whole."""
+    settings = read_problem(settings)
+    if not settings.problem.is_built_in:
+        if data_folder(settings) is not None:
+            say(f"Data: {data_folder(settings)}")
+            prepare_own_data(settings)
+        return
     from pipeline.training import data
 
     say(f"Data: {settings.data.dataset} in {settings.data.root.resolve()}")
@@ -68,6 +75,8 @@ def resume(folder: RunFolder, iterations: int | None, say: Say) -> None:
             f"Run {folder.run_id} has a living master on {status.host}: nothing to resume. `tandem status` shows it."
         )
     settings = read_settings(folder) if iterations is None else extend_run(folder, iterations)
+    for line in changed_since(problem_origins(folder)):
+        say(line)
     folder.stop_request.unlink(missing_ok=True)
     point_latest(folder)
     _start(folder, settings, say)

@@ -169,6 +169,7 @@ class AttemptHeader:
     versions: Mapping[Name, Name]
     schedule: Name = ""  # `training.schedule`; "" in files of versions that did not say
     precision: Name = ""  # "float32" or "bfloat16", as trained
+    problem: Name = "image_classification"  # its name
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ class AttemptEnd:
         reason: "" when finished; else `kind: reason`.
         training_s: budget clock at the end.
         test_loss, test_error: NaN unless measured (the search never sees them).
+        metrics: the last value of each metric of a problem of the user's own.
     """
 
     status: Name
@@ -190,6 +192,7 @@ class AttemptEnd:
     validation_error: NumberOrNan
     test_loss: NumberOrNan
     test_error: NumberOrNan
+    metrics: Mapping[Name, NumberOrNan] = field(default_factory=dict)
 
 
 ATTEMPT_STATUSES = ("finished", "handed_back", "crashed", "broken")
@@ -235,7 +238,7 @@ class TrainResult:
 
     status: str
     loss: float | None
-    info: Mapping[str, Value]
+    info: Mapping[str, Any]
     reason: str = ""
 
 
@@ -250,6 +253,10 @@ INFO_KINDS: Mapping[str, type] = dict.fromkeys(INFO_KEYS, float) | {
     "attempt": int,
     **dict.fromkeys(("worker", "host", "device", "continued_from"), str),
 }
+
+
+# Of what an objective of the user's own measured: a mapping, beside those of `INFO_KEYS` that apply.
+METRICS_KEY = "metrics"
 
 
 def row_columns(record: type) -> list[tuple[str, str, str]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.files import publish, publish_json, publish_text, read_fresh
+from pipeline.files import publish, publish_json, publish_text, read_fresh, read_json
+from pipeline.problems.freezing import copy_problem, read_problem
+from pipeline.problems.space import build_space
 from pipeline.run.folder import LATEST, RunFolder
 from pipeline.run.provenance import provenance
 from pipeline.settings import Settings, changed, dump_settings, load_settings
-from pipeline.settings.space import build_space
 
 
 def create_run(settings: Settings, results: Path) -> RunFolder:
@@ -21,12 +23,14 @@ def create_run(settings: Settings, results: Path) -> RunFolder:
 
     Raises:
         RunError: `results` cannot be written.
+        SettingsError: the problem cannot be used; see `pipeline.problems.freezing.read_problem`.
     """
-    settings = changed(settings, {"data.root": settings.data.root.resolve()})
+    settings = read_problem(changed(settings, {"data.root": settings.data.root.resolve()}))
     folder = RunFolder(_make_folder(results.resolve(), settings.name))
     with publish(folder.configspace) as temporary:
-        build_space(settings.space, settings.seed).to_json(temporary)
-    publish_json(folder.provenance, provenance())
+        build_space(settings).to_json(temporary)
+    settings, origins = copy_problem(settings, folder.path)
+    publish_json(folder.provenance, {**provenance(), "problem": origins})
     # Last: a folder with settings is a run (`find_run`), and this one is complete only now.
     publish_text(folder.settings, dump_settings(settings))
     point_latest(folder)
@@ -43,6 +47,14 @@ def read_settings(folder: RunFolder) -> Settings:
     with suppress(OSError):
         read_fresh(folder.settings, Path.read_bytes)
     return load_settings(folder.settings)
+
+
+def problem_origins(folder: RunFolder) -> list[dict[str, Any]]:
+    """Where the problem's files in a run folder were copied from; none where the problem is the paper's."""
+    try:
+        return list(read_json(folder.provenance).get("problem") or [])
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def extend_run(folder: RunFolder, iterations: int) -> Settings:

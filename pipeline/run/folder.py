@@ -119,6 +119,14 @@ class RunFolder:
         """One worker's log."""
         return self.logs / f"worker-{worker}.log"
 
+    def output_log(self, worker: str) -> Path:
+        """What objectives and commands of the user's own print, by the worker that they run under."""
+        return self.logs / f"output-{worker}.log"
+
+    def trial(self, config_id: ConfigId, budget: float, attempt: int) -> Path:
+        """The folder of one attempt of an objective of the user's own, and its working directory."""
+        return self.path / "trials" / config_name(config_id) / f"b{budget_name(budget)}-a{attempt}"
+
     # What training writes ----------------------------------------------------------------------------------------
     @property
     def attempts(self) -> Path:

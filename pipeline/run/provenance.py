@@ -6,7 +6,6 @@ import getpass
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from importlib import metadata
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
+from pipeline.commits import commit_of
 
 # What decides a run's numbers, and what its files were written with.
 PACKAGES = (
@@ -24,7 +24,7 @@ PACKAGES = (
 
 def provenance() -> dict[str, Any]:
     """Commit and dirty flag (None outside a checkout), package versions, Python, host, user, command and time."""
-    commit, is_dirty = _commit(Path(pipeline.__file__).parent)
+    commit, is_dirty = commit_of(Path(pipeline.__file__).parent)
     return {
         "tandem": pipeline.__version__,
         "commit": commit,
@@ -56,14 +56,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as containers have
         return str(os.getuid())
-
-
-def _commit(folder: Path) -> tuple[str | None, bool | None]:
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None

@@ -10,13 +10,13 @@ import logging
 import time
 from dataclasses import dataclass
 
+from pipeline.problems.space import build_space
 from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
 from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, Result
 from pipeline.search.brackets import Bracket, bracket_shape
 from pipeline.search.methods import make_proposer
 from pipeline.search.proposers import Proposer
 from pipeline.settings import Settings, budget_ladder
-from pipeline.settings.space import build_space
 
 log = logging.getLogger("tandem.search")
 
@@ -53,7 +53,7 @@ class Search:
     def __init__(self, settings: Settings, proposer: Proposer | None = None) -> None:
         self.settings = settings
         self.ladder = budget_ladder(settings.search)
-        self.proposer = proposer or make_proposer(settings, build_space(settings.space, settings.seed))
+        self.proposer = proposer or make_proposer(settings, build_space(settings))
         self.results_seen = 0
         self.iterations: list[Bracket] = []
         self.draws: list[Draw] = []

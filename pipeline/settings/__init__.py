@@ -6,7 +6,10 @@ from pipeline.settings.loading import dump_settings, load_settings, preset_comme
 from pipeline.settings.schema import (
     DATASETS,
     DataSettings,
+    FrozenProblem,
+    MetricSettings,
     NetworkSettings,
+    ProblemSettings,
     SearchSettings,
     Settings,
     SlurmSettings,
@@ -18,7 +21,10 @@ from pipeline.settings.schema import (
 __all__ = [
     "DATASETS",
     "DataSettings",
+    "FrozenProblem",
+    "MetricSettings",
     "NetworkSettings",
+    "ProblemSettings",
     "SearchSettings",
     "Settings",
     "SlurmSettings",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from typing import Any
 
 import yaml
 
@@ -19,17 +20,23 @@ def documented_settings(settings: Settings) -> str:
 def _documented(section: Section, indent: str) -> Iterable[str]:
     for name, info in type(section).model_fields.items():
         value = getattr(section, name)
+        if name == "frozen":  # written by the program alone
+            continue
         for line in textwrap.wrap(info.description or "", 110 - len(indent)):
             yield f"{indent}# {line}"
         if isinstance(value, Section):
             yield f"{indent}{name}:"
             yield from _documented(value, indent + "  ")
-        elif name == "space":
+        elif name == "space" and isinstance(section, Settings) and section.problem.is_built_in:
             yield f"{indent}space:"
             for h in HYPERPARAMETERS:
                 yield f"{indent}  # {h.name}: [{h.lower}, {h.upper}]"
                 if h.name in value:
-                    yield f"{indent}  {h.name}: {list(value[h.name])}"
+                    yield f"{indent}  {h.name}: {_written(value[h.name])}"
         else:
             plain = section.model_dump(mode="json", include={name})
             yield from (indent + line for line in yaml.safe_dump(plain, sort_keys=False).splitlines())
+
+
+def _written(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)

@@ -85,6 +85,21 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^([Tt]rue|T
 _Loader.add_implicit_resolver(_MERGE, re.compile(r"^<<$"), ["<"])
 
 
+class _TypedLoader(_Loader):
+    """Reads numbers as numbers, for what no field types: spaces and problems. (To YAML 1.1 itself 1e-3 is a text.)"""
+
+
+_NUMBERS = {
+    "int": re.compile(r"^[-+]?[0-9]+$"),
+    "float": re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+}
+for _kind, _pattern in _NUMBERS.items():
+    _tag = f"tag:yaml.org,2002:{_kind}"
+    _TypedLoader.add_constructor(_tag, yaml.SafeLoader.yaml_constructors[_tag])
+    _TypedLoader.add_implicit_resolver(_tag, _pattern, [*"-+.0123456789"])
+_TYPED = ("space", "problem")
+
+
 def _read_source(source: str | Path) -> dict[str, Any]:
     try:
         if str(source) in preset_names():
@@ -99,6 +114,10 @@ def _read_source(source: str | Path) -> dict[str, Any]:
         raise SettingsError(f"{source} is empty: it has lost its settings, or never had any")
     try:
         values = _parse(text)
+        if isinstance(values, dict) and set(_TYPED) & set(values):
+            typed = _parse(text, _TypedLoader)
+            values |= {name: typed[name] for name in _TYPED if name in values}
+            _find_problem_beside(values, Path(source))
     except ValueError as error:
         raise SettingsError(f"{source} is not YAML: {error}") from None
     values = {} if values is None else values
@@ -107,18 +126,27 @@ def _read_source(source: str | Path) -> dict[str, Any]:
     return values
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str, loader: type[yaml.SafeLoader] = _Loader) -> Any:
     """The value of a YAML text; raises ValueError, with one line, where it is none."""
     if text.count("[") + text.count("{") > MOST_BRACKETS:  # reading them takes time as the square of their number
         raise ValueError(f"it has more than {MOST_BRACKETS} opening brackets")
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())[:300]) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (KeyError, ValueError, TypeError) as error:  # what a tag such as !!bool does not expect
         raise ValueError(f"a value is not what its tag says: {error}") from None
+
+
+def _find_problem_beside(values: dict[str, Any], source: Path) -> None:
+    """A problem's file that is named relative to the settings' own file is found there, wherever this is run."""
+    problem = values.get("problem")
+    use = problem.get("use") if isinstance(problem, dict) else problem
+    if isinstance(use, str) and (source.parent / use.partition(":")[0]).is_file():
+        found = str(source.parent.resolve() / use)
+        values["problem"] = {**problem, "use": found} if isinstance(problem, dict) else found
 
 
 def _lay_over(values: dict[str, Any], override: str) -> None:
@@ -130,12 +158,14 @@ def _lay_over(values: dict[str, Any], override: str) -> None:
     for section in sections:
         if target.get(section) is None:
             target[section] = {}
+        elif section == "problem" and isinstance(target[section], str):
+            target[section] = {"use": target[section]}
         target = target[section]
         if not isinstance(target, dict):
             raise SettingsError(f"{name}: {section} has no fields of its own")
     takes_text = _is_text(_type_of(names))
     try:
-        value = _parse(text)
+        value = _parse(text, _TypedLoader if names[0] in _TYPED else _Loader)
     except ValueError as error:
         if not takes_text:
             raise SettingsError(f"{name}: {reprlib.repr(text)} is not a YAML value: {error}") from None

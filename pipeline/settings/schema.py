@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.settings.space import narrowed
+from tandem_trial.problem import Metric
 
 Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -27,6 +29,7 @@ NOT_EXTRA = {
     "output": "logs are in the run folder",
     "error": "logs are in the run folder",
 }
+IMAGE_CLASSIFICATION = "image_classification"
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "svhn")
 
 
@@ -59,13 +62,126 @@ class DataSettings(Section):
             raise ValueError(f"got {str(root)!r}, whose home folder is not known") from None
 
 
+class MetricSettings(Section):
+    """Something that an objective measures, and how a person reads it."""
+
+    name: str
+    """A Python name; the column in files and tables."""
+    unit: str = ""
+    """Unit, as figures write it."""
+    direction: Literal["minimise", "maximise"] = "minimise"
+    """What is better."""
+    scale: Literal["linear", "log"] = "linear"
+    """How an axis shows it."""
+    percent: bool = False
+    """A fraction that is shown times 100, with a percent sign."""
+    label: str = ""
+    """As figures write it; default: the name with spaces."""
+
+    @model_validator(mode="after")
+    def _is_a_metric(self) -> MetricSettings:
+        self.to_metric()
+        return self
+
+    def to_metric(self) -> Metric:
+        """As problems and figures use it; raises ValueError."""
+        return Metric(**self.model_dump())
+
+
+class FrozenProblem(Section):
+    """What a problem was when its run was submitted; written by the program."""
+
+    name: str
+    """Of the problem."""
+    file: str = ""
+    """The copy of its file, relative to the run folder; empty: it is a module, or a command."""
+    module: str = ""
+    """The module that it is imported from, where it is no file."""
+    attribute: str = ""
+    """Name of the Problem in it; empty: the only one."""
+    path: tuple[str, ...] = ()
+    """Folders that it imports its neighbours from."""
+    command: tuple[str, ...] = ()
+    """The command, with the copies of its files."""
+    metric: MetricSettings
+    """What is minimised or maximised."""
+    metrics: tuple[MetricSettings, ...] = ()
+    """What else is recorded."""
+    space: Mapping[str, Any]
+    """The search space, as ConfigSpace writes it."""
+    prepares_data: bool = False
+    """Whether it has data to prepare."""
+
+
+class ProblemSettings(Section):
+    """What is searched. `problem: my_problem.py` is short for `problem: {use: my_problem.py}`."""
+
+    use: str = IMAGE_CLASSIFICATION
+    """image_classification (the paper's search), a Python file path/to/file.py[:name], or module[:attribute]; see
+    docs/own-problems.md."""
+    command: tuple[str, ...] = ()
+    """Instead, a program with its arguments: python train.py --lr {learning_rate} --epochs {budget}"""
+    space: Mapping[str, Any] = Field(default_factory=dict)
+    """Of a command: its search space, by hyperparameter: [lower, upper], a list of choices, a fixed value, or more."""
+    forbidden: tuple[Mapping[str, Any], ...] = ()
+    """Of a command: combinations that are never drawn."""
+    metric: MetricSettings | None = None
+    """Of a command: what it reports that is minimised or maximised; a name alone is minimised."""
+    metrics: tuple[MetricSettings, ...] = ()
+    """Of a command: what else it reports."""
+    python: str | None = None
+    """Interpreter that runs a problem of one's own; default: Tandem's."""
+    stop_grace_s: Positive = 30.0
+    """How long an objective that is to stop may take to do so before its process is ended."""
+    hang_timeout_min: Positive = 30.0
+    """After this long without a row, a step, a question whether to stop (of a command: a row or output) it is ended."""
+    frozen: FrozenProblem | None = None
+    """Written by the program when the run is submitted."""
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _command_is_texts(cls, command: Any) -> Any:
+        if isinstance(command, str):
+            return shlex.split(command)
+        return [str(part) for part in command] if isinstance(command, list) else command
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _name_alone(cls, metric: Any) -> Any:
+        return {"name": metric} if isinstance(metric, str) else metric
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _names_alone(cls, metrics: Any) -> Any:
+        return [{"name": m} if isinstance(m, str) else m for m in metrics] if isinstance(metrics, list) else metrics
+
+    @model_validator(mode="after")
+    def _command_is_whole(self) -> ProblemSettings:
+        if self.command:
+            if self.use != IMAGE_CLASSIFICATION:
+                raise ValueError("problem: give either use or command, not both")
+            if self.metric is None:
+                raise ValueError("problem.metric: a command needs the name of the metric that counts, such as loss")
+            if not self.space:
+                raise ValueError("problem.space: a command needs a search space, such as {learning_rate: [0.001, 1.0]}")
+        elif self.space or self.forbidden or self.metric or self.metrics:
+            raise ValueError("problem: space, forbidden, metric and metrics belong to a command; a Python problem says "
+                             "them itself (the settings' own `space:` narrows it)")  # fmt: skip
+        return self
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it is the paper's search."""
+        return not self.command and self.use == IMAGE_CLASSIFICATION
+
+
 class SearchSettings(Section):
     """How configurations are proposed and promoted."""
 
     method: Literal["bohb", "hyperband", "random"] = "bohb"
     """BOHB (Falkner et al. 2018), Hyperband (Li et al. 2018), or random search on the largest budget."""
-    budget_unit: Literal["seconds", "epochs", "batches"] = "seconds"
-    """What a budget counts. Epochs and batches are for tests and for sites that want reproducible runs."""
+    budget_unit: Literal["seconds", "epochs", "batches", "steps"] = "seconds"
+    """What a budget counts: what training takes on any machine, or what an objective counts (steps are batches)."""
     min_budget: Positive = 400.0
     """Smallest budget, in budget units."""
     max_budget: Positive = 10800.0
@@ -210,11 +326,13 @@ class Settings(Section):
     """First part of the run's id."""
     seed: Seed = 0
     """Seed of the run: every draw and every training derives its own from it."""
+    problem: ProblemSettings = ProblemSettings()
+    """What is searched."""
     data: DataSettings = DataSettings()
-    """What is trained on."""
-    space: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
-    """Ranges that replace the paper's, by hyperparameter: [lower, upper], both included. `tandem settings` shows the
-    paper's as comments."""
+    """What images are trained on."""
+    space: Mapping[str, Any] = Field(default_factory=dict)
+    """What replaces the problem's own, by hyperparameter: a narrower range [lower, upper], both included, some of the
+    choices, or a single value, which fixes it. `tandem settings` shows the paper's as comments."""
     search: SearchSettings = SearchSettings()
     """How configurations are proposed and promoted."""
     training: TrainingSettings = TrainingSettings()
@@ -226,9 +344,15 @@ class Settings(Section):
     slurm: SlurmSettings = SlurmSettings()
     """What is asked of Slurm; unused on a machine without it."""
 
+    @field_validator("problem", mode="before")
+    @classmethod
+    def _use_alone(cls, problem: Any) -> Any:
+        return {"use": problem} if isinstance(problem, str) else problem
+
     @model_validator(mode="after")
     def _space_is_inside_the_papers(self) -> Settings:
-        narrowed(self.space)
+        if self.problem.is_built_in:
+            narrowed(self.space)
         return self
 
     @model_validator(mode="after")

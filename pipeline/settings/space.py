@@ -1,13 +1,14 @@
 """The joint search space: 10 architecture and 7 training hyperparameters (Zela et al. 2018, figure "Search Space").
 
-Presets narrow the ranges and never the dimensions. ConfigSpace is imported when a space is built, not before: the
-command line must answer `--help` at once.
+Presets narrow the ranges and never the dimensions. The setting `space` may also fix a hyperparameter to one value, and
+add those of `EXTENSIONS`. ConfigSpace is imported when a space is built, not before: the command line must answer
+`--help` at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.records import Configuration, Value, derive_seed
@@ -21,8 +22,9 @@ class Hyperparameter:
     """One dimension.
 
     Attributes:
-        lower, upper: both included.
+        lower, upper: both included; the same: it is fixed.
         default: ConfigSpace wants one; nothing in Tandem depends on it.
+        choices: of a categorical one, whose bounds mean nothing; one alone: it is fixed.
         part: "architecture" or "training".
         label: as figures write it.
     """
@@ -36,6 +38,7 @@ class Hyperparameter:
     part: str
     label: str
     unit: str = ""
+    choices: tuple[str, ...] = ()
 
 
 ARCHITECTURE = "architecture"
@@ -64,44 +67,72 @@ HYPERPARAMETERS: tuple[Hyperparameter, ...] = (
 )
 BY_NAME: Mapping[str, Hyperparameter] = {h.name: h for h in HYPERPARAMETERS}
 
-Ranges = Mapping[str, tuple[float, float]]
+# What training understands beyond the paper, and searches where the settings' `space` names it.
+EXTENSIONS: tuple[Hyperparameter, ...] = (
+    Hyperparameter("optimizer", 0, 0, 0, False, False, "training", "optimiser", choices=("sgd", "adamw")),
+)
+
+Ranges = Mapping[str, Any]
 
 
 def narrowed(ranges: Ranges) -> tuple[Hyperparameter, ...]:
-    """The hyperparameters with some ranges replaced.
+    """The paper's hyperparameters with some ranges replaced or fixed, and the extensions that are named.
 
     Raises:
         ValueError: an unknown name, or a range that is empty or leaves the paper's.
     """
-    result = []
+    known = {h.name: h for h in (*HYPERPARAMETERS, *EXTENSIONS)}
     for name in ranges:
-        if name not in BY_NAME:
-            raise ValueError(f"space.{name}: unknown hyperparameter; known: {', '.join(BY_NAME)}")
-    for h in HYPERPARAMETERS:
-        lower, upper = ranges.get(h.name, (h.lower, h.upper))
-        if not h.lower <= lower < upper <= h.upper:
-            raise ValueError(
-                f"space.{h.name}: [{lower:g}, {upper:g}] is not a range inside the paper's [{h.lower:g}, {h.upper:g}] "
-                f"(a single value is no range: all {len(HYPERPARAMETERS)} dimensions stay)"
-            )
-        if h.integer and (lower != int(lower) or upper != int(upper)):
-            raise ValueError(f"space.{h.name}: [{lower:g}, {upper:g}] must be whole numbers")
-        default = min(max(h.default, lower), upper)
-        result.append(Hyperparameter(h.name, lower, upper, default, h.log, h.integer, h.part, h.label, h.unit))
-    return tuple(result)
+        if name not in known:
+            raise ValueError(f"space.{name}: unknown hyperparameter; known: {', '.join(known)}")
+    named = (h for h in EXTENSIONS if h.name in ranges)
+    return (*(_narrowed(h, ranges.get(h.name)) for h in HYPERPARAMETERS), *(_chosen(h, ranges[h.name]) for h in named))
+
+
+def _narrowed(h: Hyperparameter, given: Any) -> Hyperparameter:
+    if given is None:
+        return h
+    try:
+        lower, upper = map(float, given if isinstance(given, list | tuple) else (given, given))
+    except (TypeError, ValueError):
+        raise ValueError(f"space.{h.name}: {given!r} is neither a range [lower, upper] nor a number") from None
+    is_range = isinstance(given, list | tuple)
+    if not h.lower <= lower <= upper <= h.upper or (is_range and lower == upper):
+        raise ValueError(
+            f"space.{h.name}: {_shown(given)} is not a range inside the paper's [{h.lower:g}, {h.upper:g}] "
+            f"(a single value, without brackets, fixes it)"
+        )
+    if h.integer and (lower != int(lower) or upper != int(upper)):
+        raise ValueError(f"space.{h.name}: {_shown(given)} must be whole numbers")
+    return replace(h, lower=lower, upper=upper, default=min(max(h.default, lower), upper))
+
+
+def _shown(given: Any) -> str:
+    return f"[{', '.join(f'{float(g):g}' for g in given)}]" if isinstance(given, list | tuple) else f"{float(given):g}"
+
+
+def _chosen(h: Hyperparameter, given: Any) -> Hyperparameter:
+    choices = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if not choices or not set(choices) <= set(h.choices) or len(set(choices)) < len(choices):
+        raise ValueError(f"space.{h.name}: {given!r}; it may be one or several of {', '.join(h.choices)}")
+    return replace(h, choices=choices)
 
 
 def build_space(ranges: Ranges, seed: int = 0) -> ConfigurationSpace:
-    """The ConfigSpace of the search; key order is ConfigSpace's own, not that of `HYPERPARAMETERS`.
+    """The ConfigSpace of the paper's search; key order is ConfigSpace's own, not that of `HYPERPARAMETERS`.
 
     Raises:
         ValueError: as `narrowed`.
     """
-    from ConfigSpace import ConfigurationSpace, Float, Integer
+    from ConfigSpace import Categorical, ConfigurationSpace, Constant, Float, Integer
 
     space = ConfigurationSpace(name="tandem", seed=derive_seed(seed, "space") % 2**32)
     for h in narrowed(ranges):
-        if h.integer:
+        if len(h.choices) > 1:
+            space.add(Categorical(h.name, list(h.choices)))
+        elif h.choices or h.lower == h.upper:
+            space.add(Constant(h.name, h.choices[0] if h.choices else int(h.lower) if h.integer else h.lower))
+        elif h.integer:
             space.add(Integer(h.name, (int(h.lower), int(h.upper)), default=int(h.default), log=h.log))
         else:
             space.add(Float(h.name, (h.lower, h.upper), default=h.default, log=h.log))

@@ -3,12 +3,13 @@
 Schema (every column is a dataset with the attributes `unit` and `description`; see pipeline/storage/schema.py):
 
     /                   attributes: schema, run_id, collected (s since 1970, UTC), dataset, budget_unit
-    /run                texts: settings (YAML), provenance, configspace and status (JSON), warnings (a text each);
-                        budgets: the ladder, in budget units
+    /run                texts: settings (YAML), provenance, configspace, problem and status (JSON), warnings (a text
+                        each); budgets: the ladder, in budget units
     /configurations     a row per configuration drawn; /configurations/values has a column per hyperparameter
                         (NaN or "": inactive)
     /evaluations        a row per evaluation: those with a result in the order of results.json, then those in progress;
-                        rows curve_offset .. curve_offset + curve_length of /learning_curves are its curve
+                        rows curve_offset .. curve_offset + curve_length of /learning_curves are its curve;
+                        /evaluations/metrics has a column per metric of the problem: what was measured last
     /attempts           a row per attempt, superseded and lost ones included
     /learning_curves    one long table: the rows of every evaluation's accepted attempt (in progress: its latest)
     /journal            a row per event of the search
@@ -29,14 +30,15 @@ import numpy as np
 
 from pipeline.errors import CRASH_KINDS, RunError, SettingsError
 from pipeline.files import publish, read_json
-from pipeline.records import INFO_KEYS, EvaluationKey, config_name
+from pipeline.problems.description import Description, describe
+from pipeline.records import INFO_KEYS, METRICS_KEY, EvaluationKey, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, read_history, read_journal
 from pipeline.settings import Settings, budget_ladder, load_settings
 from pipeline.storage import schema
 from pipeline.storage.cases import Decision, ResultKind, decide
 from pipeline.storage.columns import Column, frame, write_column, write_table
-from pipeline.storage.curves import COLUMNS, ROW_DTYPE
+from pipeline.storage.curves import COLUMNS
 from pipeline.storage.gather import (
     NO_ROWS,
     FoundAttempt,
@@ -70,9 +72,12 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
         RunError: the run folder lacks its settings, or one of its files other than those of attempts is damaged.
     """
     settings = _settings(folder)
+    problem = describe(settings)
     history, journal = read_history(folder), read_journal(folder)
     attempts, warnings = find_attempts(folder, journal)
-    evaluations, curves, attempt_rows, doubts = _evaluations(folder, history, attempts, _has_ended(journal))
+    evaluations, curves, attempt_rows, doubts = _evaluations(
+        folder, history, attempts, _has_ended(journal), [metric.name for metric in problem.metrics]
+    )
     retrained, more = find_retrained(
         baselines if baselines is not None else baseline_folder(folder.path.parent, settings),
         folder.path / "retrained",
@@ -81,11 +86,13 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
     for warning in warnings:
         logger.warning("%s", warning)
     with publish(folder.collected) as temporary, h5py.File(temporary, "w", locking=False) as file:
-        _write_run(file, folder, settings, warnings)
+        _write_run(file, folder, settings, problem, warnings)
         _write_configurations(file, history.draws)
         write_table(file, "evaluations", frame(schema.EVALUATIONS, evaluations), schema.EVALUATIONS)
+        columns = schema.metrics(problem)
+        write_table(file["evaluations"], "metrics", frame(columns, [row["metrics"] for row in evaluations]), columns)
         write_table(file, "attempts", frame(schema.ATTEMPTS, attempt_rows), schema.ATTEMPTS)
-        _write_curves(file, curves)
+        _write_curves(file, curves, schema.learning_curves(problem))
         write_table(file, "journal", frame(schema.JOURNAL, map(_journal_row, journal)), schema.JOURNAL)
         write_table(file, "retrained", frame(schema.RETRAINED, retrained), schema.RETRAINED)
     return folder.collected
@@ -108,6 +115,7 @@ def _evaluations(
     history: History,
     attempts: dict[EvaluationKey, list[FoundAttempt]],
     run_has_ended: bool,
+    metrics: Sequence[str],
 ) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]], list[str]]:
     """Rows of /evaluations and /attempts, the curves in the order of the evaluations, and warnings."""
     configurations = {draw.config_id: row for row, draw in enumerate(history.draws)}
@@ -128,7 +136,7 @@ def _evaluations(
         rows = curve.rows if curve else NO_ROWS
         row = _evaluation_row(key, decision, result, curve)
         row |= {"configuration": configurations.get(config_id, -1), "attempts": len(tried)}
-        row |= {"curve_offset": offset, "curve_length": len(rows)}
+        row |= {"curve_offset": offset, "curve_length": len(rows), "metrics": _last_values(curve, result, metrics)}
         curves.append(rows)
         offset += len(rows)
         for attempt in tried:
@@ -266,11 +274,11 @@ def _journal_row(event: Mapping[str, Any]) -> dict[str, Any]:
     return row | {"config_id": config_name(config_id) if config_id else ""}
 
 
-def _write_run(file: Any, folder: RunFolder, settings: Settings, warnings: list[str]) -> None:
+def _write_run(file: Any, folder: RunFolder, settings: Settings, problem: Description, warnings: list[str]) -> None:
     file.attrs["schema"] = schema.SCHEMA
     file.attrs["run_id"] = folder.run_id
     file.attrs["collected"] = time.time()
-    file.attrs["dataset"] = settings.data.dataset
+    file.attrs["dataset"] = problem.name
     file.attrs["budget_unit"] = settings.search.budget_unit
     run = file.create_group("run")
     run["settings"] = folder.settings.read_text(encoding="utf-8")
@@ -283,6 +291,7 @@ def _write_run(file: Any, folder: RunFolder, settings: Settings, warnings: list[
             run[name] = json.dumps(read_json(path)) if path.exists() else ""
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}). Move it away, and the rest can be collected.") from None
+    run["problem"] = json.dumps(problem.to_plain())
     run["budgets"] = np.array(budget_ladder(settings.search))
     run["budgets"].attrs["unit"] = settings.search.budget_unit
     run.create_dataset("warnings", data=warnings, dtype=h5py.string_dtype(), shape=(len(warnings),))
@@ -314,9 +323,26 @@ def _hyperparameter_column(name: str, configurations: Sequence[Mapping[str, Any]
     return Column(name, "text" if is_text else "int" if is_int else "float", "hyperparameter; NaN or empty: inactive")
 
 
-def _write_curves(file: Any, curves: Sequence[np.ndarray]) -> None:
+def _write_curves(file: Any, curves: Sequence[np.ndarray], columns: Sequence[Column]) -> None:
     group = file.create_group("learning_curves", track_order=True)
     group.attrs["rows"] = sum(len(rows) for rows in curves)
-    for column in schema.LEARNING_CURVES:  # a column at a time: the long table is in memory once, not twice
-        parts = [rows[column.name] for rows in curves]
-        write_column(group, column, np.concatenate(parts) if parts else np.empty(0, ROW_DTYPE[column.name]))
+    for column in columns:  # a column at a time: the long table is in memory once, not twice
+        parts = [_values(rows, column.name) for rows in curves]
+        write_column(group, column, np.concatenate(parts) if parts else _values(NO_ROWS, column.name))
+
+
+def _values(rows: np.ndarray, name: str) -> np.ndarray:
+    """A column of a curve; NaN in a file that lacks it."""
+    return rows[name] if name in (rows.dtype.names or ()) else np.full(len(rows), np.nan)
+
+
+def _last_values(curve: FoundAttempt | None, result: Result | None, metrics: Sequence[str]) -> dict[str, float]:
+    """What an evaluation measured last, by metric: as its result says, else its curve."""
+    found: dict[str, float] = {}
+    for name in metrics if curve is not None and len(curve.rows) else ():
+        values = _values(curve.rows, name)  # type: ignore[union-attr]
+        measured = values[~np.isnan(values)]
+        if len(measured):
+            found[name] = measured[-1].item()
+    said = result.info.get(METRICS_KEY) if result is not None else None
+    return found | dict(said if isinstance(said, Mapping) else {})

@@ -5,8 +5,9 @@ A killed writer costs no finished row: the file on disk is always the last whole
     /                       attributes: the fields of `records.AttemptHeader` (configuration and versions as JSON), once
                             ended those of `records.AttemptEnd` with the prefix `end_`; and `record`, all of them as one
                             JSON text, because reading so many attributes takes longer than reading a curve
-    /learning_curve         a row per epoch, one compound element each, fields as in `records.EpochRow`; attributes
-                            `columns`, `units` and `descriptions`, a text per field, in the order of the fields
+    /learning_curve         a row per epoch, one compound element each, fields as in `records.EpochRow`, or the counters
+                            among them and a problem's own metrics; attributes `columns`, `units` and `descriptions`, a
+                            text per field, in the order of the fields
 """
 
 from __future__ import annotations
@@ -25,14 +26,30 @@ from pipeline.bounds import checked, parse_json, within_bounds
 from pipeline.errors import RunError
 from pipeline.files import publish
 from pipeline.records import AttemptEnd, AttemptHeader, EpochRow, row_columns
+from tandem_trial.problem import COUNTERS, Metric
 
 SCHEMA = "tandem learning curve 1"
 COLUMNS = tuple(name for name, _, _ in row_columns(EpochRow))
 # Counters are exact as 64-bit integers; everything else is a double. Field types are texts: see `annotations`.
 ROW_DTYPE: np.dtype[Any] = np.dtype([(f.name, np.int64 if f.type == "int" else np.float64) for f in fields(EpochRow)])
-_JSON_FIELDS = ("configuration", "versions")
+_JSON_FIELDS = ("configuration", "versions", "metrics")
+# Name, unit and description of a column.
+CurveColumn = tuple[str, str, str]
+IMAGE_COLUMNS: tuple[CurveColumn, ...] = tuple(row_columns(EpochRow))
 
 Rows = dict[str, np.ndarray]
+
+
+def own_columns(metrics: Sequence[Metric]) -> tuple[CurveColumn, ...]:
+    """The columns of a problem of the user's own: the counters that every curve has, and its metrics."""
+    counters = tuple(column for column in IMAGE_COLUMNS if column[0] in COUNTERS)
+    return (*counters, *((m.name, "fraction" if m.percent else m.unit, m.title) for m in metrics))
+
+
+def row_dtype(columns: Sequence[CurveColumn]) -> np.dtype[Any]:
+    """The type of a row with these columns: counters are exact as 64-bit integers, all else is a double."""
+    whole = {name for name in COLUMNS if ROW_DTYPE[name].kind == "i"}
+    return np.dtype([(name, np.int64 if name in whole else np.float64) for name, _, _ in columns])
 
 
 class AttemptFile:
@@ -102,23 +119,26 @@ def write_attempt(
     rows: Sequence[EpochRow] | np.ndarray,
     end: AttemptEnd | None = None,
     durable: bool = True,
+    columns: Sequence[CurveColumn] = IMAGE_COLUMNS,
 ) -> None:
     """Write an attempt's file whole.
 
     Args:
-        rows: records, or an array of `ROW_DTYPE`.
+        rows: records, or an array of `row_dtype(columns)`.
         durable: fsync before the name appears; without it (synthetic runs) a power cut may lose the file.
     """
     table = rows if isinstance(rows, np.ndarray) else as_table(rows)
     if durable:
         with publish(path) as temporary:
-            _write_file(temporary, header, table, end)
+            _write_file(temporary, header, table, end, columns)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_file(path, header, table, end)
+        _write_file(path, header, table, end, columns)
 
 
-def _write_file(path: Path, header: AttemptHeader, table: np.ndarray, end: AttemptEnd | None) -> None:
+def _write_file(
+    path: Path, header: AttemptHeader, table: np.ndarray, end: AttemptEnd | None, columns: Sequence[CurveColumn]
+) -> None:
     header, end = within_bounds(header), None if end is None else within_bounds(end)
     # Locks are refused by many network file systems, and a file that is never changed in place needs none.
     with h5py.File(path, "w", locking=False) as file:
@@ -127,50 +147,63 @@ def _write_file(path: Path, header: AttemptHeader, table: np.ndarray, end: Attem
             file.attrs[name] = value
         file.attrs["record"] = json.dumps({"header": asdict(header), "end": None if end is None else asdict(end)})
         dataset = file.create_dataset("learning_curve", data=table)
-        _describe(dataset)
+        _describe(dataset, columns)
 
 
-def _describe(dataset: Any) -> None:
+def _describe(dataset: Any, columns: Sequence[CurveColumn]) -> None:
     text = h5py.string_dtype()
-    columns = row_columns(EpochRow)
     for name, position in (("columns", 0), ("units", 1), ("descriptions", 2)):
         dataset.attrs.create(name, [column[position] for column in columns], dtype=text)
 
 
 def header_attributes(header: AttemptHeader) -> dict[str, Any]:
     """A header as HDF5 attributes: numbers and texts, the config_id as three whole numbers, mappings as JSON."""
-    attributes = asdict(header)
-    for name in _JSON_FIELDS:
-        attributes[name] = json.dumps(dict(attributes[name]))
-    return attributes
+    return _with_texts(asdict(header))
 
 
 def end_attributes(end: AttemptEnd | None) -> dict[str, Any]:
     """How an attempt ended as HDF5 attributes; none while it goes on."""
-    return {} if end is None else {f"end_{name}": value for name, value in asdict(end).items()}
+    return {} if end is None else {f"end_{name}": value for name, value in _with_texts(asdict(end)).items()}
+
+
+def _with_texts(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {n: json.dumps(dict(value)) if n in _JSON_FIELDS else value for n, value in attributes.items()}
 
 
 def read_attempt(path: Path) -> tuple[AttemptHeader, Rows, AttemptEnd | None]:
-    """Header, rows (an array per column of `COLUMNS`, all of the same length) and end (None: running or killed).
+    """Header, rows (an array per column, all of the same length) and end (None: running or killed).
 
     Raises:
         FileNotFoundError: there is no such file.
         RunError: the file is damaged or is not an attempt's.
     """
     header, table, end = read_attempt_table(path)
-    return header, {name: table[name] for name in COLUMNS}, end
+    return header, {name: table[name] for name in table.dtype.names or ()}, end
 
 
 def read_attempt_table(path: Path) -> tuple[AttemptHeader, np.ndarray, AttemptEnd | None]:
-    """As `read_attempt`, with the rows as one array of `ROW_DTYPE`."""
+    """As `read_attempt`, with the rows as one array: of `ROW_DTYPE`, or of a problem's own columns."""
     with _opened(path) as file:
         record = parse_json(file.attrs["record"])
         table = file["learning_curve"][()]
-        if set(table.dtype.names) - set(COLUMNS) or set(COLUMNS) - set(table.dtype.names):
+        names = table.dtype.names or ()
+        if set(names) != set(COLUMNS) and not set(COUNTERS) <= set(names):
             raise ValueError("its columns are not those of a learning curve")
+        dtype = ROW_DTYPE if set(names) == set(COLUMNS) else row_dtype([(name, "", "") for name in names])
         header = checked(AttemptHeader, record["header"])
         end = None if record["end"] is None else checked(AttemptEnd, record["end"])
-        return header, table.astype(ROW_DTYPE, copy=False), end
+        return header, table.astype(dtype, copy=False), end
+
+
+def widened(table: np.ndarray) -> np.ndarray:
+    """Rows with every column of `COLUMNS`, NaN where they lack one, and their own beside them."""
+    if table.dtype == ROW_DTYPE:
+        return table
+    names = table.dtype.names or ()
+    wide = np.empty(len(table), row_dtype([*IMAGE_COLUMNS, *((name, "", "") for name in names if name not in COLUMNS)]))
+    for name in wide.dtype.names or ():
+        wide[name] = table[name] if name in names else np.nan
+    return wide
 
 
 @contextmanager

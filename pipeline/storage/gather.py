@@ -14,7 +14,7 @@ from pipeline.errors import RunError
 from pipeline.records import AttemptEnd, AttemptHeader, ConfigId, EvaluationKey, parse_config_name
 from pipeline.run.folder import RunFolder
 from pipeline.storage.cases import Decision, Tried
-from pipeline.storage.curves import ROW_DTYPE, read_attempt_table
+from pipeline.storage.curves import ROW_DTYPE, read_attempt_table, widened
 
 NO_ROWS = np.empty(0, dtype=ROW_DTYPE)
 
@@ -94,7 +94,8 @@ def _attempts_on_disk(folder: RunFolder) -> Iterator[FoundAttempt]:
             continue
         attempt = FoundAttempt(config_id, budget, number, path)
         try:
-            attempt.header, attempt.rows, attempt.end = read_attempt_table(path)
+            attempt.header, rows, attempt.end = read_attempt_table(path)
+            attempt.rows = widened(rows)
         except FileNotFoundError:  # a run may be tidied while it is collected
             attempt.problem = f"{path} vanished while it was collected"
         except RunError as error:

@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from pipeline.errors import RunError
+from pipeline.problems.description import Description
 from pipeline.storage import schema
 from pipeline.storage.columns import completed, frame, read_table
 
@@ -27,6 +28,8 @@ class Results:
         configurations: a row per configuration; hyperparameters are the columns `hyperparameters` names.
         evaluations: a row per evaluation; `configuration` is its row in `configurations`.
         learning_curves: the long table, with the row of its evaluation as column `evaluation`.
+        problem: what was searched: its name and its metrics.
+        metrics: what each evaluation measured last, a column per metric of the problem, rows as in `evaluations`.
         retrained: trainings on training plus validation data.
         warnings: what the collection could not read.
     """
@@ -49,6 +52,8 @@ class Results:
     learning_curves: pd.DataFrame
     journal: pd.DataFrame
     retrained: pd.DataFrame
+    problem: Description
+    metrics: pd.DataFrame
 
     def curve(self, evaluation: int) -> pd.DataFrame:
         """The learning curve of the evaluation in that row of `evaluations`."""
@@ -89,6 +94,8 @@ def _load(file: Any, path: Path) -> Results:
     values = read_table(file["configurations/values"])
     evaluations = completed(read_table(file["evaluations"]), schema.EVALUATIONS)
     curves = read_table(file["learning_curves"])
+    lacking = [column for column in schema.LEARNING_CURVES if column.name not in curves]
+    curves = curves.assign(**{column.name: np.nan for column in lacking})  # of a problem of the user's own
     # The table's rows lie in the order of the evaluations, without gaps.
     curves.insert(0, "evaluation", np.repeat(np.arange(len(evaluations)), evaluations["curve_length"]))
     return Results(
@@ -110,8 +117,16 @@ def _load(file: Any, path: Path) -> Results:
         learning_curves=curves,
         journal=read_table(file["journal"]),
         # An earlier version's has fewer columns.
+        problem=Description.from_plain(_json(run["problem"]) if "problem" in run else {}),
+        metrics=_metrics(file["evaluations"], evaluations),
         retrained=frame(schema.RETRAINED, read_table(file["retrained"]).to_dict("records")),
     )
+
+
+def _metrics(group: Any, evaluations: pd.DataFrame) -> pd.DataFrame:
+    if "metrics" in group:
+        return read_table(group["metrics"])
+    return evaluations[["validation_error", "validation_loss", "training_loss"]].copy()  # of an earlier version
 
 
 def _text(dataset: Any) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pipeline.problems.description import Description
 from pipeline.records import EpochRow, row_columns
 from pipeline.storage.columns import Column
-from pipeline.storage.curves import ROW_DTYPE
+from pipeline.storage.curves import ROW_DTYPE, own_columns
 
 SCHEMA = "tandem results 1"
 _TIME = "s since 1970 (UTC)"
@@ -33,7 +34,7 @@ EVALUATIONS = (
     Column("configuration", "int", "row of /configurations"),
     Column("budget", "float", "budget of the evaluation", "budget unit"),
     Column("status", "text", " | ".join(EVALUATION_STATUSES)),
-    Column("loss", "float", "what the search minimises: the final validation error; NaN unless finished", "fraction"),
+    Column("loss", "float", "what the search minimises (see /run/problem); NaN unless finished"),
     Column("exception", "text", "`kind: reason` of a crash"),
     Column("crash_kind", "text", "kind of the crash"),
     Column("submitted", "float", "when it was queued", _TIME),
@@ -111,6 +112,21 @@ LEARNING_CURVES = (
         for name, unit, description in row_columns(EpochRow)
     ),
 )
+
+
+def learning_curves(problem: Description) -> tuple[Column, ...]:
+    """The columns of /learning_curves: of a problem of the user's own, the counters and its metrics."""
+    if problem.is_built_in:
+        return LEARNING_CURVES
+    whole = {column.name for column in LEARNING_CURVES if column.kind == "int"}
+    columns = own_columns(problem.metrics)
+    return tuple(Column(name, "int" if name in whole else "float", text, unit) for name, unit, text in columns)
+
+
+def metrics(problem: Description) -> tuple[Column, ...]:
+    """The columns of /evaluations/metrics: what each evaluation measured last."""
+    return tuple(Column(m.name, "float", m.title, "fraction" if m.percent else m.unit) for m in problem.metrics)
+
 
 JOURNAL = (
     Column("time", "float", "when it happened", _TIME),

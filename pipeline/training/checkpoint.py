@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 import zipfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,12 @@ from typing import Any
 import torch
 
 from pipeline.errors import BrokenError
-from pipeline.files import is_there, publish
-from pipeline.records import EpochRow, Evaluation, budget_name
+from pipeline.files import publish
+from pipeline.records import EpochRow, Evaluation
 from pipeline.run.folder import RunFolder
+from pipeline.run.lineage import await_lower_rung, candidates, previous_path
 
 FORMAT = 1
-# The lower rung's checkpoint is on disk before its result counts; other hosts may see it later.
-VISIBLE_S = 10.0
 log = logging.getLogger(__name__)
 
 
@@ -93,11 +90,6 @@ def save_checkpoint(
         raise BrokenError(f"cannot write the checkpoint {path}: {error}. Is the disk full?") from error
 
 
-def previous_path(path: Path) -> Path:
-    """Where the checkpoint before `path` is kept."""
-    return path.with_name(path.name + ".previous")
-
-
 def discard_previous(path: Path) -> None:
     """Delete the checkpoint before `path`, once an evaluation is finished and no longer needs it."""
     with contextlib.suppress(OSError):
@@ -107,44 +99,18 @@ def discard_previous(path: Path) -> None:
 def find_resume_point(folder: RunFolder, evaluation: Evaluation) -> ResumePoint | None:
     """The best whole checkpoint that an evaluation can go on from; None: it starts from the beginning.
 
-    In this order: earlier attempts at the same evaluation, the latest first, then the accepted attempt of the lower
-    rung that it continues, then other attempts there; of each attempt the last checkpoint, then the previous one.
-    A damaged checkpoint is reported in the log and passed over.
+    In the order of `pipeline.run.lineage.candidates`. A damaged checkpoint is reported in the log and passed over.
     """
-    if evaluation.continues is not None and evaluation.attempt == 1:
-        lower = evaluation.continues
-        _await_visible(folder.checkpoint(evaluation.config_id, lower.budget, lower.attempt))
-    for origin, path in _candidates(folder, evaluation):
-        if path.is_file():
+    await_lower_rung(folder, evaluation)
+    for candidate in candidates(folder, evaluation):
+        if candidate.path.is_file():
             try:
-                return _load(path, origin, evaluation)
+                return _load(candidate.path, candidate.origin, evaluation)
             except Exception as error:  # torch.load raises whatever zip, pickle and zlib do for damaged files
-                log.warning("Checkpoint %s is unusable (%s); looking for an older one.", path, error)
+                log.warning("Checkpoint %s is unusable (%s); looking for an older one.", candidate.path, error)
     if evaluation.attempt > 1 or evaluation.continues is not None:
         log.warning("No usable checkpoint for %s: training starts from the beginning.", evaluation.config_id)
     return None
-
-
-def _await_visible(path: Path) -> None:
-    """Wait a bounded time for a file that exists, but was written on another host a moment ago."""
-    deadline = time.monotonic() + VISIBLE_S
-    while not is_there(path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-
-
-def _candidates(folder: RunFolder, evaluation: Evaluation) -> Iterator[tuple[str, Path]]:
-    for attempt in range(evaluation.attempt - 1, 0, -1):
-        path = folder.checkpoint(evaluation.config_id, evaluation.budget, attempt)
-        for each in (path, previous_path(path)):
-            yield f"attempt {attempt}", each
-    lower = evaluation.continues
-    if lower is None:
-        return
-    accepted = folder.checkpoint(evaluation.config_id, lower.budget, lower.attempt)
-    others = sorted(accepted.parent.glob(f"b{budget_name(lower.budget)}-a*.pt"), reverse=True)
-    for path in (accepted, *(other for other in others if other != accepted)):
-        for each in (path, previous_path(path)):
-            yield f"rung {budget_name(lower.budget)} attempt {path.stem.rpartition('-a')[2]}", each
 
 
 def _load(path: Path, origin: str, evaluation: Evaluation) -> ResumePoint:

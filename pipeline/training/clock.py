@@ -1,60 +1,15 @@
-"""Where an attempt's wall time goes, and the budget clock.
+"""The budget clock: the training phase plus what the checkpoint brought along.
 
-Every moment of an attempt belongs to exactly one phase, so the phases add up to the wall time. The budget clock is the
-training phase plus what the checkpoint brought along: start-up, compiling, validation and checkpoints do not count.
+Start-up, compiling, validation and checkpoints do not count.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 
-PHASES = ("startup", "compile", "training", "validation", "checkpoint")
-
-
-class PhaseClock:
-    """Wall time by phase, starting in "startup"; the device is synchronised at every change of phase.
-
-    Kernels are asynchronous: an unsynchronised change would charge the next phase for what this one started.
-    """
-
-    def __init__(self, synchronise: Callable[[], None], now: Callable[[], float] = time.perf_counter) -> None:
-        self._synchronise = synchronise
-        self._now = now
-        self._began = self._since = now()
-        self._phase = PHASES[0]
-        self._seconds = dict.fromkeys(PHASES, 0.0)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Charge the block to a phase, and what follows to the phase that was interrupted."""
-        interrupted = self._phase
-        self._enter(name)
-        try:
-            yield
-        finally:
-            self._enter(interrupted)
-
-    def _enter(self, name: str) -> None:
-        self._synchronise()
-        now = self._now()
-        self._seconds[self._phase] += now - self._since
-        self._since = now
-        self._phase = name
-
-    def seconds(self, name: str) -> float:
-        """Seconds of a phase so far; of the running one up to now, without synchronising."""
-        running = self._now() - self._since if name == self._phase else 0.0
-        return self._seconds[name] + running
-
-    @property
-    def wall_s(self) -> float:
-        """Seconds since this clock was made."""
-        return self._now() - self._began
+from tandem_trial.clock import PhaseClock
 
 
 class Fence:

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import torch
 
+from pipeline.cluster.sharing import local_workers, threads_for
 from pipeline.errors import BrokenError
 from pipeline.settings import Settings
 
-# Set by the launcher: worker processes that share this machine's cores and memory.
-LOCAL_WORKERS = "TANDEM_LOCAL_WORKERS"
-# The same for those that share a GPU.
+# Set by the launcher: worker processes that share a GPU.
 WORKERS_PER_DEVICE = "TANDEM_WORKERS_PER_DEVICE"
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
@@ -63,7 +62,7 @@ def _processor() -> str:
 
 def set_up_device(settings: Settings, device: torch.device) -> None:
     """Set threads and, on CUDA, the choice of kernels; cheap when nothing changes."""
-    threads = settings.training.threads or max(1, len(os.sched_getaffinity(0)) // local_workers())
+    threads = threads_for(settings)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     if device.type == "cuda":
@@ -71,11 +70,6 @@ def set_up_device(settings: Settings, device: torch.device) -> None:
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
-
-
-def local_workers() -> int:
-    """Worker processes that share this machine's cores and memory, this one included."""
-    return max(1, int(os.environ.get(LOCAL_WORKERS, "1")))
 
 
 def uses_bfloat16(settings: Settings, device: torch.device) -> bool:

@@ -11,7 +11,7 @@ from pipeline.records import Evaluation, TrainResult
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
 from pipeline.training.checkpoint import TrainingState, discard_previous, save_checkpoint
-from pipeline.training.clock import BudgetClock, Fence, PhaseClock
+from pipeline.training.clock import BudgetClock, Fence
 from pipeline.training.data import Split
 from pipeline.training.device import autocast
 from pipeline.training.finite import FiniteCheck
@@ -19,6 +19,7 @@ from pipeline.training.measure import Measurement, measure
 from pipeline.training.recorder import UNMEASURED, Recorder
 from pipeline.training.schedule import schedule_for
 from pipeline.training.trainer import Trainer
+from tandem_trial.clock import PhaseClock
 
 # For the first decisions, before anything was measured: a checkpoint's bytes per parameter (weight and momentum), how
 # fast they are written, and a forward pass's share of a training step.
@@ -144,7 +145,7 @@ class TrainingLoop:
                 return self.clock.training_s
             case "epochs":
                 return self.trainer.epoch
-            case "batches":
+            case "batches" | "steps":
                 return float(self.trainer.batches)
 
     def _target(self) -> float:

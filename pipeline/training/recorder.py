@@ -24,11 +24,11 @@ from pipeline.records import (
     WorkerIdentity,
 )
 from pipeline.settings import Settings
-from pipeline.training.clock import PhaseClock
 from pipeline.training.data import ImageData
 from pipeline.training.device import device_name, peak_memory_mb, uses_bfloat16
 from pipeline.training.measure import Measurement
 from pipeline.training.trainer import Trainer
+from tandem_trial.clock import PhaseClock
 
 UNMEASURED = Measurement(math.nan, math.nan)
 

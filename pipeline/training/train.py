@@ -14,12 +14,12 @@ from pipeline.records import CurveSink, Evaluation, TrainResult, WorkerIdentity
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
 from pipeline.training.checkpoint import TrainingState, find_resume_point
-from pipeline.training.clock import PhaseClock
 from pipeline.training.data import ImageData
 from pipeline.training.device import memory_limit_bytes, set_up_device, synchroniser, uses_bfloat16
 from pipeline.training.loop import TrainingLoop
 from pipeline.training.recorder import Recorder
 from pipeline.training.trainer import Trainer
+from tandem_trial.clock import PhaseClock
 
 StopReason = Callable[[], str | None]
 

@@ -6,6 +6,7 @@ others meanwhile. A worker outlives its master: it keeps training, finds the nex
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import zlib
@@ -25,6 +26,7 @@ from pipeline.runtime import SYSTEM, Runtime
 from pipeline.settings import Settings
 from pipeline.worker.connection import MasterConnection
 from pipeline.worker.evaluate import Evaluate, ShouldStop, TrainingEvaluator, is_device_lost, run_attempt
+from pipeline.worker.own_objective import OwnEvaluator
 
 log = logging.getLogger("tandem.worker")
 
@@ -56,7 +58,8 @@ def run_worker(
             evaluation back and leave.
         allocation_end: when this process's allocation ends, s since 1970 (UTC); `workers.handback_margin_s` before it
             the worker hands back and leaves.
-        evaluate: what an evaluation is; default: training. Raises CrashedError, BrokenError or anything else.
+        evaluate: what an evaluation is; default: as the run's problem says. Raises CrashedError, BrokenError or
+            anything else.
         device: as status shows it; default: from CUDA_VISIBLE_DEVICES.
 
     Returns:
@@ -70,7 +73,12 @@ def run_worker(
         SiteError: it cannot listen on this machine's address.
     """
     worker = TandemWorker(folder, identity, settings, should_stop, allocation_end, device, runtime, network)
-    return worker.work(evaluate or TrainingEvaluator(folder, settings, identity))
+    if evaluate is not None:
+        return worker.work(evaluate)
+    if settings.problem.is_built_in:
+        return worker.work(TrainingEvaluator(folder, settings, identity))
+    with contextlib.closing(OwnEvaluator(folder, settings, identity)) as own:
+        return worker.work(own)
 
 
 class TandemWorker(Worker):  # type: ignore[misc]

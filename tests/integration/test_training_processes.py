@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pipeline.run.folder import RunFolder
-from pipeline.training.checkpoint import previous_path
+from pipeline.run.lineage import previous_path
 
 PROGRAM = """
 import json, sys

@@ -38,3 +38,12 @@ def test_numpy_strings_and_scalars_become_plain() -> None:
 def test_a_range_outside_the_papers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^space\.momentum: "):
         narrowed({"momentum": (0.5, 1.5)})
+
+
+def test_a_single_value_fixes_a_hyperparameter_and_an_extension_joins_only_where_it_is_named():
+    space = build_space({"momentum": 0.9, "batch_size": 64, "optimizer": ["sgd", "adamw"]})
+    drawn = [plain_configuration(dict(c)) for c in space.sample_configuration(20)]
+    assert {c["momentum"] for c in drawn} == {0.9}
+    assert {(c["batch_size"], type(c["batch_size"])) for c in drawn} == {(64, int)}
+    assert {c["optimizer"] for c in drawn} == {"sgd", "adamw"}
+    assert "optimizer" not in build_space({})

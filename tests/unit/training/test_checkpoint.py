@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pipeline.records import LowerRung
-from pipeline.training import checkpoint
-from pipeline.training.checkpoint import find_resume_point, previous_path
+from pipeline.run import lineage
+from pipeline.run.lineage import previous_path
+from pipeline.training.checkpoint import find_resume_point
 from tests.unit.training.support import Bench, stop_after
 
 IN_BATCHES = ("search.budget_unit=batches", "search.min_budget=9", "search.max_budget=27")
@@ -94,7 +95,7 @@ def test_a_checkpoint_of_another_configuration_or_seed_is_not_used(bench: Bench)
 def test_another_attempt_at_the_lower_rung_serves_when_the_accepted_one_is_gone(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "VISIBLE_S", 0.1)
+    monkeypatch.setattr(lineage, "VISIBLE_S", 0.1)
     path(bench, 9, 1).rename(path(bench, 9, 4))
     point = find_resume_point(bench.folder, bench.evaluation(27, 1, LowerRung(9, 1)))
     assert point.origin == "rung 9 attempt 4"

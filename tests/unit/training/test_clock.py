@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.training.clock import PHASES, BudgetClock, Fence, PhaseClock
+from pipeline.training.clock import BudgetClock, Fence
+from tandem_trial.clock import PHASES, PhaseClock
 
 
 class Machine:

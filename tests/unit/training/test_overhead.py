@@ -13,9 +13,10 @@ import pytest
 from pipeline.records import EpochRow
 from pipeline.training import loop as attempt_module
 from pipeline.training import train as train_module
-from pipeline.training.clock import BudgetClock, PhaseClock
+from pipeline.training.clock import BudgetClock
 from pipeline.training.measure import Measurement
 from pipeline.training.trainer import Trainer
+from tandem_trial.clock import PhaseClock
 from tests.unit.training.support import Bench, KeptCurve
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from models.registry import build_model
 from models.regularisers import shake_drop
+from pipeline.cluster import sharing
 from pipeline.errors import BrokenError
 from pipeline.settings import DataSettings, load_settings
 from pipeline.training import device as device_module
@@ -118,7 +119,7 @@ def test_threads_are_shared_among_the_workers_of_a_machine_unless_set(monkeypatc
     before = torch.get_num_threads()
     try:
         monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda pid: set(range(8)))
-        monkeypatch.setenv(device_module.LOCAL_WORKERS, "4")
+        monkeypatch.setenv(sharing.LOCAL_WORKERS, "4")
         set_up_device(load_settings("digits"), CPU)
         assert torch.get_num_threads() == 2
         assert device_name(CPU).endswith("2 threads")
@@ -136,7 +137,7 @@ def test_memory_is_the_setting_or_the_least_that_machine_container_and_job_allow
     (tmp_path / "cgroup").write_text("0::/slurm/job_7\n")
     monkeypatch.setattr(device_module, "OWN_CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(device_module, "CGROUP_ROOT", tmp_path)
-    for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", device_module.LOCAL_WORKERS):
+    for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", sharing.LOCAL_WORKERS):
         monkeypatch.delenv(name, raising=False)
     machine = memory_limit_bytes(settings, CPU)
     (tmp_path / "slurm" / "job_7").mkdir(parents=True)
@@ -149,7 +150,7 @@ def test_memory_is_the_setting_or_the_least_that_machine_container_and_job_allow
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4")
     assert memory_limit_bytes(settings, CPU) == 400 * 2**20
-    monkeypatch.setenv(device_module.LOCAL_WORKERS, "2")
+    monkeypatch.setenv(sharing.LOCAL_WORKERS, "2")
     assert memory_limit_bytes(settings, CPU) == 200 * 2**20
 
 

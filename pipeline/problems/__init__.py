@@ -1,0 +1,1 @@
+"""What is searched: space, metrics, data and objective; the paper's image classification is the first problem."""

@@ -1,0 +1,200 @@
+"""An objective that is a program of any language.
+
+The program gets the configuration in its arguments (`{learning_rate}`, `{budget}`, ...), in the environment and in a
+JSON file, adds a line of JSON per row to a file, keeps its checkpoint in a folder, and is asked to end by TERM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tandem_trial.problem import Metric, Problem
+from tandem_trial.trial import SPENT, Trial, TrialError
+
+POLL_S = 0.05
+# How long a program that ended by a signal has to wait for the worker to say that it was to end.
+SIGNALLED_S = 2.0
+_PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
+SAVED = "checkpoint"  # a row with this name set says that the checkpoint's folder is whole now
+# What a place in the command may name besides hyperparameters.
+GIVEN = ("budget", "remaining", "seed", "device", "folder", "checkpoint", "metrics", "configuration", "data")
+_COUNTED = {"epoch": "epochs", "step": "steps"}
+
+
+def command_problem(source: Mapping[str, Any]) -> Problem:
+    """The problem whose objective is the command of `source`."""
+    runner = CommandRunner(source["command"], float(source["stop_grace_s"]), source["hyperparameters"])
+    return Problem(
+        objective=runner,
+        space=source.get("space", {}),
+        metric=Metric(**source["metric"]),
+        metrics=[Metric(**each) for each in source.get("metrics", ())],
+        forbidden=source.get("forbidden", ()),
+    )
+
+
+def unknown_places(command: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Places in a command that nothing will fill. Braces around anything but a name are left alone."""
+    places = [place for part in command for place in _PLACE.findall(part)]
+    return [place for place in places if place not in (*names, *GIVEN)]
+
+
+class CommandRunner:
+    """Runs the program for one trial at a time.
+
+    Args:
+        command: program and arguments; `{name}` stands for a hyperparameter or one of `given`.
+        grace_s: from TERM to KILL, and from the end of a budget in steps or epochs to TERM.
+        names: of the hyperparameters: one that a condition switches off is an empty text.
+    """
+
+    def __init__(self, command: Sequence[str], grace_s: float, names: Sequence[str]) -> None:
+        self._command = list(command)
+        self._grace_s = grace_s
+        self._absent = dict.fromkeys(names, "")
+
+    def __call__(self, trial: Trial) -> None:
+        """Run to the program's end, or until the trial shall stop.
+
+        Raises:
+            ProgramError: it ended with an error.
+            TrialError: what it reported is no row.
+            OSError: it cannot be started.
+        """
+        run = _Run(trial)
+        arguments = [_filled(part, {**self._absent, **run.given}) for part in self._command]
+        trial.should_stop()  # the budget clock starts with the program
+        process = subprocess.Popen(arguments, cwd=trial.folder, env={**os.environ, **run.environment})
+        try:
+            was_asked = self._watch(process, trial, run)
+        finally:
+            process.kill()  # it has ended, unless what it reported is an error
+            process.wait()
+        run.take_rows()
+        code = process.returncode
+        if code < 0 and not was_asked:  # Slurm signals every process of a job; the worker knows of it in a moment
+            deadline = time.monotonic() + SIGNALLED_S
+            while not was_asked and time.monotonic() < deadline:
+                was_asked = trial.check_stop()
+                time.sleep(POLL_S)
+        if code and not was_asked:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+            raise ProgramError(f"`{shlex.join(arguments)}` {how}")
+        run.save()
+
+    def _watch(self, process: subprocess.Popen[bytes], trial: Trial, run: _Run) -> bool:
+        """Wait for the program's end; whether it was asked to end."""
+        next_act, acts = 0.0, [process.terminate, process.kill]
+        while process.poll() is None:
+            run.take_rows()
+            if trial.check_stop() and acts and time.monotonic() >= next_act:
+                # A program that counts steps was told how many: it is about to end by itself.
+                is_ending = next_act == 0.0 and trial.stop_reason == SPENT and trial.budget_unit != "seconds"
+                if not is_ending:
+                    acts.pop(0)()
+                next_act = time.monotonic() + self._grace_s
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_S)
+        return len(acts) < 2
+
+
+class ProgramError(Exception):
+    """The program ended with an error."""
+
+
+class _Run:
+    """What one run of the program is given, and what it reports."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self._metrics = trial.folder / "metrics.jsonl"
+        self._checkpoint = trial.folder / "checkpoint"
+        self._read = 0
+        shutil.rmtree(self._checkpoint, ignore_errors=True)
+        self._metrics.unlink(missing_ok=True)
+        loaded = trial.load()
+        if loaded is None:
+            self._checkpoint.mkdir()
+        else:
+            loaded.replace(self._checkpoint)
+        configuration = trial.folder / "configuration.json"
+        self.given: dict[str, Any] = {
+            **trial.configuration,
+            "budget": _number(trial.budget),
+            "remaining": _number(trial.remaining),
+            "seed": trial.seed,
+            "device": trial.device,
+            "folder": trial.folder,
+            "checkpoint": self._checkpoint,
+            "metrics": self._metrics,
+            "configuration": configuration,
+            "data": trial.data or "",
+        }
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in self.given.items()}
+        configuration.write_text(json.dumps({**plain, "hyperparameters": trial.configuration}), encoding="utf-8")
+        own = {"budget_unit": trial.budget_unit, "attempt": trial.attempt, "spent": trial.spent}
+        self.environment = {f"TANDEM_{name.upper()}": _text(value) for name, value in {**self.given, **own}.items()}
+
+    def take_rows(self) -> None:
+        """Report the lines that were added since the last call; a torn last line waits for its end."""
+        try:
+            with self._metrics.open("rb") as file:
+                file.seek(self._read)
+                text = file.read()
+        except FileNotFoundError:
+            return
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            if line.strip():
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise TrialError(f"metrics.jsonl holds {line[:80]!r}, which is no line of JSON such as {{'loss': 0.5}}")
+        trial = self._trial
+        for name, counter in _COUNTED.items():
+            if name in row and name not in trial.metric_names:
+                setattr(trial, counter, type(getattr(trial, counter))(row.pop(name)))
+        saved = bool(row.pop(SAVED, False))
+        known = {name: value for name, value in row.items() if name in trial.metric_names}
+        if known:
+            trial.report(**known)
+        elif row:
+            trial.note(f"a row has none of the metrics {', '.join(trial.metric_names)}; it has {', '.join(row)}")
+        if saved:
+            self.save()
+
+    def save(self) -> None:
+        """Make a checkpoint of what the program has in its folder, if anything."""
+        if any(self._checkpoint.iterdir()):
+            with self._trial.save() as path:
+                shutil.copytree(self._checkpoint, path)
+
+
+def _filled(part: str, given: Mapping[str, Any]) -> str:
+    """An argument with its places filled; braces around anything else stay, as JSON has them."""
+    return _PLACE.sub(lambda place: _text(given[place[1]]) if place[1] in given else place[0], part)
+
+
+def _text(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> float:
+    return int(value) if float(value).is_integer() else value
