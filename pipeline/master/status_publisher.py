@@ -12,6 +12,7 @@ from pipeline.master.attempts import describe
 from pipeline.master.events import MasterOutcome
 from pipeline.master.lease import Lease, LeaseLostError
 from pipeline.master.worker_pool import KnownWorker, WorkerState
+from pipeline.problems.description import describe as describe_problem
 from pipeline.records import EvaluationKey, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
@@ -39,6 +40,7 @@ class StatusPublisher:
         self._runtime = runtime
         self._folder = folder
         self._settings = settings
+        self._metric = describe_problem(settings).metric
         self._lease = lease
         self._location = location
         self._started = self._runtime.time()
@@ -118,10 +120,11 @@ class StatusPublisher:
             workers=tuple(_worker_status(w) for w in sorted(scheduler.pool.workers.values(), key=lambda w: w.name)),
             brackets=tuple(self._bracket_statuses(scheduler)),
             incumbents=tuple(
-                IncumbentStatus(budget, config_name(config_id), loss)
+                IncumbentStatus(budget, config_name(config_id), loss, self._metric.text(self._metric.of_loss(loss)))
                 for budget, (config_id, loss) in sorted(search.incumbents.items())
             ),
             suspected_nodes=dict(scheduler.policy.excluded),
+            metric=self._metric.title,
         )
 
 

@@ -69,11 +69,22 @@ class BracketStatus:
 
 @dataclass(frozen=True)
 class IncumbentStatus:
-    """The best configuration on one budget; `loss` is the validation error as a fraction."""
+    """The best configuration on one budget.
+
+    Attributes:
+        loss: what the search minimises.
+        value: that of the problem's metric, as a person reads it; "": an earlier version wrote the status.
+    """
 
     budget: BudgetNumber
     config_id: Name
     loss: Number
+    value: Name = ""
+
+    @property
+    def shown(self) -> str:
+        """Its value for a person."""
+        return self.value or f"{100 * self.loss:.2f}%"
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ class RunStatus:
         draws, model_based: configurations drawn, and those that a model proposed.
         checkpoint_mb, checkpoint_bound_mb: disk that checkpoints use, and the most they may come to.
         suspected_nodes: nodes that are left out, with the reason.
+        metric: what the incumbents' values are of.
     """
 
     run_id: Name
@@ -119,6 +131,7 @@ class RunStatus:
     brackets: tuple[BracketStatus, ...]
     incumbents: tuple[IncumbentStatus, ...]
     suspected_nodes: Mapping[Name, Reason]
+    metric: Name = "validation error"
 
     @property
     def has_ended(self) -> bool:

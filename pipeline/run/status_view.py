@@ -33,11 +33,6 @@ def duration(seconds: float) -> str:
     return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
 
 
-def percent(fraction: float) -> str:
-    """A fraction as a percentage with two digits after the point."""
-    return f"{100 * fraction:.2f}%"
-
-
 class Queue(Protocol):
     """What Slurm's queue has of a run (`pipeline.launch.backend.QueueState`); as text for a person."""
 
@@ -69,7 +64,7 @@ def status_lines(
         lines.append(f"  ... and {_by_state(status.workers[LISTED_WORKERS:])}")
     lines += [_bracket_line(b) for b in _open_brackets(status)]
     for incumbent in status.incumbents:
-        lines.append(f"Incumbent on {budget_name(incumbent.budget)}: {incumbent.config_id}, {percent(incumbent.loss)}")
+        lines.append(f"Incumbent on {budget_name(incumbent.budget)}: {incumbent.config_id}, {incumbent.shown}")
     lines += [f"Node {node} is left out: {reason}" for node, reason in status.suspected_nodes.items()]
     return lines
 
@@ -101,7 +96,7 @@ def progress_line(status: RunStatus) -> str:
     text = f"{status.finished + status.crashed}/{status.planned} evaluations"
     text += f", {status.model_based} of {status.draws} configurations from the model"
     if best is not None:
-        text += f", best on {budget_name(best.budget)}: {percent(best.loss)}"
+        text += f", best on {budget_name(best.budget)}: {best.shown}"
     return text
 
 
@@ -208,8 +203,8 @@ def _brackets_table(brackets: Sequence[BracketStatus]) -> Table:
 
 def _incumbents_table(status: RunStatus) -> Table:
     table = Table(title="Incumbents", title_justify="left", box=None, padding=(0, 1))
-    for heading in ("budget", "configuration", "validation error"):
+    for heading in ("budget", "configuration", status.metric):
         table.add_column(heading, justify="right")
     for incumbent in status.incumbents:
-        table.add_row(budget_name(incumbent.budget), incumbent.config_id, percent(incumbent.loss))
+        table.add_row(budget_name(incumbent.budget), incumbent.config_id, incumbent.shown)
     return table

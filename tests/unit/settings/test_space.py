@@ -40,7 +40,7 @@ def test_a_range_outside_the_papers_is_refused() -> None:
         narrowed({"momentum": (0.5, 1.5)})
 
 
-def test_a_single_value_fixes_a_hyperparameter_and_an_extension_joins_only_where_it_is_named():
+def test_a_single_value_fixes_a_hyperparameter_and_an_extension_joins_only_where_it_is_named() -> None:
     space = build_space({"momentum": 0.9, "batch_size": 64, "optimizer": ["sgd", "adamw"]})
     drawn = [plain_configuration(dict(c)) for c in space.sample_configuration(20)]
     assert {c["momentum"] for c in drawn} == {0.9}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def evaluator(folder: RunFolder):
+def evaluator(folder: RunFolder) -> Iterator[OwnEvaluator]:
     made = OwnEvaluator(folder, read_settings(folder), WorkerIdentity("w", "here"))
     yield made
     made.close()
@@ -151,7 +152,7 @@ numbers = iter(range(1000))
 
 def evaluation(
     how: str, budget: float = 10.0, attempt: int = 1, number: int | None = None, lower: tuple[float, int] | None = None
-):
+) -> Evaluation:
     config_id = (0, 0, next(numbers) if number is None else number)
     continues = None if lower is None else LowerRung(*lower)
     return Evaluation(config_id, {"how": how, "x": 0.5}, budget, attempt, 3, continues)
@@ -161,7 +162,9 @@ def never() -> None:
     return None
 
 
-def test_a_maximised_metric_is_minimised_in_the_results_and_stands_as_it_is_in_the_curve(folder, evaluator):
+def test_a_maximised_metric_is_minimised_in_the_results_and_stands_as_it_is_in_the_curve(
+    folder: RunFolder, evaluator: OwnEvaluator
+) -> None:
     given = evaluation("fine")
     result = evaluator(given, never)
     assert (result.status, result.loss) == ("finished", -(1 - 1 / 11))
@@ -194,8 +197,8 @@ def test_a_maximised_metric_is_minimised_in_the_results_and_stands_as_it_is_in_t
     ],
 )
 def test_what_an_objective_does_wrong_is_a_crash_with_a_reason_and_the_next_evaluation_is_fine(
-    folder, evaluator, how, kind, said
-):
+    folder: RunFolder, evaluator: OwnEvaluator, how: str, kind: str, said: str
+) -> None:
     given = evaluation(how)
     with pytest.raises(CrashedError) as caught:
         evaluator(given, never)
@@ -207,12 +210,14 @@ def test_what_an_objective_does_wrong_is_a_crash_with_a_reason_and_the_next_eval
     assert evaluator(evaluation("number"), never).loss == -0.25
 
 
-def test_an_import_that_fails_is_everybodys_fault(evaluator):
+def test_an_import_that_fails_is_everybodys_fault(evaluator: OwnEvaluator) -> None:
     with pytest.raises(BrokenError, match="no_such_package"):
         evaluator(evaluation("import"), never)
 
 
-def test_an_objective_may_return_its_metrics_at_once_as_numpy_has_them(folder, evaluator):
+def test_an_objective_may_return_its_metrics_at_once_as_numpy_has_them(
+    folder: RunFolder, evaluator: OwnEvaluator
+) -> None:
     given = evaluation("at once")
     result = evaluator(given, never)
     assert result.loss == -0.5
@@ -220,7 +225,7 @@ def test_an_objective_may_return_its_metrics_at_once_as_numpy_has_them(folder, e
     assert read_attempt(folder.attempt(given.config_id, 10.0, 1))[1]["kilowatts"].tolist() == [7.0]
 
 
-def test_a_flood_of_output_is_cut_and_the_log_says_so(folder, evaluator):
+def test_a_flood_of_output_is_cut_and_the_log_says_so(folder: RunFolder, evaluator: OwnEvaluator) -> None:
     assert evaluator(evaluation("prints"), never).status == "finished"
     time.sleep(0.2)  # the log is written beside
     log = folder.output_log("w").read_text()
@@ -228,14 +233,16 @@ def test_a_flood_of_output_is_cut_and_the_log_says_so(folder, evaluator):
     assert len(log) < 1_500_000
 
 
-def test_relative_paths_lead_into_the_attempts_own_folder(folder, evaluator):
+def test_relative_paths_lead_into_the_attempts_own_folder(folder: RunFolder, evaluator: OwnEvaluator) -> None:
     given = evaluation("outside")
     evaluator(given, never)
     assert (folder.trial(given.config_id, 10.0, 1) / "here.txt").is_file()
 
 
 @pytest.mark.parametrize("how", ["fine", "folder"])
-def test_a_stopped_attempt_goes_on_from_its_checkpoint_and_a_promoted_one_from_the_lower_rungs(folder, evaluator, how):
+def test_a_stopped_attempt_goes_on_from_its_checkpoint_and_a_promoted_one_from_the_lower_rungs(
+    folder: RunFolder, evaluator: OwnEvaluator, how: str
+) -> None:
     number = next(numbers)
     reached = folder.attempt((0, 0, number), 30.0, 1).exists  # a row was written
     stopped = evaluator(evaluation(how, 30.0, 1, number), lambda: "signal TERM" if reached() else None)
@@ -250,7 +257,9 @@ def test_a_stopped_attempt_goes_on_from_its_checkpoint_and_a_promoted_one_from_t
     assert rows["rung"].tolist() == [30.0] * 30 + [90.0] * 60
 
 
-def test_an_objective_that_forgets_its_checkpoints_trains_again_from_the_start_and_the_log_says_so(evaluator, caplog):
+def test_an_objective_that_forgets_its_checkpoints_trains_again_from_the_start_and_the_log_says_so(
+    evaluator: OwnEvaluator, caplog: pytest.LogCaptureFixture
+) -> None:
     number = next(numbers)
     evaluator(evaluation("forgets", 10.0, 1, number), never)
     promoted = evaluator(evaluation("forgets", 30.0, 1, number, lower=(10.0, 1)), never)
@@ -258,7 +267,9 @@ def test_an_objective_that_forgets_its_checkpoints_trains_again_from_the_start_a
     assert "does not call trial.load()" in caplog.text
 
 
-def test_a_child_that_does_not_stop_when_its_worker_must_leave_is_ended_and_handed_back(folder, evaluator):
+def test_a_child_that_does_not_stop_when_its_worker_must_leave_is_ended_and_handed_back(
+    folder: RunFolder, evaluator: OwnEvaluator
+) -> None:
     given = evaluation("hangs", 1e9)
     has_begun = folder.trial(given.config_id, given.budget, 1).exists
     result = evaluator(given, lambda: "signal TERM" if has_begun() else None)
@@ -266,14 +277,14 @@ def test_a_child_that_does_not_stop_when_its_worker_must_leave_is_ended_and_hand
     assert "did not stop within 0.5 s" in result.reason
 
 
-def test_a_child_outlives_its_evaluations(evaluator):
+def test_a_child_outlives_its_evaluations(evaluator: OwnEvaluator) -> None:
     evaluator(evaluation("number"), never)
     before = evaluator._child
     evaluator(evaluation("at once"), never)
     assert evaluator._child is before
 
 
-def test_the_copy_in_the_run_folder_is_what_runs(tmp_path):
+def test_the_copy_in_the_run_folder_is_what_runs(tmp_path: Path) -> None:
     file = write_problem(tmp_path / "code")
     folder = create_run(settings_for(file), tmp_path / "results")
     file.write_text("raise RuntimeError('edited meanwhile')")
@@ -284,7 +295,7 @@ def test_the_copy_in_the_run_folder_is_what_runs(tmp_path):
         made.close()
 
 
-def test_a_problem_that_does_not_import_is_refused_in_one_line_with_its_place(tmp_path):
+def test_a_problem_that_does_not_import_is_refused_in_one_line_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import tandem_trial\n\nimport not_there\n")
     with pytest.raises(SettingsError) as caught:
         read_problem(settings_for(tmp_path / "bad.py"))
