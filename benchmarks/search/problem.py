@@ -51,6 +51,7 @@ class Problem:
     budgets: tuple[float, ...] = (1.0, 3.0, 9.0, 27.0)
     eta: float = 3.0
     best: float = 0.0
+    _last: tuple[dict[str, Any], np.ndarray] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -82,6 +83,8 @@ class Problem:
     # For the protocol -----------------------------------------------------------------------------------------------
     def complete(self, values: Values) -> dict[str, Any]:
         """A proposal as a legal configuration in plain values: what a condition switches off is dropped."""
+        if not self.space.conditions:
+            return plain_configuration({name: values[name] for name in self.space})
         named = {name: values[name] for name in self.space if name in values}
         whole = {**dict(self.space.get_default_configuration()), **named}
         missing = {name: self.space[name].default_value for name in self.space if name not in whole}
@@ -89,25 +92,33 @@ class Problem:
 
     def vector(self, values: Values) -> np.ndarray:
         """ConfigSpace's form of a complete configuration."""
-        return np.asarray(Configuration(self.space, values=dict(values)).get_array(), dtype=float)
+        # A search looks at one configuration several times in a row.
+        if self._last is None or self._last[0] != values:
+            array = Configuration(self.space, values=dict(values)).get_array()
+            self._last = dict(values), np.asarray(array, dtype=float)
+        return self._last[1]
 
     def evaluate(self, values: Values, budget: float, seed: int) -> Outcome:
-        """Train a complete configuration to a budget; the noise of a row depends on (seed, configuration, budget)."""
-        vector = self.vector(values)
-        rows = []
-        for at in self.curve_budgets(budget):
-            loss = self.loss(vector, values, at)
-            if loss is None:
-                return Outcome(None, self.cost_s(vector, values, at), tuple(rows))
-            rows.append((at, self.observed(loss, values, at, seed)))
-        return Outcome(rows[-1][1], self.cost_s(vector, values, budget), tuple(rows))
+        """Train a complete configuration to a budget.
 
-    def observed(self, loss: float, values: Values, budget: float, seed: int) -> float:
-        """A loss with its noise."""
-        if not self.noise(budget):
-            return loss
-        key = derive_seed(seed, self.name, repr(sorted(values.items())), repr(float(budget)))
-        return loss + self.noise(budget) * float(np.random.default_rng(key).standard_normal())
+        The noise of a row depends on (seed, configuration, budget): a curve that goes on is the same curve.
+        """
+        vector = self.vector(values)
+        at = self.curve_budgets(budget)
+        losses = [self.loss(vector, values, b) for b in at]
+        if None in losses:
+            first = losses.index(None)
+            return Outcome(None, self.cost_s(vector, values, at[first]), ())
+        random = np.random.default_rng(derive_seed(seed, self.name, repr(sorted(values.items()))))
+        rows = self.observed(np.array(losses, dtype=float), values, np.array(at), random)
+        curve = tuple((b, float(row)) for b, row in zip(at, rows, strict=True))
+        return Outcome(curve[-1][1], self.cost_s(vector, values, budget), curve)
+
+    def observed(
+        self, losses: np.ndarray, values: Values, budgets: np.ndarray, random: np.random.Generator
+    ) -> np.ndarray:
+        """A curve with its noise: a row's depends on its place alone, not on how long the curve is."""
+        return losses + random.standard_normal(len(losses)) * [self.noise(b) for b in budgets]
 
     def curve_budgets(self, budget: float) -> list[float]:
         """Where a training to `budget` is measured: multiples of the smallest, at most `CURVE_ROWS`, and every rung."""

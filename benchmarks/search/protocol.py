@@ -132,10 +132,9 @@ class Simulation:
         if before >= budget:
             before, before_s = 0.0, 0.0
         paid, takes_s = budget - before, max(0.0, outcome.cost_s - before_s)
-        if outcome.loss is None and self.problem.cost_s(self.problem.vector(values), values, budget) > 0:
+        if outcome.loss is None:
             # A crash costs what was trained until then.
-            whole = self.problem.cost_s(self.problem.vector(values), values, budget)
-            paid *= min(1.0, outcome.cost_s / whole)
+            paid *= outcome.cost_s / self.problem.cost_s(self.problem.vector(values), values, budget)
         self._paid += paid
         self._begun += 1
         heapq.heappush(self.running, _Running(self._now_s + takes_s, self._begun, ask, values, outcome, paid))

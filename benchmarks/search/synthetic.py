@@ -9,7 +9,6 @@ import numpy as np
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
 
 from benchmarks.search.problem import Problem, Values
-from pipeline.records import derive_seed
 from pipeline.settings.space import build_space
 
 
@@ -40,12 +39,14 @@ class Counting(Problem):
         found = sum(int(values[f"cat_{i}"]) + values[f"num_{i}"] for i in range(self.ones))
         return 1 - found / (2 * self.ones)
 
-    def observed(self, loss: float, values: Values, budget: float, seed: int) -> float:
-        """The mean of Bernoulli draws in place of each probability."""
+    def observed(
+        self, losses: np.ndarray, values: Values, budgets: np.ndarray, random: np.random.Generator
+    ) -> np.ndarray:
+        """The mean of Bernoulli draws, which grow in number along the curve, in place of each probability."""
         numbers = np.array([values[f"num_{i}"] for i in range(self.ones)])
-        random = np.random.default_rng(derive_seed(seed, self.name, repr(sorted(values.items())), repr(float(budget))))
-        drawn = random.binomial(int(budget), numbers) / int(budget)
-        return loss + float(numbers.sum() - drawn.sum()) / (2 * self.ones)
+        steps = np.diff(budgets, prepend=0).astype(int)
+        drawn = np.cumsum([random.binomial(step, numbers).sum() for step in steps]) / budgets
+        return losses + (numbers.sum() - drawn) / (2 * self.ones)
 
 
 HARTMANN_ALPHA = np.array([1.0, 1.2, 3.0, 3.2])
