@@ -1,6 +1,7 @@
 """The comparison of search methods.
 
-    python -m benchmarks.search                 run what is missing
+    python -m benchmarks.search                 run what is missing, then write docs/search-quality.md
+    python -m benchmarks.search --report        write it from what is there
     python -m benchmarks.search --quick         two problems, one seed, ten budgets: does everything work?
     python -m benchmarks.search --methods tandem.bohb --workers 1 --seeds 20 --problems hartmann6 noisy17
 
@@ -15,10 +16,11 @@ import argparse
 from pathlib import Path
 
 from benchmarks.search.methods import is_ready, methods
+from benchmarks.search.report import write
 from benchmarks.search.run import run, searches, shared
 from benchmarks.search.suite import PROBLEMS
 
-QUICK = {"problems": ["hartmann3", "conditional"], "seeds": 1, "budget": 10.0}
+QUICK = {"problems": ["hartmann3", "conditional"], "seeds": 1, "budget": 10.0, "no_report": True}
 
 
 def main() -> None:
@@ -31,11 +33,22 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=100.0, help="of a search, in evaluations on the largest budget")
     parser.add_argument("--results", type=Path, default=Path("results") / "bench-search")
     parser.add_argument("--share", default="1/1", help="i/n: run the i-th of n shares of the searches")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--document", type=Path, default=Path("docs") / "search-quality.md", help="what is written")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the document")
+    parser.add_argument("--no-report", action="store_true", help="run, and leave the document as it is")
+    parser.add_argument("--quick", action="store_true", help="a small comparison; writes no document")
     given = parser.parse_args()
     if given.quick:
         parser.set_defaults(**QUICK)
         given = parser.parse_args()
+    if not given.report:
+        _run(given)
+    if not (given.quick or given.no_report):
+        write(given.results, given.document)
+        print(f"written: {given.document}")
+
+
+def _run(given: argparse.Namespace) -> None:
     ready = [name for name in methods() if is_ready(name)]
     missing = sorted({name.split(".")[0] for name in methods()} - {name.split(".")[0] for name in ready})
     if missing and not given.methods:

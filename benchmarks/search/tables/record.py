@@ -27,7 +27,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.search.tables.table import TABLES, read_lines
+from benchmarks.search.tables.table import read_lines, table_path
 from benchmarks.support import Bench, NoCurve, prepared
 from pipeline.errors import CrashedError
 from pipeline.files import publish
@@ -176,7 +176,7 @@ def pack(name: str, folder: Path) -> Path:
         "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "image_shape": list(data.info.image_shape),
     }
-    path = TABLES / f"{name}.jsonl.xz"
+    path = table_path(name)
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in (head, *lines))
     with publish(path) as temporary:
         temporary.write_bytes(lzma.compress(text.encode(), preset=9))

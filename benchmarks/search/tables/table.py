@@ -1,8 +1,9 @@
 """A recorded table, and the problem that it is with a surrogate between its points.
 
-A surrogate predicts the whole curve of validation errors and the cost of an epoch from the 17 coordinates. There are
-two kinds, so that no proposer profits from sharing a surrogate's shape: a random forest (piecewise constant) and a
-kernel-weighted mean of the table's points (smooth, and exact at none of them).
+A surrogate predicts the whole curve of validation errors from the 17 coordinates. There are two kinds, so that no
+proposer profits from sharing a surrogate's shape: a random forest (piecewise constant) and a kernel-weighted mean of
+the table's points (smooth, and exact at none of them). What an epoch costs is a sum of what its batches, its branches'
+calls and its floating-point operations cost, fitted to the recorded processor seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from ConfigSpace import Configuration, ConfigurationSpace
+from scipy.optimize import nnls
+from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import KFold
 
 from benchmarks.search.problem import Outcome, Problem, Values
+from models.registry import model_cost
 from pipeline.settings.space import build_space, plain_configuration
 
 TABLES = Path(__file__).parent
@@ -30,7 +34,7 @@ TABLES = Path(__file__).parent
 CHANCE_ERROR = 0.9
 TREES = 100
 FOLDS = 5
-SEARCHED = 3000
+SEARCHED = 2000
 
 
 def read_lines(text: str) -> Iterator[dict[str, Any]]:
@@ -51,6 +55,7 @@ class Table:
         X: configurations in ConfigSpace's form, (n, 17).
         errors: validation error after each epoch, (n, epochs); chance from a crash on.
         epoch_s: processor seconds of an epoch, (n,).
+        configurations: in plain values.
         crashed: how many configurations crashed.
         digest: of the file.
     """
@@ -59,6 +64,7 @@ class Table:
     X: np.ndarray
     errors: np.ndarray
     epoch_s: np.ndarray
+    configurations: tuple[dict[str, Any], ...]
     crashed: int
     digest: str
 
@@ -83,7 +89,8 @@ def read_table(name: str) -> Table:
     epoch_s = [line["training_s"][-1] / line["epoch"][-1] if line["epoch"] else np.nan for line in lines]
     return Table(
         head, np.array(X), errors, np.where(np.isnan(epoch_s), np.nanmedian(epoch_s), epoch_s),
-        sum(line["crashed"] is not None for line in lines), hashlib.sha256(content).hexdigest()[:12],
+        tuple(line["configuration"] for line in lines), sum(line["crashed"] is not None for line in lines),
+        hashlib.sha256(content).hexdigest()[:12],
     )  # fmt: skip
 
 
@@ -98,8 +105,8 @@ class Surrogate(Protocol):
     def fit(self, X: np.ndarray, Y: np.ndarray) -> Surrogate:
         """Fit to (n, d) and (n, outputs)."""
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Outputs at one point, (d,) to (outputs,)."""
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Outputs at points, (m, d) to (m, outputs)."""
 
 
 class Forest:
@@ -113,10 +120,10 @@ class Forest:
         self.importances = forest.feature_importances_
         return self
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """See `Surrogate`."""
-        point = np.ascontiguousarray(x[None], dtype=np.float32)
-        return np.asarray(np.mean([tree.predict(point)[0, :, 0] for tree in self._trees], axis=0))
+        points = np.ascontiguousarray(X, dtype=np.float32)
+        return np.asarray(np.mean([tree.predict(points)[..., 0] for tree in self._trees], axis=0))
 
 
 class Kernel:
@@ -131,7 +138,7 @@ class Kernel:
         """See `Surrogate`."""
         self._scale = np.sqrt(Forest().fit(X, Y).importances)
         self._X, self._Y = X * self._scale, Y
-        squares = ((self._X[:, None] - self._X[None]) ** 2).sum(axis=2)
+        squares = cdist(self._X, self._X, "sqeuclidean")
         np.fill_diagonal(squares, np.inf)
         errors = [((self._mean(squares, width) - Y) ** 2).mean() for width in self.bandwidths]
         self._width = self.bandwidths[int(np.argmin(errors))]
@@ -142,9 +149,9 @@ class Kernel:
         weights = np.exp(exponents - exponents.max(axis=-1, keepdims=True))
         return (weights @ self._Y) / weights.sum(axis=-1, keepdims=True)
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """See `Surrogate`."""
-        return self._mean(((x * self._scale - self._X) ** 2).sum(axis=1)[None], self._width)[0]
+        return self._mean(cdist(X * self._scale, self._X, "sqeuclidean"), self._width)
 
 
 SURROGATES = {"forest": Forest, "kernel": Kernel}
@@ -178,20 +185,15 @@ class Recorded(Problem):
         return space_of(self.table.head)
 
     @cached_property
-    def outputs(self) -> np.ndarray:
-        """What is predicted: the error after each epoch, and the logarithm of an epoch's seconds."""
-        return np.column_stack([self.table.errors, np.log(self.table.epoch_s)])
-
-    @cached_property
     def surrogate(self) -> Surrogate:
         """Fitted to the whole table."""
-        return self._made().fit(self.table.X, self.outputs)
+        return self._made().fit(self.table.X, self.table.errors)
 
     def predicted(self, vector: np.ndarray) -> np.ndarray:
-        """All outputs at a configuration."""
+        """The error after each epoch."""
         key = vector.tobytes()
         if key not in self._known:
-            self._known[key] = self.surrogate.predict(vector)
+            self._known[key] = self.surrogate.predict(vector[None])[0]
         return self._known[key]
 
     def loss(self, vector: np.ndarray, values: Values, budget: float) -> float:
@@ -200,7 +202,12 @@ class Recorded(Problem):
 
     def cost_s(self, vector: np.ndarray, values: Values, budget: float) -> float:
         """Processor seconds of `budget` epochs."""
-        return float(budget * np.exp(self.predicted(vector)[-1]))
+        return float(budget * epoch_parts(self.table.head, values) @ self.epoch_costs)
+
+    @cached_property
+    def epoch_costs(self) -> np.ndarray:
+        """Seconds per part of an epoch, none below zero."""
+        return fit_epoch_costs(self.table, np.arange(len(self.table.X)))
 
     def evaluate(self, values: Values, budget: float, seed: int) -> Outcome:
         """A row per epoch; the seed changes nothing."""
@@ -213,26 +220,40 @@ class Recorded(Problem):
         """See the class."""
         self.space.seed(0)
         drawn = [plain_configuration(dict(c)) for c in self.space.sample_configuration(SEARCHED)]
-        vectors = [*self.table.X, *(self.vector(c) for c in drawn)]
-        found = sorted((float(self.surrogate.predict(v)[-2]), i) for i, v in enumerate(vectors))[:5]
-        return min(self._descend(vectors[i], value) for value, i in found)
+        vectors = np.array([*self.table.X, *(self.vector(c) for c in drawn)])
+        values = self.surrogate.predict(vectors)[:, -1]
+        return min(self._descend(vectors[i], float(values[i])) for i in np.argsort(values)[:5])
 
     def _descend(self, vector: np.ndarray, value: float) -> float:
-        """Coordinate by coordinate, to values of other points, while that is better."""
+        """Coordinate by coordinate, to values of the table's points, while that is better."""
         random = np.random.default_rng(0)
-        grid = self.table.X
         for _ in range(4):
             before = value
             for column in random.permutation(len(vector)):
-                for other in random.choice(grid[:, column], 12):
-                    moved = vector.copy()
-                    moved[column] = other
-                    there = float(self.surrogate.predict(moved)[-2])
-                    if there < value:
-                        vector, value = moved, there
+                moved = np.tile(vector, (12, 1))
+                moved[:, column] = random.choice(self.table.X[:, column], 12)
+                there = self.surrogate.predict(moved)[:, -1]
+                if there.min() < value:
+                    vector, value = moved[there.argmin()], float(there.min())
             if value == before:
                 break
         return value
+
+
+def epoch_parts(head: Mapping[str, Any], values: Values) -> np.ndarray:
+    """What an epoch consists of: batches, calls of a branch, and operations; (3,)."""
+    batches = head["images"]["train"] // values["batch_size"]
+    branches = sum(values[f"nr_residual_blocks_{i}"] * values[f"res_branches_{i}"] for i in (1, 2, 3))
+    flops = model_cost(values, tuple(head["image_shape"]), 10).flops_per_image
+    return np.array([batches, batches * branches, batches * values["batch_size"] * flops / 1e9])
+
+
+def fit_epoch_costs(table: Table, of: np.ndarray) -> np.ndarray:
+    """Seconds per part of an epoch, by least squares of the relative error over some of the table's configurations."""
+    parts = np.array([epoch_parts(table.head, table.configurations[i]) for i in of])
+    seconds = table.epoch_s[of]
+    costs, _ = nnls(parts / seconds[:, None], np.ones(len(of)))
+    return np.asarray(costs)
 
 
 @dataclass(frozen=True)
@@ -243,23 +264,28 @@ class SurrogateError:
         rmse: root mean squared error of the validation error.
         r2: share of its variance that is explained.
         spearman: rank correlation.
-        cost_r2: of the logarithm of an epoch's seconds.
+        cost: mean relative error of an epoch's seconds.
     """
 
     rmse: float
     r2: float
     spearman: float
-    cost_r2: float
+    cost: float
 
 
-def surrogate_error(table: str, surrogate: str) -> SurrogateError:
+def surrogate_error(name: str, surrogate: str) -> SurrogateError:
     """By 5-fold cross-validation."""
-    about = Recorded(table, surrogate)
-    predicted = np.empty_like(about.outputs)
-    for fit, held_out in KFold(FOLDS, shuffle=True, random_state=0).split(about.table.X):
-        model = SURROGATES[surrogate]().fit(about.table.X[fit], about.outputs[fit])
-        predicted[held_out] = [model.predict(x) for x in about.table.X[held_out]]
-    true, guess = about.outputs[:, -2:], predicted[:, -2:]
-    r2 = 1 - ((true - guess) ** 2).sum(axis=0) / ((true - true.mean(axis=0)) ** 2).sum(axis=0)
-    rmse = float(np.sqrt(((true[:, 0] - guess[:, 0]) ** 2).mean()))
-    return SurrogateError(rmse, float(r2[0]), float(spearmanr(true[:, 0], guess[:, 0])[0]), float(r2[1]))
+    table = read_table(name)
+    true = table.errors[:, -1]
+    guess, seconds = np.empty(len(true)), np.empty(len(true))
+    for fit, held_out in KFold(FOLDS, shuffle=True, random_state=0).split(table.X):
+        model = SURROGATES[surrogate]().fit(table.X[fit], table.errors[fit])
+        costs = fit_epoch_costs(table, fit)
+        guess[held_out] = model.predict(table.X[held_out])[:, -1]
+        seconds[held_out] = [epoch_parts(table.head, table.configurations[i]) @ costs for i in held_out]
+    return SurrogateError(
+        rmse=float(np.sqrt(((true - guess) ** 2).mean())),
+        r2=float(1 - ((true - guess) ** 2).sum() / ((true - true.mean()) ** 2).sum()),
+        spearman=float(spearmanr(true, guess)[0]),
+        cost=float(np.abs(seconds / table.epoch_s - 1).mean()),
+    )

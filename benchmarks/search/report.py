@@ -1,0 +1,240 @@
+"""Write the tables and figures of stored searches into docs/search-quality.md, between its two marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot
+
+from benchmarks.search.analysis import BUDGETS, Comparison, budget_to_reach, read
+from benchmarks.search.methods import methods
+from benchmarks.search.suite import PROBLEMS, problem
+from benchmarks.search.tables.table import SURROGATES, read_table, surrogate_error, table_path
+
+BEGIN, END = "<!-- written by `make bench-search` from here -->", "<!-- to here -->"
+CURVE = tuple(sorted({*BUDGETS, *np.round(np.geomspace(2, 100, 40), 3)}))
+STOCK = "hpbandster.bohb"
+
+
+def write(results: Path, document: Path) -> None:
+    """Replace what stands between the marks, and the figures beside the document."""
+    mpl.use("Agg")
+    comparison = read(results, CURVE)
+    text = document.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    images = document.parent / "images"
+    lines = [*_coverage(comparison), *_tables(comparison), *_figures(comparison, images), *_surrogates()]
+    document.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown, with a blank line after it."""
+    lines = [header, ["---"] * len(header), *rows]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
+
+
+def problems_of(comparison: Comparison, workers: int, kind: str | None = None) -> list[str]:
+    """Problems that have searches with this many workers."""
+    there = {key.problem for key in comparison.searches if key.workers == workers}
+    return [name for name in PROBLEMS if name in there and kind in (None, problem(name).kind)]
+
+
+def workers_of(comparison: Comparison) -> list[int]:
+    """Numbers of workers that were compared."""
+    return sorted({key.workers for key in comparison.searches})
+
+
+# What ran ------------------------------------------------------------------------------------------------------------
+def _coverage(comparison: Comparison) -> Iterator[str]:
+    yield "### What ran"
+    yield ""
+    counts = workers_of(comparison)
+    rows = []
+    for method in methods():
+        mine = [s for k, s in comparison.searches.items() if k.method == method]
+        if not mine:
+            rows.append([method, *["-"] * len(counts), "-", "not run"])
+            continue
+        rows.append([
+            method,
+            *(_seeds(comparison, method, count) for count in counts),
+            f"{np.mean([s.proposal_ms for s in mine]):.1f}",
+            "; ".join(sorted({f"{s.key.problem}: {s.ended}" for s in mine if s.ended}))[:200],
+        ])  # fmt: skip
+    header = ["method", *(_workers(count) for count in counts), "ms per proposal", "ended early"]
+    yield "Problems x seeds, fewest to most seeds, and processor time per proposal (results' taking-in included)."
+    yield ""
+    yield from table(header, rows)
+
+
+def _seeds(comparison: Comparison, method: str, workers: int) -> str:
+    keys = [k for k in comparison.searches if k.method == method and k.workers == workers]
+    each = [sum(k.problem == name for k in keys) for name in {k.problem for k in keys}]
+    if not each:
+        return "-"
+    return f"{len(each)} x {min(each)}" + (f" to {max(each)}" if max(each) != min(each) else "")
+
+
+def _workers(count: int) -> str:
+    return "sequential" if count == 1 else f"{count} workers"
+
+
+# Tables --------------------------------------------------------------------------------------------------------------
+def _tables(comparison: Comparison) -> Iterator[str]:
+    for workers in workers_of(comparison):
+        for kind, title in ((None, "all problems"), ("real", "real tables alone")):
+            names = problems_of(comparison, workers, kind)
+            if not names or (kind and len(names) == len(problems_of(comparison, workers))):
+                continue
+            yield f"### {_workers(workers).capitalize()}, {title}"
+            yield ""
+            yield from _summary(comparison, workers, names)
+        yield from _each_problem(comparison, workers)
+
+
+def _summary(comparison: Comparison, workers: int, names: list[str]) -> Iterator[str]:
+    whole = {until: comparison.whole(workers, names, until) for until in BUDGETS}
+    ranked = {}
+    for until in BUDGETS:
+        ranks = comparison.ranks(whole[until], workers, names)[:, :, comparison.budgets.index(until)]
+        ranked[until] = dict(zip(whole[until], zip(ranks.mean(axis=0), _error(ranks), strict=True), strict=True))
+        number = len(ranks)
+    yield (
+        f"{len(names)} problems: {', '.join(names)}. Mean regret relative to a random configuration's "
+        f"(standard error), and mean rank among the methods that have every problem ({number} searches each)."
+    )
+    yield ""
+    goal = None
+    if STOCK in whole[BUDGETS[-1]]:
+        goal = comparison.mean_regret(STOCK, workers, names)[0][comparison.budgets.index(BUDGETS[-1])]
+    rows = []
+    for method in whole[BUDGETS[0]]:
+        mean, error = comparison.mean_regret(method, workers, names)
+        at = [comparison.budgets.index(b) for b in BUDGETS]
+        cells = [f"{mean[i]:.3f} ({error[i]:.3f})" if np.isfinite(mean[i]) else "-" for i in at]
+        places = [f"{ranked[b][method][0]:.2f}" if method in ranked[b] else "-" for b in BUDGETS]
+        reach = budget_to_reach(comparison, method, workers, names, goal) if goal is not None else np.nan
+        rows.append((mean[at[-1]], [method, *cells, *places, f"{reach:.0f}" if np.isfinite(reach) else "-"]))
+    rows.sort(key=lambda row: np.nan_to_num(row[0], nan=9.0))
+    header = ["method", *(f"regret at {b:g}" for b in BUDGETS), *(f"rank at {b:g}" for b in BUDGETS)]
+    yield from table([*header, "budgets to stock BOHB's regret at 100"], [row for _, row in rows])
+    yield from _tests(comparison, workers, names, [row[0] for _, row in rows])
+
+
+def _error(ranks: np.ndarray) -> np.ndarray:
+    return ranks.std(axis=0, ddof=1) / np.sqrt(len(ranks)) if len(ranks) > 1 else np.full(ranks.shape[1], np.nan)
+
+
+def _tests(comparison: Comparison, workers: int, names: list[str], ordered: list[str]) -> Iterator[str]:
+    ours = next((m for m in ordered if m.startswith("tandem.")), None)
+    if ours is None:
+        return
+    rows = []
+    for other in ordered:
+        cells = []
+        for budget in (25.0, 100.0):
+            pair = comparison.paired(ours, other, workers, names, budget) if other != ours else None
+            cells.append(f"{pair.mean:+.3f} ({pair.error:.3f}), p {pair.p:.2g}, {pair.pairs} pairs" if pair else "-")
+        if other != ours:
+            rows.append([other, *cells])
+    yield (
+        f"{ours} against each, pair by pair of problem and seed: mean difference of relative regret (standard error; "
+        "negative: less regret), p of Wilcoxon's signed-rank test, not corrected for their number."
+    )
+    yield ""
+    yield from table(["against", "at 25", "at 100"], rows)
+
+
+def _each_problem(comparison: Comparison, workers: int) -> Iterator[str]:
+    names = problems_of(comparison, workers)
+    yield f"Relative regret at 100 by problem, {_workers(workers)} (at 25 where a method did not go on):"
+    yield ""
+    rows = []
+    for method in comparison.methods(workers):
+        rows.append([method, *(_cell(comparison.regret(name, method, workers), comparison) for name in names)])
+    yield from table(["method", *names], rows)
+
+
+def _cell(found: np.ndarray, comparison: Comparison) -> str:
+    if not len(found):
+        return "-"
+    for budget, mark in ((100.0, ""), (25.0, " (25)")):
+        values = found[:, comparison.budgets.index(budget)]
+        values = values[np.isfinite(values)]
+        if len(values):
+            error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else ""
+            return f"{values.mean():.3f}{error}{mark}"
+    return "-"
+
+
+# Figures -------------------------------------------------------------------------------------------------------------
+def _figures(comparison: Comparison, folder: Path) -> Iterator[str]:
+    folder.mkdir(exist_ok=True)
+    for workers in workers_of(comparison):
+        names = problems_of(comparison, workers)
+        shown = comparison.whole(workers, names, BUDGETS[-1])
+        if not shown:
+            continue
+        name = f"search-quality-{workers}.png"
+        _draw(comparison, workers, names, shown, folder / name)
+        yield f"![Mean relative regret and mean rank against budget, {_workers(workers)}](images/{name})"
+        yield ""
+
+
+def _draw(comparison: Comparison, workers: int, names: list[str], shown: list[str], path: Path) -> None:
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    budgets = np.array(comparison.budgets)
+    ranks = comparison.ranks(shown, workers, names)
+    for i, method in enumerate(shown):
+        mean, error = comparison.mean_regret(method, workers, names)
+        ours = method.startswith("tandem.")
+        style = {"color": f"C{i % 10}", "linewidth": 2.2 if ours else 1.0, "linestyle": "-" if i < 10 else "--"}
+        left.plot(budgets, mean, label=method, **style)
+        left.fill_between(budgets, mean - error, mean + error, color=style["color"], alpha=0.12, linewidth=0)
+        right.plot(budgets, ranks[:, i].mean(axis=0), label=method, **style)
+    for axes, title in ((left, "mean regret / a random configuration's"), (right, "mean rank (1 is best)")):
+        axes.set(xscale="log", xlabel="budget spent, in evaluations on the largest budget", title=title)
+        axes.set_xticks(BUDGETS, [f"{b:g}" for b in BUDGETS])
+    left.set_yscale("log")
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    figure.suptitle(f"{_workers(workers)}, {len(names)} problems")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+# Tables of real trainings --------------------------------------------------------------------------------------------
+def _surrogates() -> Iterator[str]:
+    rows = []
+    for name in ("digits", "fashion_mnist"):
+        if not table_path(name).exists():
+            continue
+        about = read_table(name)
+        for kind in SURROGATES:
+            error = surrogate_error(name, kind)
+            rows.append([
+                name, f"{len(about.X)}", f"{about.crashed}", f"{about.errors[:, -1].min():.3f}",
+                f"{np.median(about.errors[:, -1]):.3f}", kind, f"{error.rmse:.3f}", f"{error.r2:.2f}",
+                f"{error.spearman:.2f}", f"{100 * error.cost:.0f}%",
+            ])  # fmt: skip
+    if rows:
+        yield "### The recorded tables and their surrogates"
+        yield ""
+        yield "Validation errors on the largest budget; errors of a surrogate by 5-fold cross-validation."
+        yield ""
+        header = [
+            "table",
+            "configurations",
+            "crashed",
+            "best",
+            "median",
+            "surrogate",
+            "RMSE",
+            "R2",
+            "Spearman",
+            "error of cost",
+        ]
+        yield from table(header, rows)
