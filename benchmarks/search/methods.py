@@ -22,11 +22,11 @@ ENDLESS = 1_000_000
 class TandemMethod:
     """A method of Tandem, as the master drives it: the same brackets, proposers and bookkeeping, without processes."""
 
-    def __init__(self, problem: Problem, method: str, seed: int, **search: Any) -> None:
+    def __init__(self, problem: Problem, seed: int, **search: Any) -> None:
         settings = Settings(
             seed=seed,
             search=SearchSettings(
-                method=method, budget_unit="epochs", min_budget=problem.budgets[0], max_budget=problem.budgets[-1],
+                budget_unit="epochs", min_budget=problem.budgets[0], max_budget=problem.budgets[-1],
                 eta=problem.eta, iterations=ENDLESS, **search,
             ),
         )  # fmt: skip
@@ -48,9 +48,20 @@ class TandemMethod:
         self.search.absorb(Result(config_id, budget, 0.0, 0.0, 0.0, outcome.loss, info, None))
 
 
-def tandem_methods() -> tuple[str, ...]:
-    """What `search.method` knows."""
-    return tuple(get_args(SearchSettings.model_fields["method"].annotation))
+def tandem_methods() -> dict[str, dict[str, Any]]:
+    """By name, the settings of what `search.method` and `search.scheduler` know: tandem.bohb, tandem.bohb-asha, ..."""
+    found: dict[str, dict[str, Any]] = {}
+    for method in _choices("method"):
+        found[f"tandem.{method}"] = {"method": method}
+        # Random search has one rung.
+        for scheduler in _choices("scheduler") if method != "random" else ():
+            if scheduler != SearchSettings().scheduler:
+                found[f"tandem.{method}-{scheduler}"] = {"method": method, "scheduler": scheduler}
+    return found
+
+
+def _choices(setting: str) -> tuple[str, ...]:
+    return tuple(get_args(SearchSettings.model_fields[setting].annotation))
 
 
 # By peer, the package's methods that its adapter has.
@@ -68,8 +79,8 @@ PEER_METHODS: Mapping[str, tuple[str, ...]] = {
 def methods() -> Mapping[str, Callable[[Problem, int, int], Method]]:
     """Makers by name, of (problem, seed, workers)."""
     makers: dict[str, Callable[[Problem, int, int], Method]] = {}
-    for name in tandem_methods():
-        makers[f"tandem.{name}"] = lambda problem, seed, workers, name=name: TandemMethod(problem, name, seed)
+    for name, search in tandem_methods().items():
+        makers[name] = lambda problem, seed, workers, search=search: TandemMethod(problem, seed, **search)
     for peer, names in PEER_METHODS.items():
         for name in (f"{peer}.{name}" for name in names):
             makers[name] = lambda problem, seed, workers, name=name: PeerMethod(problem, name, seed, workers)
