@@ -61,7 +61,8 @@ def tandem_methods() -> dict[str, dict[str, Any]]:
 
 
 def _choices(setting: str) -> tuple[str, ...]:
-    return tuple(get_args(SearchSettings.model_fields[setting].annotation))
+    field = SearchSettings.model_fields.get(setting)
+    return get_args(field.annotation) if field else ()
 
 
 # By peer, the package's methods that its adapter has.

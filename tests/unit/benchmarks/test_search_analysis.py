@@ -1,5 +1,8 @@
 """What stored searches say: regret, ranks, paired tests and the document."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,13 +15,13 @@ from benchmarks.search.run import run, searches
 BUDGETS = (10.0, 25.0, 100.0)
 
 
-def compared(regret_of):
+def compared(regret_of: Callable[[Key], Sequence[float]]) -> Comparison:
     """A comparison of methods a, b and c on two problems with four seeds each."""
     keys = [Key(p, m, 1, s) for p in ("p", "q") for m in "abc" for s in range(4)]
     return Comparison({k: Search(k, np.array(regret_of(k)), 1.0, 1.0, "") for k in keys}, BUDGETS)
 
 
-def test_the_incumbent_is_the_best_observed_on_the_largest_budget_and_regret_its_true_one():
+def test_the_incumbent_is_the_best_observed_on_the_largest_budget_and_regret_its_true_one() -> None:
     trace = Trace(
         budget=[1, 3, 3, 1, 3],
         loss=[0.1, 0.9, 0.5, 0.0, None],
@@ -29,7 +32,7 @@ def test_the_incumbent_is_the_best_observed_on_the_largest_budget_and_regret_its
     assert regrets(trace, best=0.1, worst=9.0) == pytest.approx([0.1, 0.7, 0.5, 0.5, 0.5])
 
 
-def test_ranks_share_ties_and_count_only_what_every_method_has():
+def test_ranks_share_ties_and_count_only_what_every_method_has() -> None:
     comparison = compared(lambda k: [1.0, {"a": 0.1, "b": 0.2, "c": 0.2}[k.method], 0.5])
     ranks = comparison.ranks(["a", "b", "c"], 1, ["p", "q"])
     assert ranks.shape == (8, 3, 3)
@@ -38,14 +41,14 @@ def test_ranks_share_ties_and_count_only_what_every_method_has():
     assert len(less.ranks(["a", "b", "c"], 1, ["p", "q"])) == 6
 
 
-def test_mean_regret_weighs_problems_alike_and_has_the_error_of_its_seeds():
+def test_mean_regret_weighs_problems_alike_and_has_the_error_of_its_seeds() -> None:
     comparison = compared(lambda k: [k.seed + 10.0 * (k.problem == "q")] * 3)
     mean, error = comparison.mean_regret("a", 1, ["p", "q"])
     assert mean == pytest.approx([6.5] * 3)
     assert error == pytest.approx([np.sqrt(2 * np.var(range(4), ddof=1) / 4) / 2] * 3)
 
 
-def test_a_difference_that_every_pair_shows_is_told_from_chance():
+def test_a_difference_that_every_pair_shows_is_told_from_chance() -> None:
     comparison = compared(lambda k: [1.0, 0.5, {"a": 0.1, "b": 0.3, "c": 0.1}[k.method] + 0.01 * k.seed])
     pair = comparison.paired("a", "b", 1, ["p", "q"], 100.0)
     assert (pair.pairs, pair.mean) == (8, pytest.approx(-0.2))
@@ -54,14 +57,16 @@ def test_a_difference_that_every_pair_shows_is_told_from_chance():
     assert comparison.paired("a", "b", 1, ["p"], 100.0) is None, "four pairs are too few"
 
 
-def test_a_goal_is_reached_where_regret_stays_below_it():
+def test_a_goal_is_reached_where_regret_stays_below_it() -> None:
     comparison = compared(lambda k: [0.2, 0.4, 0.1])
     assert budget_to_reach(comparison, "a", 1, ["p"], 0.3) == 100
     assert budget_to_reach(comparison, "a", 1, ["p"], 0.5) == 10
     assert np.isnan(budget_to_reach(comparison, "a", 1, ["p"], 0.05))
 
 
-def test_the_document_is_rewritten_between_its_marks_from_stored_searches(tmp_path, monkeypatch):
+def test_the_document_is_rewritten_between_its_marks_from_stored_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(report, "_surrogates", list)
     keys = list(searches(["hartmann3"], ["tandem.random", "tandem.hyperband"], [1], range(2)))
     run(keys, tmp_path / "results", 100.0)

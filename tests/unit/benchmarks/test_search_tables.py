@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ RECORDED = [name for name in PROBLEMS if problem(name).kind == "real"]
 
 
 @pytest.fixture
-def tiny(monkeypatch, tmp_path):
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A recording of 128 images, packed beside it."""
     digits = record.RECORDINGS["digits"]
     monkeypatch.setitem(record.RECORDINGS, "digits", replace(digits, train_images=128, validation_images=60))
@@ -23,7 +24,7 @@ def tiny(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_a_recording_that_was_killed_goes_on_and_is_packed_whole(tiny):
+def test_a_recording_that_was_killed_goes_on_and_is_packed_whole(tiny: Path) -> None:
     record.record("digits", tiny, 2)
     path = tiny / "digits.jsonl"
     first = path.read_text()
@@ -46,7 +47,7 @@ def test_a_recording_that_was_killed_goes_on_and_is_packed_whole(tiny):
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_recorded_problem_is_a_problem_like_the_others(name):
+def test_a_recorded_problem_is_a_problem_like_the_others(name: str) -> None:
     about = problem(name)
     values = about.table.configurations[0]
     outcome = about.evaluate(values, about.budgets[-1], seed=0)
@@ -59,14 +60,14 @@ def test_a_recorded_problem_is_a_problem_like_the_others(name):
 
 @pytest.mark.parametrize("kind", SURROGATES)
 @pytest.mark.parametrize("name", sorted({name.rsplit("-", 1)[0] for name in RECORDED}))
-def test_a_surrogate_knows_more_than_the_mean(name, kind):
+def test_a_surrogate_knows_more_than_the_mean(name: str, kind: str) -> None:
     error = surrogate_error(name, kind)
     assert error.r2 > 0.2
     assert error.spearman > 0.5
     assert error.cost < 0.3
 
 
-def test_the_two_surrogates_are_no_copies_of_each_other():
+def test_the_two_surrogates_are_no_copies_of_each_other() -> None:
     if RECORDED:
         forest, kernel = (Recorded(RECORDED[0].rsplit("-", 1)[0], kind) for kind in SURROGATES)
         both = np.array([[p.value(c) for c in p.table.configurations] for p in (forest, kernel)])
