@@ -62,6 +62,7 @@ def test_the_category_that_decides_the_error_is_found_important(results: Results
     assert mains.idxmax() == "optimiser"
 
 
+@pytest.mark.slow
 def test_figures_of_such_a_space_can_be_drawn(results: Results) -> None:
     items = [*importance.section(results).items, *exploration.section(results).items]
     assert [item.lacking for item in items if item.lacking] == []

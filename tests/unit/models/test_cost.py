@@ -59,6 +59,7 @@ def test_flops_and_activations_of_named_models_are_as_measured(name: str, shape:
     assert cost.saved_values_per_image * 64 == pytest.approx(saved_values(model, shape, 64), rel=0.05)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(configurations, st.sampled_from([(3, 32, 32), (1, 28, 28), (1, 9, 5)]))
 def test_flops_and_activations_of_any_configuration_are_as_measured(
@@ -90,6 +91,7 @@ def test_measuring_needs_no_more_memory_than_training(name: str) -> None:
         assert batch * EVALUATION_LAYERS * cost.largest_layer_per_image * 4 <= cost.training_bytes(training_batch)
 
 
+@pytest.mark.slow
 def test_the_estimate_covers_what_a_training_step_really_takes() -> None:
     """Peak resident memory of a process that trains a step, beyond what it had before the model was built."""
     code = """

@@ -51,6 +51,7 @@ def test_named_models_have_the_posters_number_of_parameters(name: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == POSTER[name] == model_cost(name, (3, 32, 32), 10).parameters
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(configurations, shapes, st.integers(2, 100))
 def test_every_configuration_builds_on_the_meta_device_and_is_counted_without_building(

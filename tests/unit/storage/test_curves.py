@@ -131,6 +131,7 @@ WRITER = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_loses_no_finished_row(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for trial in range(6):
