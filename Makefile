@@ -29,7 +29,7 @@ IN_RESULTS = --results '$(RESULTS)'
 THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo data submit-search status stop-search resume-search collect-results verify compare \
+.PHONY: help install demo data plan submit-search status stop-search resume-search collect-results verify compare \
 	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search lint format test \
 	test-unit test-integration test-slurm test-python test-all-pythons coverage
 
@@ -55,6 +55,9 @@ demo: install ## A real joint search on this machine: digits, five minutes, with
 
 data: install ## Get and prepare the data of PRESET (on a host with internet)
 	@$(TANDEM) data $(SOURCE)
+
+plan: install ## What the search of PRESET would take: evaluations, GPU-hours, time with how many workers
+	@$(TANDEM) plan $(SOURCE)
 
 submit-search: install ## Start the search of PRESET here or on Slurm
 	@$(TANDEM) submit-search $(SOURCE) $(IN_RESULTS)

@@ -15,7 +15,7 @@ FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("models/*.py"), *ROOT
 FLOORS = [
     {"cli"},
     {"operations", "retraining"},
-    {"launch"},
+    {"launch", "planning"},
     {"master", "worker", "analysis"},
     {"rpc", "search", "storage", "training"},
     {"run", "cluster"},
@@ -32,7 +32,7 @@ HOMES = {
     # search/ has hpbandster's iteration, which is arithmetic; its threads and sockets are elsewhere.
     "hpbandster": {"search", "master", "worker"},
     "Pyro4": {"master", "worker", "rpc"},
-    "submitit": {"launch"},
+    "submitit": {"launch", "planning"},
     "h5py": {"storage"},
 }
 # The search is a function of its results and its seed: what would make it depend on anything else stays outside.

@@ -1,7 +1,4 @@
-"""The command line: wires everything, decides nothing.
-
-Whatever takes long to import is imported by the command that needs it, so that `tandem --help` answers at once.
-"""
+"""Commands that start a run or ask, end and collect one."""
 
 from __future__ import annotations
 
@@ -12,30 +9,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.app import RESULTS, Overrides, Preset, ResultsFolder, Run, Seeds, app, say
 from pipeline.errors import SettingsError, TandemError
 from pipeline.run.folder import RunFolder, find_collected, find_run
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Search neural architectures and training hyperparameters together, on Slurm or on this machine.",
-)
-
-Preset = Annotated[str, typer.Option("--preset", "-p", help="A preset's name (`tandem presets`) or a YAML file.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="A setting to override, such as search.eta=4; may be repeated.")
-]
-ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the run folders.", envvar="TANDEM_RESULTS")]
-Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id or folder; the latest if not given.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each, with seeds 0, 1, ...")]
-RESULTS = Path("results")
-
-
-def say(text: str) -> None:
-    """Tell the person, at once even into a pipe."""
-    print(text, flush=True)
 
 
 @app.command("submit-search")
@@ -302,16 +278,3 @@ def _log_to(path: Path) -> None:
     logging.basicConfig(
         filename=path, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
     )
-
-
-def main() -> None:
-    """Entry point: a `TandemError` is one message and exit status 2, anything else a traceback."""
-    try:
-        app()
-    except TandemError as error:
-        print(f"tandem: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

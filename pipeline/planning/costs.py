@@ -1,0 +1,100 @@
+"""What a search's brackets take: configurations, evaluations and training, by arithmetic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from pipeline.search.brackets import bracket_shape
+from pipeline.settings import Settings, budget_ladder
+
+
+@dataclass(frozen=True)
+class BracketCost:
+    """One kind of bracket.
+
+    Attributes:
+        first: number of the first bracket of this kind; the kinds follow one another and begin again.
+        times: how many brackets of the search are of this kind.
+        rungs: (budget, configurations) of each rung, ascending.
+        training: budget units that one of them trains when promotions restart.
+        training_continued: the same when a promoted configuration continues from its lower rung.
+    """
+
+    first: int
+    times: int
+    rungs: tuple[tuple[float, int], ...]
+    training: float
+    training_continued: float
+
+
+@dataclass(frozen=True)
+class SearchCost:
+    """A whole search; training in budget units.
+
+    Attributes:
+        ladder: all budgets, ascending.
+        brackets: one entry per kind of bracket.
+        evaluations: how many there are on each budget.
+        configurations: how many are drawn.
+        continues: whether promotions continue, as the settings say.
+    """
+
+    ladder: tuple[float, ...]
+    brackets: tuple[BracketCost, ...]
+    evaluations: dict[float, int]
+    configurations: int
+    continues: bool
+
+    @property
+    def planned(self) -> int:
+        """Evaluations in all."""
+        return sum(self.evaluations.values())
+
+    @property
+    def training(self) -> float:
+        """Training of the whole search when promotions restart."""
+        return sum(b.times * b.training for b in self.brackets)
+
+    @property
+    def training_continued(self) -> float:
+        """Training of the whole search when promotions continue."""
+        return sum(b.times * b.training_continued for b in self.brackets)
+
+    @property
+    def training_as_set(self) -> float:
+        """Training of the whole search as the settings have it."""
+        return self.training_continued if self.continues else self.training
+
+
+def search_cost(settings: Settings) -> SearchCost:
+    """What the search of these settings takes."""
+    search = settings.search
+    ladder = budget_ladder(search)
+    brackets = tuple(
+        _bracket_cost(ladder, search.eta, first, search.iterations)
+        for first in range(min(len(ladder), search.iterations))
+    )
+    evaluations: Counter[float] = Counter()
+    for bracket in brackets:
+        for budget, count in bracket.rungs:
+            evaluations[budget] += bracket.times * count
+    return SearchCost(
+        ladder=ladder,
+        brackets=brackets,
+        evaluations={budget: evaluations[budget] for budget in ladder},
+        configurations=sum(b.times * b.rungs[0][1] for b in brackets),
+        continues=search.promotion == "continue",
+    )
+
+
+def _bracket_cost(ladder: tuple[float, ...], eta: float, first: int, iterations: int) -> BracketCost:
+    counts, budgets = bracket_shape(ladder, eta, first)
+    steps = [b - lower for lower, b in zip((0.0, *budgets), budgets, strict=False)]
+    return BracketCost(
+        first=first,
+        times=len(range(first, iterations, len(ladder))),
+        rungs=tuple(zip(budgets, counts, strict=True)),
+        training=sum(n * b for n, b in zip(counts, budgets, strict=True)),
+        training_continued=sum(n * s for n, s in zip(counts, steps, strict=True)),
+    )
