@@ -27,7 +27,8 @@ from models.architecture import architecture_of
 from models.registry import model_cost
 from pipeline.records import Evaluation
 from pipeline.training.augment import Augmenter, Batch, network_input, normalise
-from pipeline.training.data import DATASET_INFO, ImageData, Split, padding_of
+from pipeline.training.data import ImageData, Split, padding_of
+from pipeline.training.datasets import DATASET_INFO
 from pipeline.training.device import autocast, set_up_device, synchroniser
 from pipeline.training.measure import measure
 from pipeline.training.schedule import CosineCycles

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 GROUPS = (1, 2, 3)
+# ResNet-18 in its CIFAR form, one of the poster's baselines: channels of its groups, blocks per group.
+RESNET18_WIDTHS = (64, 128, 256, 512)
+RESNET18_BLOCKS = 2
 
 
 @dataclass(frozen=True)

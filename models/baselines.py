@@ -10,10 +10,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.architecture import RESNET18_BLOCKS, RESNET18_WIDTHS
 from models.network import Branch, Classifier, Convolution
-
-RESNET18_WIDTHS = (64, 128, 256, 512)
-RESNET18_BLOCKS = 2
 
 
 def shake_shake_26(width: int) -> Mapping[str, float]:

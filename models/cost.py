@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.architecture import Architecture
-from models.baselines import RESNET18_BLOCKS, RESNET18_WIDTHS
+from models.architecture import RESNET18_BLOCKS, RESNET18_WIDTHS, Architecture
 
 # Weights, gradients and momentum.
 VALUES_PER_PARAMETER = 3
@@ -65,6 +64,25 @@ class Cost:
         return min(most, max(1, saved_in_training // (EVALUATION_LAYERS * self.largest_layer_per_image)))
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a network.
+
+    Attributes:
+        channels: of its output.
+        size: (height, width) of its output.
+        parameters, flops_per_image: its own.
+        so_far: of the network up to and including it.
+    """
+
+    name: str
+    channels: int
+    size: tuple[int, int]
+    parameters: int
+    flops_per_image: int
+    so_far: Cost
+
+
 @dataclass
 class _Tally:
     """Adds up layers; sizes are (height, width) of a layer's output."""
@@ -74,6 +92,7 @@ class _Tally:
     saved: int = 0
     largest: int = 0
     size: tuple[int, int] = field(default=(0, 0))
+    counted: tuple[int, int] = (0, 0)
 
     def shrink(self, stride: int) -> None:
         self.size = (-(-self.size[0] // stride), -(-self.size[1] // stride))
@@ -105,6 +124,11 @@ class _Tally:
     def cost(self) -> Cost:
         return Cost(self.parameters, self.flops, self.saved, self.largest)
 
+    def part(self, name: str, channels: int) -> Part:
+        """What was added since the last part."""
+        before, self.counted = self.counted, (self.parameters, self.flops)
+        return Part(name, channels, self.size, self.parameters - before[0], self.flops - before[1], self.cost())
+
 
 def searched_network_cost(architecture: Architecture, image_shape: tuple[int, int, int], classes: int) -> Cost:
     """The cost of a `SearchedNetwork`.
@@ -114,17 +138,29 @@ def searched_network_cost(architecture: Architecture, image_shape: tuple[int, in
         image_shape: (channels, height, width).
         classes: number of classes.
     """
+    return searched_network_parts(architecture, image_shape, classes)[-1].so_far
+
+
+def searched_network_parts(
+    architecture: Architecture, image_shape: tuple[int, int, int], classes: int
+) -> tuple[Part, ...]:
+    """The parts of a `SearchedNetwork` in the order of the forward pass: first convolution, groups, linear layer.
+
+    Arguments as `searched_network_cost`.
+    """
     tally = _Tally(size=image_shape[1:])
     tally.save(image_shape[0])
     tally.conv(image_shape[0], architecture.initial_filters, 3)
     tally.norm(architecture.initial_filters)
-    for group in architecture.groups:
+    parts = [tally.part("convolution", architecture.initial_filters)]
+    for number, group in enumerate(architecture.groups, start=1):
         for index in range(group.blocks):
             in_channels, stride = (group.in_channels, group.stride) if index == 0 else (group.channels, 1)
             _block(tally, in_channels, group.channels, stride, group.branches)
+        parts.append(tally.part(f"group {number}", group.channels))
     tally.save(architecture.out_channels)  # the last ReLU
     tally.linear(architecture.out_channels, classes)
-    return tally.cost()
+    return (*parts, tally.part("linear layer", classes))
 
 
 def _block(tally: _Tally, in_channels: int, channels: int, stride: int, branches: int) -> None:

@@ -16,6 +16,7 @@ from scipy.stats import kendalltau, rankdata
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.marks import CONFIGURATION, Drawing, Marks
 from pipeline.analysis.metric import objective
 from pipeline.storage.results import Results
 
@@ -198,16 +199,17 @@ def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
     data = losses.rename(columns=lambda b: f"loss_on_{b:g}")
     data.insert(0, "config_id", results.configurations["config_id"])
     title = "The errors behind the correlations"
-    figure = draw_scatter(results, losses, table.set_index(["lower", "upper"])["correlation"])
-    return Item("rank_scatter", title, scatter_caption(losses, name), figure, data=data)
+    drawing = draw_scatter(results, losses, table.set_index(["lower", "upper"])["correlation"])
+    return Item("rank_scatter", title, scatter_caption(losses, name), drawing.figure, data=data, marks=drawing.marks)
 
 
-def draw_scatter(results: Results, losses: pd.DataFrame, correlations: pd.Series) -> Figure:
+def draw_scatter(results: Results, losses: pd.DataFrame, correlations: pd.Series) -> Drawing:
     """A panel per pair of budgets, with the line on which both errors are the same."""
     metric = objective(results)
     budgets = results.budgets
     size = len(budgets) - 1
     figure, axes = style.new_figure(0.6 + 1.75 * size, size, size)
+    marks = []
     for y, lower in enumerate(budgets[:-1]):
         for x, upper in enumerate(budgets[1:]):
             axis = axes[y, x]
@@ -219,11 +221,13 @@ def draw_scatter(results: Results, losses: pd.DataFrame, correlations: pd.Series
                 style.note(axis, "no configuration\non both")
                 continue
             _pairs_panel(axis, both[lower], both[upper], metric.is_log)
+            places = both[lower].to_numpy(), both[upper].to_numpy()
+            marks.append(Marks(axis, CONFIGURATION, both.index.to_numpy(), *places))
             value = float(correlations[lower, upper])
             axis.set_title(f"{_lacking(len(both)) if np.isnan(value) else f'{value:.2f}'}, n = {len(both)}", size=8.5)
             axis.set_xlabel(metric.label_of(f"error on {style.budget_label(lower, results.budget_unit)}"), size=8)
             axis.set_ylabel(metric.label_of(f"on {style.budget_label(upper, results.budget_unit)}"), size=8)
-    return figure
+    return Drawing(figure, marks)
 
 
 def _pairs_panel(axis: Any, x: pd.Series, y: pd.Series, is_log: bool) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pipeline.analysis import single_curves, style
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.marks import EVALUATION, Drawing, Marks, thinned
 from pipeline.analysis.metric import objective
 from pipeline.analysis.quantiles import curve_quantiles, density_jitter
 from pipeline.analysis.throughput import short_schedule_note
@@ -43,8 +43,9 @@ def all_curves(results: Results) -> Item:
     points = curve_points(results)
     if points.empty:
         return Item("learning_curves", title, "", lacking="Nothing has been measured on the validation set yet.")
-    figure = draw_curves(results, points)
-    return Item("learning_curves", title, curves_caption(results, points), figure, data_file="learning_curves.parquet")
+    drawing, caption = draw_curves(results, points), curves_caption(results, points)
+    file = "learning_curves.parquet"
+    return Item("learning_curves", title, caption, drawing.figure, data_file=file, marks=drawing.marks)
 
 
 def curve_points(results: Results) -> pd.DataFrame:
@@ -72,7 +73,7 @@ def curve_points(results: Results) -> pd.DataFrame:
     )
 
 
-def draw_curves(results: Results, points: pd.DataFrame) -> Figure:
+def draw_curves(results: Results, points: pd.DataFrame) -> Drawing:
     """The curves as lines, or, where there are too many, as quantiles over time with the best as lines."""
     metric = objective(results)
     figure, axes = style.new_figure(4.2)
@@ -102,7 +103,8 @@ def draw_curves(results: Results, points: pd.DataFrame) -> Figure:
     axis.set_xlabel("training time, budget clock (s)")
     style.metric_axis(axis, metric, metric.label)
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5))
-    return figure
+    lines = _segments(points, metric.shown(points["validation_error"].to_numpy()))
+    return Drawing(figure, [Marks(axis, EVALUATION, points["evaluation"].unique(), *thinned(lines))])
 
 
 def _segments(points: pd.DataFrame, values: np.ndarray) -> list[np.ndarray]:
@@ -145,7 +147,8 @@ def error_per_budget(results: Results) -> Item:
     data = final_errors(results)
     if data.empty:
         return Item("error_per_budget", title, "", lacking="No evaluation has finished yet.")
-    return Item("error_per_budget", title, errors_caption(results, data), draw_errors(results, data), data=data)
+    drawing, caption = draw_errors(results, data), errors_caption(results, data)
+    return Item("error_per_budget", title, caption, drawing.figure, data=data, marks=drawing.marks)
 
 
 def final_errors(results: Results) -> pd.DataFrame:
@@ -153,18 +156,20 @@ def final_errors(results: Results) -> pd.DataFrame:
     return results.finished()[["config_id", "budget", "model_based", "loss"]]
 
 
-def draw_errors(results: Results, data: pd.DataFrame) -> Figure:
+def draw_errors(results: Results, data: pd.DataFrame) -> Drawing:
     """A cloud of dots per budget and kind of proposal, as wide as errors are frequent there, with its median."""
     metric = objective(results)
     figure, axes = style.new_figure(3.6)
     axis = axes[0, 0]
     generator = np.random.default_rng(0)
+    marks: list[Marks] = []
     for place, budget in enumerate(results.budgets):
         here = data[data["budget"] == budget]
         for is_model, shift, colour in ((False, -0.2, style.RANDOM_COLOUR), (True, 0.2, style.MODEL_COLOUR)):
-            errors = metric.shown(here.loc[here["model_based"] == is_model, "loss"].to_numpy())
+            errors = metric.shown(here.loc[here["model_based"] == is_model, "loss"])
             if len(errors):
-                _draw_cloud(axis, place + shift, errors, colour, generator)
+                x = _draw_cloud(axis, place + shift, errors.to_numpy(), colour, generator)
+                marks.append(Marks(axis, EVALUATION, errors.index.to_numpy(), x, errors.to_numpy()))
     counts = data.groupby("budget").size()
     labels = [f"{style.budget_label(b, results.budget_unit)}\nn = {counts.get(b, 0)}" for b in results.budgets]
     axis.set_xticks(range(len(results.budgets)), labels)
@@ -176,15 +181,17 @@ def draw_errors(results: Results, data: pd.DataFrame) -> Figure:
         Line2D([], [], color="black", lw=2, label="median"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
-    return figure
+    return Drawing(figure, marks)
 
 
-def _draw_cloud(axis: Any, place: float, errors: np.ndarray, colour: str, generator: np.random.Generator) -> None:
+def _draw_cloud(axis: Any, place: float, errors: np.ndarray, colour: str, generator: np.random.Generator) -> np.ndarray:
+    """The cloud, with its median; where its dots lie on x."""
     shifts = density_jitter(np.log(np.maximum(errors, style.positive_floor(errors))), 0.16, generator)
     size = 8 if len(errors) < style.CROWD else 4
     alpha = style.alpha_for(len(errors))
     axis.scatter(place + shifts, errors, s=size, color=colour, alpha=alpha, lw=0, rasterized=True)
     axis.plot([place - 0.16, place + 0.16], [np.median(errors)] * 2, color="black", lw=2)
+    return np.asarray(place + shifts)
 
 
 def errors_caption(results: Results, data: pd.DataFrame) -> str:

@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline.analysis import coverage, style
 from pipeline.analysis.axes import Axis, label_coordinates, ordered, read_axes
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.marks import CONFIGURATION, Drawing, Marks
 from pipeline.analysis.metric import objective
 from pipeline.errors import RunError
 from pipeline.settings.space import BY_NAME
@@ -76,19 +76,21 @@ def space_table(axes: list[Axis], incumbent: pd.Series | None) -> pd.DataFrame:
 # Samples over time ----------------------------------------------------------------------------------------------------
 def samples_over_time(results: Results, axes: list[Axis]) -> Item:
     """Every draw's value against its number, model-based and random ones apart."""
-    figure = draw_samples(results, axes)
-    caption = samples_caption(results)
-    return Item("samples_over_time", "Samples over time", caption, figure, data_file="configurations.csv")
+    drawing, caption = draw_samples(results, axes), samples_caption(results)
+    title, file = "Samples over time", "configurations.csv"
+    return Item("samples_over_time", title, caption, drawing.figure, data_file=file, marks=drawing.marks)
 
 
-def draw_samples(results: Results, axes: list[Axis]) -> Figure:
+def draw_samples(results: Results, axes: list[Axis]) -> Drawing:
     """A panel per hyperparameter: dots, or, where there are too many, the density of the model's proposals."""
     configurations = results.configurations
     rows = -(-(len(axes) + 1) // COLUMNS)  # one panel is the legend
     figure, panels = style.new_figure(0.4 + 1.3 * rows, rows, COLUMNS, sharex=True)
     best = incumbents(results)
+    marks, number = [], np.arange(len(configurations))
     for panel, axis in zip(panels.flat, axes, strict=False):
         values = axis.encode(configurations[axis.name])
+        marks.append(Marks(panel, CONFIGURATION, number, number + 1, values + axis.jitter(len(values))))
         _draw_sample_panel(panel, axis, values, configurations["model_based"].to_numpy(dtype=bool))
         if not best.empty:
             panel.axhline(values[int(best["configuration"].iloc[-1])], color="#333333", ls="--", lw=0.9)
@@ -103,7 +105,7 @@ def draw_samples(results: Results, axes: list[Axis]) -> Figure:
         panel.set_axis_off()
     spare[0].legend(handles=_sample_legend(len(configurations)), loc="center", fontsize=7.5)
     figure.supxlabel("number of the draw", size=9)
-    return figure
+    return Drawing(figure, marks)
 
 
 def _draw_sample_panel(panel: Any, axis: Axis, values: np.ndarray, is_model: np.ndarray) -> None:
@@ -161,7 +163,8 @@ def parallel_coordinates(results: Results, axes: list[Axis]) -> Item:
     if best.empty:
         return Item(name, title, "", lacking="No evaluation has finished yet.")
     data = best[["config_id", "budget", "loss", *(axis.name for axis in axes)]]
-    return Item(name, title, parallel_caption(results, best), draw_parallel(results, best, axes), data=data)
+    drawing, caption = draw_parallel(results, best, axes), parallel_caption(results, best)
+    return Item(name, title, caption, drawing.figure, data=data, marks=drawing.marks)
 
 
 def best_configurations(results: Results) -> pd.DataFrame:
@@ -172,7 +175,7 @@ def best_configurations(results: Results) -> pd.DataFrame:
     return here.sort_values(["loss", "iteration", "stage", "index"], kind="stable").head(count)
 
 
-def draw_parallel(results: Results, best: pd.DataFrame, axes: list[Axis]) -> Figure:
+def draw_parallel(results: Results, best: pd.DataFrame, axes: list[Axis]) -> Drawing:
     """A line per configuration; the best is the darkest and lies on top."""
     metric = objective(results)
     everything = results.configurations
@@ -205,7 +208,8 @@ def draw_parallel(results: Results, best: pd.DataFrame, axes: list[Axis]) -> Fig
     for place, axis in zip(places, axes, strict=True):
         for text, height, side in zip(axis.end_texts, (-0.02, 1.02), ("top", "bottom"), strict=True):
             panel.text(place, height, text, ha="center", va=side, size=7, color="#444444")
-    return figure
+    heights = np.array(_lines(everything, axes))[:, :, 1]
+    return Drawing(figure, [Marks(panel, CONFIGURATION, np.arange(len(everything)), places, heights)])
 
 
 def _lines(table: pd.DataFrame, axes: list[Axis]) -> list[np.ndarray]:

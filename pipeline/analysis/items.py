@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 from matplotlib.figure import Figure
+
+from pipeline.analysis.marks import Marks
+
+
+@dataclass(frozen=True)
+class Code:
+    """A text to copy: a file's contents, or a command."""
+
+    title: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,8 @@ class Item:
         data_file: a table of the run, by its name in the tables folder.
         lacking: why there is nothing to show yet; "" when there is.
         warnings: what a reader must know before believing it.
+        codes: texts to copy.
+        marks: where the figure shows which evaluation or configuration.
     """
 
     name: str
@@ -32,6 +45,8 @@ class Item:
     data_file: str | None = None
     lacking: str = ""
     warnings: tuple[str, ...] = ()
+    codes: tuple[Code, ...] = ()
+    marks: Sequence[Marks] = ()
 
 
 @dataclass(frozen=True)

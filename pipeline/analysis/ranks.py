@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.analysis import style
 from pipeline.analysis.correlations import losses_by_budget
 from pipeline.analysis.items import Item
+from pipeline.analysis.marks import CONFIGURATION, Drawing, Marks
 from pipeline.analysis.metric import objective
 from pipeline.storage.results import Results
 
@@ -28,7 +28,8 @@ def rank_crossings(results: Results) -> Item:
         return Item(name, title, "", lacking="Fewer than three configurations have finished on the same budgets.")
     data = table.rename(columns=lambda b: f"rank_on_{b:g}")
     data.insert(0, "config_id", results.configurations["config_id"])
-    return Item(name, title, ranks_caption(results, table), draw_ranks(results, table), data=data)
+    drawing, caption = draw_ranks(results, table), ranks_caption(results, table)
+    return Item(name, title, caption, drawing.figure, data=data, marks=drawing.marks)
 
 
 def ranks(results: Results) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def best_count(ranked: int) -> int:
     return max(1, min(ranked // 5, MOST_BEST))
 
 
-def draw_ranks(results: Results, table: pd.DataFrame) -> Figure:
+def draw_ranks(results: Results, table: pd.DataFrame) -> Drawing:
     """A line per configuration, the best on the largest budget in colour."""
     ladder = [float(b) for b in table.columns]
     shown = table.iloc[np.argsort(table[ladder[-1]].to_numpy(), kind="stable")[:MAX_RANKED]]
@@ -74,7 +75,8 @@ def draw_ranks(results: Results, table: pd.DataFrame) -> Figure:
     handles = [Line2D([], [], color=style.BLUE, lw=2, label=name)]
     handles.append(Line2D([], [], color=style.GREY, lw=1, label=f"the next {len(shown) - count}"))
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
-    return figure
+    rows = shown.index.to_numpy()
+    return Drawing(figure, [Marks(axis, CONFIGURATION, rows, np.arange(len(ladder)), shown.to_numpy())])
 
 
 def ranks_caption(results: Results, table: pd.DataFrame) -> str:

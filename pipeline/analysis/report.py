@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipeline.analysis import correlations, costs, curves, exploration, importance, poster, trajectories
+from pipeline.analysis import correlations, costs, curves, exploration, importance, poster, trajectories, winner
+from pipeline.analysis.explorer import explorer
 from pipeline.analysis.items import Section
 from pipeline.analysis.page import write_page
 from pipeline.analysis.summary import cards, facts
@@ -44,6 +45,7 @@ def make_report(
     write_tables(run, folder.tables)
     progress("Tables")
     makers: tuple[Callable[[Results], Section], ...] = (
+        winner.section,
         trajectories.section,
         poster.section,
         curves.section,
@@ -61,5 +63,6 @@ def make_report(
         facts=facts(run),
         sections=[partial(make, run) for make in makers],
         warnings=run.warnings,
+        data=explorer(run),
         progress=progress,
     )

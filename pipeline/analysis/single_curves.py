@@ -24,8 +24,8 @@ SCHEDULE_POINTS = 200
 
 
 def items(results: Results) -> list[Item]:
-    """The incumbent, one configuration across budgets, and ranks that cross."""
-    return [incumbent_curve(results), across_budgets(results), rank_crossings(results)]
+    """One configuration across budgets, and ranks that cross."""
+    return [across_budgets(results), rank_crossings(results)]
 
 
 # The incumbent ------------------------------------------------------------------------------------------------------

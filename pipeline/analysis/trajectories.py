@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.marks import EVALUATION, Drawing, Marks
 from pipeline.analysis.metric import Metric, objective
 from pipeline.analysis.quantiles import binned_quantiles
 from pipeline.storage.results import Results
@@ -110,8 +111,9 @@ def over_time(results: Results) -> Item:
     if done.empty:
         return Item("error_over_time", title, "", lacking="No evaluation has finished yet.")
     paths = trajectories(results)
-    figure = draw_over_time(results, done, paths)
-    return Item("error_over_time", title, over_time_caption(results, done, paths[OVERALL]), figure, data=joined(paths))
+    drawing = draw_over_time(results, done, paths)
+    caption = over_time_caption(results, done, paths[OVERALL])
+    return Item("error_over_time", title, caption, drawing.figure, data=joined(paths), marks=drawing.marks)
 
 
 def finished_over_time(results: Results) -> pd.DataFrame:
@@ -131,7 +133,7 @@ def joined(paths: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([path.assign(of=name) for name, path in paths.items()])
 
 
-def draw_over_time(results: Results, done: pd.DataFrame, paths: dict[str, pd.DataFrame]) -> Figure:
+def draw_over_time(results: Results, done: pd.DataFrame, paths: dict[str, pd.DataFrame]) -> Drawing:
     """A dot per evaluation, or, where there are too many, their quantiles; and the incumbents as steps."""
     metric = objective(results)
     end_s = float(done["time_s"].max())
@@ -158,7 +160,8 @@ def draw_over_time(results: Results, done: pd.DataFrame, paths: dict[str, pd.Dat
     axis.set_xlabel(f"wall-clock time since the search began ({unit})")
     style.metric_axis(axis, metric, metric.label)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=min(len(results.budgets) + 1, 3))
-    return figure
+    places = (done["time_s"].to_numpy() / unit_s, metric.shown(done["loss"].to_numpy()))
+    return Drawing(figure, [Marks(axis, EVALUATION, done.index.to_numpy(), *places)])
 
 
 def _steps(axis: Any, path: pd.DataFrame, column: str, unit: float, end: float, metric: Metric, **options: Any) -> None:

@@ -19,30 +19,9 @@ from pipeline.errors import DataError
 from pipeline.files import publish, read_fresh
 from pipeline.records import derive_seed
 from pipeline.settings import DataSettings
+from pipeline.training.datasets import DATASET_INFO, DatasetInfo
 from pipeline.training.sources import RawData, data_command, read_source
 
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What is known of a data set without reading it.
-
-    Attributes:
-        image_shape: (channels, height, width).
-        flips: mirrored images show the same thing, so training mirrors at random; numbers and digits do not.
-    """
-
-    image_shape: tuple[int, int, int]
-    classes: int
-    flips: bool
-
-
-DATASET_INFO = {
-    "digits": DatasetInfo((1, 8, 8), 10, False),
-    "fashion_mnist": DatasetInfo((1, 28, 28), 10, True),
-    "cifar10": DatasetInfo((3, 32, 32), 10, True),
-    "cifar100": DatasetInfo((3, 32, 32), 100, True),
-    "svhn": DatasetInfo((3, 32, 32), 10, False),
-}
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 

@@ -1,6 +1,9 @@
 """The report of a collected run, as a person gets it."""
 
 import base64
+import hashlib
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +17,7 @@ from matplotlib.image import imread
 
 from benchmarks.synthetic_run import write_synthetic_run
 from pipeline import operations
+from pipeline.analysis.page import embedded
 from pipeline.analysis.report import make_report
 from pipeline.run.folder import RunFolder, find_collected
 from pipeline.settings import load_settings
@@ -23,14 +27,6 @@ from pipeline.storage.results import load_results
 SETTINGS = load_settings(
     "digits", ["search.min_budget=1", "search.max_budget=27", "workers.count=4", "search.iterations=12"]
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished run with its report."""
-    folder = write_synthetic_run(tmp_path_factory.mktemp("results") / "run", SETTINGS, seed=2, max_rows=8)
-    make_report(collect(folder), folder)
-    return folder
 
 
 class Page(HTMLParser):
@@ -52,28 +48,52 @@ class Page(HTMLParser):
         self.sources += [named["src"]] if "src" in named else []
 
 
-def test_the_page_needs_no_other_file_and_no_network(folder: RunFolder) -> None:
-    page = Page(folder.report.read_text())
+def test_the_page_needs_no_other_file_and_no_network(reported_run: RunFolder) -> None:
+    page = Page(reported_run.report.read_text())
     assert len(page.sources) >= 4
     for source in page.sources:
         assert base64.b64decode(source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
-    assert not {"script", "iframe", "object"} & set(page.tags)
+    assert not {"iframe", "object", "embed"} & set(page.tags)
     assert not [link for link in page.links if "//" in link]
 
 
-def test_every_link_of_the_page_leads_somewhere(folder: RunFolder) -> None:
-    page = Page(folder.report.read_text())
+def test_the_page_allows_its_own_style_and_script_by_hash_and_nothing_else(reported_run: RunFolder) -> None:
+    text = reported_run.report.read_text()
+    policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]*)"', text)[0])
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert (len(scripts), len(styles)) == (1, 1)
+    for kind, content in (("script", scripts[0]), ("style", styles[0])):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert not re.search(r'\s(style|on[a-z]+)="', re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL))
+
+
+def test_nothing_in_the_data_can_end_the_element_that_holds_it() -> None:
+    text = embedded({"name": "</script><script>alert(1)</script>\u2028"})
+    assert "<" not in text
+    assert json.loads(text) == {"name": "</script><script>alert(1)</script>\u2028"}
+
+
+def test_the_page_of_the_report_stays_small(reported_run: RunFolder) -> None:
+    assert reported_run.report.stat().st_size < 4e6
+
+
+def test_every_link_of_the_page_leads_somewhere(reported_run: RunFolder) -> None:
+    page = Page(reported_run.report.read_text())
     inside = {link[1:] for link in page.links if link.startswith("#")}
     files = {link for link in page.links if not link.startswith(("#", "data:"))}
     assert inside <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
-    assert [link for link in files if not (folder.path / link).is_file()] == []
+    assert [link for link in files if not (reported_run.path / link).is_file()] == []
     assert len(files) >= 12
 
 
-def test_the_page_says_the_incumbent_and_how_many_proposals_came_from_the_model(folder: RunFolder) -> None:
-    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", folder.report.read_text()))
-    results = load_results(folder.collected)
+def test_the_page_says_the_incumbent_and_how_many_proposals_came_from_the_model(reported_run: RunFolder) -> None:
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", reported_run.report.read_text()))
+    results = load_results(reported_run.collected)
     done = results.finished()
     best = done[done["budget"] == max(results.budgets)]["loss"].min()
     assert f"{100 * best:.2f}%" in text
@@ -100,6 +120,7 @@ class Absent:
             raise ImportError(f"{name} is not installed here")
 
 sys.meta_path.insert(0, Absent())
+from pipeline.analysis.page import embedded
 from pipeline.analysis.report import make_report
 from pipeline.run.folder import RunFolder, find_collected
 
@@ -139,13 +160,13 @@ QUIET = ("--disable-background-networking", "--disable-component-update", "--dis
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_a_browser_renders_the_page_without_console_errors(folder: RunFolder, tmp_path: Path) -> None:
+def test_a_browser_renders_the_page_without_console_errors(reported_run: RunFolder, tmp_path: Path) -> None:
     # Whatever the page would say on its console, or fail to load, Chromium logs.
     done = subprocess.run(
         [
             str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", *QUIET, "--enable-logging=stderr", "--v=0",
             f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={tmp_path / 'page.png'}",
-            "--window-size=1200,2000", folder.report.as_uri(),
+            "--window-size=1200,2000", reported_run.report.as_uri(),
         ],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip

@@ -1,0 +1,159 @@
+"""The best configuration first: its values, its network, its curve, and how sure it is that it is the best."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from pipeline.analysis import style
+from pipeline.analysis.architecture import architecture_figure, plain
+from pipeline.analysis.axes import ordered
+from pipeline.analysis.intervals import Counted, count, counted_on
+from pipeline.analysis.items import Code, Item, Section
+from pipeline.analysis.metric import MISSING, TEST_ERROR, objective
+from pipeline.analysis.single_curves import incumbent_curve
+from pipeline.settings.space import BY_NAME
+from pipeline.storage.results import Results
+from pipeline.storage.tables import incumbents
+
+BEST = 10
+
+
+def section(results: Results) -> Section:
+    """Everything about the incumbent."""
+    about = "The best configuration on the largest budget that has a result, and how far the others are from it."
+    return Section("winner", "The best configuration", about, items(results))
+
+
+def items(results: Results) -> list[Item]:
+    """Values, architecture, curve, the ten best."""
+    best = incumbents(results)
+    if best.empty:
+        return [Item("incumbent_values", "Its values", "", lacking="No evaluation has finished yet.")]
+    chosen = best.iloc[-1]
+    configuration = {name: chosen[name] for name in ordered(results.hyperparameters) if not pd.isna(chosen[name])}
+    ten = Item("ten_best", f"The {BEST} best", ten_caption(results), table=ten_table(results))
+    values = Item(
+        "incumbent_values", "Its values", values_caption(results, chosen), table=values_table(configuration),
+        codes=(
+            Code("configuration as YAML", as_yaml(results, chosen, plain(configuration))),
+            Code("train it on training plus validation data", f"make retrain-incumbent RUN={results.run_id}"),
+        ),
+    )  # fmt: skip
+    network = architecture_figure(results, str(chosen["config_id"]), configuration)
+    return [values, network, incumbent_curve(results), ten]
+
+
+def values_table(configuration: dict[str, object]) -> pd.DataFrame:
+    """A row of texts per hyperparameter."""
+    rows = []
+    for name, value in configuration.items():
+        known = BY_NAME.get(name)
+        unit = f" {known.unit}" if known and known.unit else ""
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        rows.append((known.label if known else name, text + unit, known.part if known else MISSING))
+    return pd.DataFrame(rows, columns=["hyperparameter", "value", "part"])
+
+
+def as_yaml(results: Results, chosen: pd.Series, configuration: dict[str, object]) -> str:
+    """A configuration as YAML that reads back as exactly these values."""
+    budget = style.budget_label(chosen["budget"], results.budget_unit)
+    error = objective(results).text(chosen["loss"])
+    comment = f"# {chosen['config_id']} of run {results.run_id}: {error} {objective(results).name} on {budget}"
+    return f"{comment}\n{yaml.safe_dump(configuration, sort_keys=False)}".rstrip()
+
+
+def rivals(results: Results) -> pd.DataFrame:
+    """The finished evaluations on the largest budget with a result, best first."""
+    done = results.finished()
+    here: pd.DataFrame = done[done["budget"] == done["budget"].max()]
+    return here.sort_values(["loss", "iteration", "stage", "index"], kind="stable")
+
+
+def counted(results: Results, error: float, column: str = "loss") -> Counted | None:
+    """An error of this run as a count with its interval; None: it was not counted."""
+    if np.isnan(error):
+        return None
+    of = counted_on(results.finished()[column])
+    return None if of is None else count(error, of)
+
+
+def values_caption(results: Results, chosen: pd.Series) -> str:
+    """The incumbent's errors with their intervals, and how many others are as good."""
+    metric = objective(results)
+    budget = style.budget_label(chosen["budget"], results.budget_unit)
+    text = (
+        f"{chosen['config_id']} on {budget}, {style.millions(chosen['parameters'])} parameters: {metric.name} "
+        f"{interval_text(results, float(chosen['loss']))}, test error "
+        f"{interval_text(results, float(chosen['test_error']), 'test_error')}."
+    )
+    return f"{text} {ties_text(results, float(chosen['loss']))}".rstrip()
+
+
+def interval_text(results: Results, error: float, column: str = "loss") -> str:
+    """An error with its interval: `3.33% (5 of 150 wrong; 95% interval 1.43% to 7.57%)`."""
+    metric = objective(results) if column == "loss" else TEST_ERROR
+    known = counted(results, error, column)
+    if known is None:
+        return "not measured" if np.isnan(error) else metric.text(error)
+    interval = f"{metric.text(known.low)} to {metric.text(known.high)}"
+    return f"{metric.text(error)} ({known.wrong} of {known.of:,} wrong; 95% interval {interval})"
+
+
+def ties_text(results: Results, error: float) -> str:
+    """How many others have the same error, and how many lie inside its interval; "" where it was not counted."""
+    losses = rivals(results)["loss"].to_numpy()
+    others = len(losses) - 1
+    same = int((losses == error).sum()) - 1
+    known = counted(results, error)
+    parts = [f"{same} of {others} others on this budget have the same error."] if same else []
+    if known is not None and others:
+        inside = int((losses <= known.high).sum()) - 1
+        parts.append(
+            f"{inside} of {others} others on this budget lie inside its interval (Wilson): on so few images they are "
+            "not told apart."
+            if inside
+            else f"None of {others} others on this budget lies inside its interval (Wilson)."
+        )
+    return " ".join(parts)
+
+
+def ten_table(results: Results) -> pd.DataFrame:
+    """The best on the largest budget as texts, with their values; equal errors share a rank."""
+    metric = objective(results)
+    here = rivals(results)
+    ranks = here["loss"].rank(method="min").astype(int)
+    shared = ranks.duplicated(keep=False)
+    rows = []
+    for place, (_, row) in enumerate(here.head(BEST).iterrows()):
+        rank = f"{ranks.iloc[place]}{' (shared)' if shared.iloc[place] else ''}"
+        cells = {"rank": rank, "configuration": str(row["config_id"])}
+        cells[metric.label] = metric.number(row["loss"])
+        known = counted(results, float(row["loss"]))
+        if known is not None:
+            cells["wrong"] = f"{known.wrong} of {known.of:,}"
+            cells["95% interval"] = f"{metric.number(known.low)} to {metric.number(known.high)}"
+        cells |= {
+            TEST_ERROR.label: TEST_ERROR.number(row["test_error"]),
+            "parameters": style.millions(row["parameters"]),
+        }
+        for name in ordered(results.hyperparameters):
+            value = row[name]
+            cells[BY_NAME[name].label if name in BY_NAME else name] = (
+                f"{value:.3g}" if isinstance(value, float) else str(value)
+            )
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def ten_caption(results: Results) -> str:
+    """How many there are to choose from."""
+    here = rivals(results)
+    budget = style.budget_label(here["budget"].iloc[0], results.budget_unit)
+    of = counted_on(results.finished()["loss"])
+    intervals = f" Errors are counts of {of:,} images; intervals: Wilson, 95%." if of else ""
+    return (
+        f"The best {min(BEST, len(here))} of {len(here)} configurations on {budget}, ties by the lower number."
+        f"{intervals} The best of many is better than it will be again: trust the test error."
+    )
