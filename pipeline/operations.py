@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import getpass
+import logging
+import os
 import platform
 import shlex
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.cluster import slurm
-from pipeline.errors import RunError
-from pipeline.files import is_there, publish_json
+from pipeline.cluster.users import user_name
+from pipeline.errors import RunError, SiteError
+from pipeline.files import is_there, publish_json, publish_text
+from pipeline.launch.backend import Backend, StartedMaster
 from pipeline.launch.choice import backend_for, queue_state, settle_where
 from pipeline.problems.freezing import changed_since, data_folder, prepare_own_data, read_problem
+from pipeline.records import StartedWorkers
 from pipeline.run.creation import create_run, extend_run, point_latest, problem_origins, read_settings
 from pipeline.run.folder import RunFolder
+from pipeline.run.identity import settle_identity
 from pipeline.run.status import ENDED, STALE_S, RunStatus, read_status
 from pipeline.settings import Settings, budget_ladder
 
 Say = Callable[[str], None]
 
+log = logging.getLogger(__name__)
+
 # A master imports PyTorch's neighbours, makes certificates and reads the run: seconds, a minute on a cold file system.
 MASTER_START_S = 120.0
+# One that is just starting sees a request to stop as soon as it has.
+STOPPING_MASTER_S = 60.0
 POLL_S = 0.25
+# In the folder of results: what was warned about already.
+WARNINGS = ".warnings"
 
 # A master needs seconds to end in order: this is for a slow disk.
 MASTER_MARGIN_S = 60.0
@@ -36,8 +48,7 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
         DataError, SiteError, RunError: before anything was submitted, or because the master did not start.
     """
     settings = read_problem(settle_where(settings))
-    for warning in backend_for(settings).check(results):
-        say(f"Warning: {warning}")
+    _warn_once(backend_for(settings).check(results), results, say)
     prepare_data(settings, say)
     folder = create_run(settings, results)
     settings = read_settings(folder)
@@ -47,6 +58,18 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     say(backend_for(settings).describe())
     _start(folder, settings, say)
     return folder
+
+
+def _warn_once(warnings: list[str], results: Path, say: Say) -> None:
+    """Say warnings that were not said of these results before: they are of the site, and stay true."""
+    told = results / WARNINGS
+    before = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    new = [warning for warning in warnings if warning not in before]
+    for warning in new:
+        say(f"Warning: {warning}")
+    if new:
+        results.mkdir(parents=True, exist_ok=True)
+        publish_text(told, "\n".join([*before, *new]) + "\n")
 
 
 def prepare_data(settings: Settings, say: Say) -> None:
@@ -75,6 +98,7 @@ def resume(folder: RunFolder, iterations: int | None, say: Say) -> None:
             f"Run {folder.run_id} has a living master on {status.host}: nothing to resume. `tandem status` shows it."
         )
     settings = read_settings(folder) if iterations is None else extend_run(folder, iterations)
+    _require_owner(folder, "resume")
     for line in changed_since(problem_origins(folder)):
         say(line)
     folder.stop_request.unlink(missing_ok=True)
@@ -91,20 +115,75 @@ def _is_at_work(folder: RunFolder, status: RunStatus) -> bool:
 
 
 def stop(folder: RunFolder, say: Say, wait_s: float = 180.0) -> None:
-    """Ask the master to end the run in order, wait until it has, and cancel what is left in the queue."""
-    status = read_status(folder)
-    publish_json(folder.stop_request, {"requested": time.time(), "host": platform.node(), "user": getpass.getuser()})
+    """Ask the master to end the run in order, wait until it has, and cancel what is left in the queue.
+
+    The workers are cancelled whatever else fails.
+
+    Raises:
+        RunError: the run is another user's.
+        SiteError: Slurm does not answer: what waits in its queue stays there.
+    """
+    _require_owner(folder, "stop")
     backend = backend_for(read_settings(folder))
-    waited_in_queue = backend.cancel_waiting_master(folder)
-    if waited_in_queue:
+    try:
+        waits_in_queue = _cancel_waiting_master(backend, folder, say)
+        _end_in_order(backend, folder, waits_in_queue, say, wait_s)
+    finally:
+        if told := backend.cancel_workers(folder):
+            say(told)
+    run = folder.shell_path
+    say(f"Stopped. `tandem resume-search {run}` goes on; `tandem collect-results {run}` collects.")
+
+
+def _require_owner(folder: RunFolder, what: str) -> None:
+    """Raise RunError if the run is another user's: neither its processes nor its files obey this one."""
+    owner = folder.path.stat().st_uid
+    if os.geteuid() not in (owner, 0):
+        raise RunError(f"Run {folder.run_id} is user {user_name(owner)}'s: only they can {what} it.")
+
+
+def _cancel_waiting_master(backend: Backend, folder: RunFolder, say: Say) -> bool:
+    try:
+        waits = backend.cancel_waiting_master(folder)
+    except SiteError as error:  # a master that is at work needs no Slurm to end
+        say(f"Warning: {error}")
+        return False
+    if waits:
         say("The master waited in Slurm's queue; it was cancelled before it started.")
-    elif status is not None and not status.has_ended and not status.is_stale():
+    return waits
+
+
+def _end_in_order(backend: Backend, folder: RunFolder, waits_in_queue: bool, say: Say, wait_s: float) -> None:
+    """Ask the master to stop, and wait until it has; say so if it does not."""
+    try:
+        status = read_status(folder)
+    except RunError as error:  # it was damaged; the master can be asked all the same
+        say(f"Warning: {error}")
+        status = None
+    states = ENDED if _request_stop(folder, say) else (*ENDED, "left")
+    if states != ENDED and not backend.end_master(folder):
+        say("The master cannot be told to stop from here; it asks for workers again until it is.")
+    if waits_in_queue:
+        return
+    if status is not None and not status.has_ended and not status.is_stale():
         say("Asked the master to stop; its workers checkpoint and leave ...")
-        status = wait_for(folder, lambda s: s.has_ended, wait_s)
-    backend.cancel_workers(folder)
-    if not waited_in_queue and (status is None or not status.has_ended):
-        say("The master does not answer; its workers were cancelled, and every result it acknowledged is on disk.")
-    say(f"Stopped. `tandem resume-search {folder.path}` goes on; `tandem collect-results {folder.path}` collects.")
+        status = wait_for(folder, lambda s: s.state in states, wait_s)
+    if status is None or status.state not in states:
+        say("The master does not answer; its workers are cancelled, and every result it acknowledged is on disk.")
+
+
+def _request_stop(folder: RunFolder, say: Say) -> bool:
+    """Put the request into the run folder; whether it is there."""
+    request = {"requested": time.time(), "host": platform.node(), "user": user_name(os.getuid())}
+    try:
+        publish_json(folder.stop_request, request)
+    except OSError as error:
+        try:
+            folder.stop_request.touch()  # a full disk may have room for a name; that the file is there is enough
+        except OSError:
+            say(f"Warning: {folder.stop_request} cannot be written ({error.strerror}).")
+            return False
+    return True
 
 
 def watch(folder: RunFolder) -> Iterator[RunStatus | None]:
@@ -143,7 +222,7 @@ def require_unbroken(folder: RunFolder) -> None:
     status = read_status(folder)
     if status is None or status.is_stale():
         raise RunError(
-            f"The master is gone. `tandem resume-search {folder.path}` goes on; its log: {folder.master_log}"
+            f"The master is gone. `tandem resume-search {folder.shell_path}` goes on; its log: {folder.master_log}"
         )
     if status.state == "broken":
         raise RunError(f"Run {folder.run_id} is broken: {status.message} Its log: {folder.master_log}")
@@ -180,6 +259,12 @@ def _collect(folder: RunFolder, say: Say) -> None:
     from pipeline.storage.collect import collect
 
     if is_there(folder.settings):
+        if not os.access(folder.path, os.W_OK):
+            owner = user_name(folder.path.stat().st_uid)
+            raise RunError(
+                f"Run {folder.run_id} is user {owner}'s, and results are written into its folder: ask them to collect, "
+                f"or collect a copy of {folder.path}."
+            )
         say(f"Collecting {folder.path} ...")
         collect(folder)
     else:
@@ -195,22 +280,38 @@ def stock_worker_lines(folder: RunFolder) -> list[str]:
         RunError: no master is at work, or the run's status or authority cannot be read.
     """
     from pipeline.rpc.client import address_towards
-    from pipeline.rpc.master_address import read_master_address
+    from pipeline.rpc.master_address import read_master_address, rpc_run_id
     from pipeline.rpc.tls import issue_certificate, stock_worker_environment
 
     master, status = read_master_address(folder), read_status(folder)
     if master is None or (status is not None and (status.has_ended or status.is_stale())):
-        raise RunError(f"Run {folder.run_id} has no master at work. `tandem resume-search {folder.path}` starts one.")
+        raise RunError(
+            f"Run {folder.run_id} has no master at work. `tandem resume-search {folder.shell_path}` starts one."
+        )
     here = address_towards(master.address)
     names = sorted({here, platform.node(), "127.0.0.1", "localhost"})
     certificate = issue_certificate(folder.tls, f"stock-{platform.node()}", names)
     environment = stock_worker_environment(certificate)
     return [
         *(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
-        f"# worker = MyWorker(run_id={folder.run_id!r}, nameserver={master.address!r}, nameserver_port={master.port}, "
-        f"host={here!r})",
+        f"# worker = MyWorker(run_id={rpc_run_id(folder.run_id)!r}, nameserver={master.address!r}, "
+        f"nameserver_port={master.port}, host={here!r})",
         "# Leave as soon as the job is done: whoever holds this certificate's key can join the run.",
     ]
+
+
+def worker_command(folder: RunFolder) -> str:
+    """The command with which a person adds a worker to a run, from the checkout."""
+    return backend_for(read_settings(folder)).worker_command(folder)
+
+
+def worker_options(folder: RunFolder) -> str:
+    """The options of sbatch for a worker that a person submits.
+
+    Raises:
+        SiteError: the run's workers are no Slurm jobs.
+    """
+    return backend_for(read_settings(folder)).worker_options()
 
 
 def run_master(folder: RunFolder) -> None:
@@ -224,13 +325,14 @@ def run_master(folder: RunFolder) -> None:
     from pipeline.cluster.allocation import Allocation, allocation_end
     from pipeline.master.process import run_master as be_master
 
+    settle_identity(folder)
     settings = read_settings(folder)
     allocation = Allocation(allocation_end(), MASTER_MARGIN_S)
     allocation.listen()
     backend = backend_for(settings)
 
-    def request_workers(count: int) -> None:
-        backend.start_workers(folder, count)
+    def request_workers(count: int) -> StartedWorkers:
+        return backend.start_workers(folder, count)
 
     outcome = be_master(
         folder, settings, request_workers, backend.master_address(), should_leave=allocation.should_stop
@@ -238,23 +340,48 @@ def run_master(folder: RunFolder) -> None:
     if outcome.state == "left" and allocation.asks_for_requeue(outcome.message):
         slurm.requeue_this_job()
     if outcome.state in ENDED:
-        backend.cancel_workers(folder)
+        try:
+            backend.cancel_workers(folder)
+        except SiteError as error:  # workers were told, and tasks that start later see that the run has ended
+            log.error("%s", error)
     if outcome.state == "broken":
         raise RunError(f"Run {folder.run_id} is broken: {outcome.message}")
 
 
 def _start(folder: RunFolder, settings: Settings, say: Say) -> None:
+    """Start the master, and wait until it listens; Ctrl-C meanwhile ends what was started."""
+    settle_identity(folder)
+    backend = backend_for(settings)
     before = read_status(folder)
     term_before = -1 if before is None else before.term
-    started = backend_for(settings).start_master(folder)
-    say(started.where)
-    if started.process is None:
-        return  # it starts when Slurm lets it
+    started = None
+    try:
+        started = backend.start_master(folder)
+        say(started.where)
+        if started.process is not None:
+            _wait_for_master(folder, started, term_before, say)
+    except KeyboardInterrupt:
+        say("Interrupted while the master starts: it is stopped.")
+        _request_stop(folder, say)
+        if started is not None and started.process is not None:
+            _wait_for_process(started.process)
+        stop(folder, say)
+        raise
+
+
+def _wait_for_process(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a starting master has seen that it shall stop; one that does not in time is ended."""
+    try:
+        process.wait(STOPPING_MASTER_S)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+
+
+def _wait_for_master(folder: RunFolder, started: StartedMaster, term_before: int, say: Say) -> None:
     status = wait_for(folder, lambda s: s.term > term_before, MASTER_START_S, started.has_died)
     if status is None or status.term <= term_before:
         what = "ended at once" if started.has_died() else f"did not start within {MASTER_START_S:.0f} s"
-        log = folder.master_log
-        raise RunError(f"The master {what}. The end of {log}:\n{_tail(log)}")
+        raise RunError(f"The master {what}. The end of {folder.master_log}:\n{_tail(folder.master_log)}")
     say(f"The master listens on {status.address} (term {status.term}).")
 
 

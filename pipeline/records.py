@@ -226,6 +226,21 @@ class WorkerIdentity:
 
 
 @dataclass(frozen=True)
+class StartedWorkers:
+    """What came of the master's request for workers.
+
+    Attributes:
+        jobs: ids of what was started; empty if enough are on their way.
+        problem: what a person should know, or "".
+        failing_nodes: nodes on which workers end before they join, with the reason.
+    """
+
+    jobs: tuple[str, ...] = ()
+    problem: str = ""
+    failing_nodes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """What `pipeline.training.train` returns.
 

@@ -1,10 +1,14 @@
 #!/bin/bash
 # Add workers to a run by hand, from a plain checkout:
 #
-#   sbatch slurm/worker.sh                                  one worker for the latest run
-#   sbatch --array=0-9 slurm/worker.sh results/NAME         ten workers for that run (or RUN=results/NAME sbatch ...)
-#   sbatch -p debug -t 30 --gres=gpu:a100:1 slurm/worker.sh sbatch's own options overrule the lines below
+#   run=results/NAME
+#   sbatch $(.venv/bin/tandem worker-options $run) slurm/worker.sh $run                  one worker for that run
+#   sbatch $(.venv/bin/tandem worker-options $run) --array=0-9 -t 30 slurm/worker.sh $run
 #
+# `tandem worker-options` prints what the run asks for its workers: GPU, cores, memory, time, partition. sbatch takes the
+# last of two options. A worker whose allocation has less than it needs says so, and leaves.
+#
+# Without a run (or RUN=... in the environment) the worker joins the latest one.
 # The latest run is looked for in the checkout's results/, or where TANDEM_RESULTS says (RESULTS=... of make).
 # Without RUN it stays, when it is requeued, with the run that was the latest when it first started.
 #
@@ -16,9 +20,6 @@
 #SBATCH --job-name=tandem-worker
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
-#SBATCH --cpus-per-task=4
-#SBATCH --gres=gpu:1
-#SBATCH --time=04:00:00
 #SBATCH --signal=USR1@60
 #SBATCH --requeue
 #SBATCH --open-mode=append

@@ -18,17 +18,17 @@ from pipeline.run.folder import RunFolder, find_collected, find_run
 def submit_search(preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS) -> None:
     """Start a search: on Slurm where there is one, else on this machine."""
     from pipeline import operations
-    from pipeline.run.creation import read_settings
     from pipeline.settings import load_settings
 
     folder = operations.submit(load_settings(preset, overrides or ()), results, say)
     say("")
     say("Next:")
-    say(f"  tandem status {folder.path}            what it is doing (make status)")
-    say(f"  tandem collect-results {folder.path}   tables, figures and report, at any time (make collect-results)")
-    say(f"  tandem stop-search {folder.path}       end it in order (make stop-search)")
-    if read_settings(folder).workers.where == "slurm":
-        say(f"  sbatch slurm/worker.sh {folder.path}   one more worker, from the checkout")
+    run = folder.shell_path
+    say(f"  tandem status {run}            what it is doing (make status)")
+    say(f"  tandem collect-results {run}   tables, figures and report, at any time (make collect-results)")
+    say(f"  tandem stop-search {run}       end it in order (make stop-search)")
+    say(f"  {operations.worker_command(folder)}")
+    say("                                        one more worker, from the checkout")
 
 
 @app.command()
@@ -209,6 +209,14 @@ def stock_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 
     for line in operations.stock_worker_lines(find_run(results, run)):
         say(line)
+
+
+@app.command("worker-options")
+def worker_options(run: Run = None, results: ResultsFolder = RESULTS) -> None:
+    """Print the options of sbatch for a worker of a run: sbatch $(tandem worker-options RUN) slurm/worker.sh RUN."""
+    from pipeline import operations
+
+    say(operations.worker_options(find_run(results, run)))
 
 
 @app.command("run-master", hidden=True)

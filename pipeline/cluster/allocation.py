@@ -4,7 +4,8 @@ A worker asks `should_stop` between batches. What to do afterwards depends on wh
 
     the margin before the allocation's end   the time is up: requeue the task, if the search goes on
     USR1, USR2                                the same, or a warning of preemption
-    TERM, INT, HUP                            scancel, preemption, a person: leave, Slurm decides the rest
+    TERM                                      a preemption's grace time: requeue; else, scancel: leave
+    INT, HUP                                  a person: leave
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 from collections.abc import Mapping
 from types import FrameType
 
+from pipeline.cluster import slurm
 from pipeline.cluster.slurm import run_command, slurm_task_id
 from pipeline.errors import SiteError
 from pipeline.records import WorkerIdentity
@@ -128,7 +130,12 @@ class Allocation:
         return self.end is not None and time.time() >= self.end - self.margin_s
 
     def asks_for_requeue(self, reason: str) -> bool:
-        """Whether a process that left for this reason did so because its time is up, not because it shall go."""
+        """Whether a process that leaves for this reason does so because its time is up, not because it shall go.
+
+        To be asked before it ends: after TERM, Slurm tells a preemption from a cancellation only while the job runs.
+        """
+        if reason == _signal_reason(signal.SIGTERM):
+            return slurm.this_job_is_preempted()
         warned = self._signal in WARNINGS and reason == _signal_reason(self._signal)
         return self._signal not in ENDINGS and (warned or reason == ALLOCATION_END)
 

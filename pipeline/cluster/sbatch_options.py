@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from pipeline.errors import SiteError
 from pipeline.settings import Settings, SlurmSettings
 
 Options = dict[str, str | int | bool]
@@ -108,6 +109,30 @@ def command_line(options: Mapping[str, str | int | bool]) -> list[str]:
         for name, value in options.items()
         if value is not False and name not in own
     ]
+
+
+def command(options: Mapping[str, str | int | bool], tasks: int | None = None) -> str:
+    """The sbatch command that submitit makes of the options, for an array of so many tasks or for a job."""
+    at_once = min(int(options.get("array-parallelism", tasks or 1)), tasks or 1)
+    array = [] if tasks is None or tasks == 1 else [f"--array=0-{tasks - 1}%{at_once}"]
+    signal = [f"--signal=USR2@{options['signal-delay-s']}"]
+    return shlex.join(["sbatch", *array, *signal, *command_line(options)])
+
+
+def words(options: Mapping[str, str | int | bool]) -> str:
+    """The options for `sbatch $(...)`: a shell splits them at spaces, and takes quotes as they are.
+
+    Raises:
+        SiteError: a value has a space.
+    """
+    found = command_line(options)
+    for word in found:
+        if word.split() != [word]:
+            raise SiteError(
+                f"{shlex.quote(word)} has a space, at which a shell splits it: leave it out of slurm.extra, or type "
+                f"the options yourself: {shlex.join(found)}"
+            )
+    return " ".join(found)
 
 
 def as_text(options: Mapping[str, str | int | bool]) -> str:

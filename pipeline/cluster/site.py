@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.cluster import slurm
 from pipeline.cluster.addresses import address_towards_nodes
-from pipeline.cluster.sbatch_options import Options, as_text, command_line, master_options, worker_options
+from pipeline.cluster.sbatch_options import (
+    Options,
+    array_sizes,
+    as_text,
+    command,
+    command_line,
+    master_options,
+    worker_options,
+)
+from pipeline.cluster.users import user_name
 from pipeline.errors import SiteError
 from pipeline.settings import Settings
 from pipeline.wording import counted
@@ -31,10 +39,14 @@ def check_site(settings: Settings, folder: Path) -> list[str]:
     Raises:
         SiteError: it cannot; one line that says what was asked for and what is allowed.
     """
-    partition = _check_partition(settings)
-    _check_time(settings, partition)
-    _check_account(settings, partition)
-    _check_gpus(settings, partition)
+    known = {partition.name: partition for partition in slurm.partitions()}
+    workers = _chosen(known, "slurm.partition", settings.slurm.partition)
+    _check_time("slurm.walltime_min", settings.slurm.walltime_min, workers)
+    _check_margin(settings)
+    _check_account(settings.slurm.account, workers)
+    _check_gpus(settings, workers)
+    if settings.slurm.master == "slurm":
+        _check_master(settings, known)
     _check_whole(settings)
     if settings.slurm.master == "login":
         address_towards_nodes(settings)  # raises what the master would
@@ -46,16 +58,19 @@ def check_site(settings: Settings, folder: Path) -> list[str]:
 
 def describe_request(settings: Settings) -> str:
     """What will be asked for, in words and as sbatch's options."""
-    count = settings.workers.count
-    wanted = settings.slurm
+    wanted, count = settings.slurm, settings.workers.count
     device = "a GPU" if wanted.gpus_per_worker else "no GPU"
-    lines = [
-        f"{counted(count, 'worker')} as a Slurm array, each with {device}, {wanted.cpus_per_worker} CPU cores and "
-        f"{_duration(wanted.walltime_min)}: "
-        f"sbatch --array=0-{max(count - 1, 0)} {as_text(worker_options(settings, count))}"
-    ]
+    lines = ["No workers are asked for (workers.count=0)."]
+    if count > 0:
+        sizes = array_sizes(count, slurm.max_array_size())
+        first, *others = (command(worker_options(settings, size, of=count), size) for size in sizes)
+        more = f" (and {len(others)} more arrays: Slurm takes {sizes[0]} tasks in one)" if others else ""
+        lines = [
+            f"{counted(count, 'worker')} as a Slurm array, each with {device}, {wanted.cpus_per_worker} CPU cores and "
+            f"{_duration(wanted.walltime_min)}: {first}{more}"
+        ]
     if wanted.master == "slurm":
-        lines.append(f"The master as a job of its own: sbatch {as_text(master_options(settings))}")
+        lines.append(f"The master as a job of its own: {command(master_options(settings))}")
     return "\n".join(lines)
 
 
@@ -63,68 +78,83 @@ def _duration(minutes: float) -> str:
     return f"{minutes / 60:g} h" if minutes >= 120 and minutes % 60 == 0 else f"{minutes:g} min"
 
 
-def _check_partition(settings: Settings) -> list[slurm.Partition]:
-    """The partitions that workers may start in (sbatch takes several)."""
-    found = {partition.name: partition for partition in slurm.partitions()}
-    known = ", ".join(found) or "none that you may use"
-    for setting, value in (("partition", settings.slurm.partition), ("master_partition", _masters(settings))):
-        for name in () if value is None else value.split(","):
-            if name not in found:
-                raise SiteError(f"slurm.{setting}: there is no partition {name!r}. Partitions: {known}.")
-            if not found[name].is_up:
-                raise SiteError(f"slurm.{setting}: partition {name} is not up. Partitions that are: {_up(found)}.")
-    if settings.slurm.partition is not None:
-        return [found[name] for name in settings.slurm.partition.split(",")]
-    default = [partition for partition in found.values() if partition.is_default]
+def _chosen(known: Mapping[str, slurm.Partition], setting: str, names: str | None) -> list[slurm.Partition]:
+    """The partitions that a job may start in (sbatch takes several), checked."""
+    listed = ", ".join(known) or "none that you may use"
+    for name in () if names is None else names.split(","):
+        if name not in known:
+            raise SiteError(f"{setting}: there is no partition {name!r}. Partitions: {listed}.")
+        if not known[name].is_up:
+            raise SiteError(f"{setting}: partition {name} is not up. Partitions that are: {_up(known)}.")
+    if names is not None:
+        return [known[name] for name in names.split(",")]
+    default = [partition for partition in known.values() if partition.is_default]
     if not default:
         raise SiteError(
-            f"This cluster has no default partition; set slurm.partition (PARTITION=...) to one of: {known}."
+            f"This cluster has no default partition; set slurm.partition (PARTITION=...) to one of: {listed}."
         )
     return default
 
 
-def _masters(settings: Settings) -> str | None:
-    return settings.slurm.master_partition if settings.slurm.master == "slurm" else None
+def _check_master(settings: Settings, known: Mapping[str, slurm.Partition]) -> None:
+    """The checks of a master that is a job: most clusters take one that can never start."""
+    wanted = settings.slurm
+    setting = "slurm.partition" if wanted.master_partition is None else "slurm.master_partition"
+    chosen = _chosen(known, setting, wanted.master_partition or wanted.partition)
+    _check_time("slurm.master_walltime_min", wanted.master_walltime_min, chosen)
+    _check_account(wanted.account, chosen)
 
 
-def _up(found: dict[str, slurm.Partition]) -> str:
-    return ", ".join(name for name, partition in found.items() if partition.is_up) or "none"
+def _up(known: Mapping[str, slurm.Partition]) -> str:
+    return ", ".join(name for name, partition in known.items() if partition.is_up) or "none"
 
 
-def _check_time(settings: Settings, chosen: list[slurm.Partition]) -> None:
+def _check_margin(settings: Settings) -> None:
     wanted = settings.slurm.walltime_min
-    margin_min = settings.workers.handback_margin_s / 60
-    if margin_min > wanted / 2:
+    if settings.workers.handback_margin_s / 60 > wanted / 2:
         raise SiteError(
             f"slurm.walltime_min: of {wanted} min a worker would train less than half, because it hands back "
             f"{settings.workers.handback_margin_s:g} s before the end. Ask for more time, or lower "
             f"workers.handback_margin_s to {wanted * 15} or less."
         )
+
+
+def _check_time(setting: str, wanted: int, chosen: Sequence[slurm.Partition]) -> None:
     for partition in chosen:
         if partition.max_time_min is not None and wanted > partition.max_time_min:
             raise SiteError(
-                f"slurm.walltime_min: {wanted} min is more than partition {partition.name} allows "
-                f"({partition.max_time_min:g} min). Budgets may be longer than that: work is handed on."
+                f"{setting}: {wanted} min is more than partition {partition.name} allows "
+                f"({partition.max_time_min:g} min). A shorter limit ends no search: work is handed on, and a master "
+                f"that is a job is requeued."
             )
 
 
-def _check_account(settings: Settings, chosen: list[slurm.Partition]) -> None:
-    account = settings.slurm.account
+def _check_account(account: str | None, chosen: Sequence[slurm.Partition]) -> None:
     enforced = "associations" in slurm.configuration().get("AccountingStorageEnforce", "")
     if account is None:
-        return
-    own, every = _accounts(f"user={getpass.getuser()}"), _accounts()
-    allowed = own if enforced else every
-    if allowed and account not in allowed:
-        raise SiteError(
-            f"slurm.account: {account!r} is not one you may charge. Accounts: {', '.join(sorted(allowed))}."
-        )
+        account = _default_account()
+    else:
+        own, every = _accounts(f"user={user_name()}"), _accounts()
+        allowed = own if enforced else every
+        if allowed and account not in allowed:
+            raise SiteError(
+                f"slurm.account: {account!r} is not one you may charge. Accounts: {', '.join(sorted(allowed))}."
+            )
     for partition in chosen:
-        if partition.accounts and account not in partition.accounts:
+        if account is not None and partition.accounts and account not in partition.accounts:
             raise SiteError(
                 f"slurm.account: partition {partition.name} does not take account {account!r}. "
                 f"It takes: {', '.join(partition.accounts)}."
             )
+
+
+def _default_account() -> str | None:
+    """The account that Slurm charges where none is named; None without accounting."""
+    try:
+        listed = slurm.run_command("sacctmgr", "-nP", "show", "user", f"name={user_name()}", "format=defaultaccount")
+    except SiteError:
+        return None
+    return listed.strip().splitlines()[0].strip() if listed.strip() else None
 
 
 def _accounts(*which: str) -> set[str]:
@@ -136,9 +166,11 @@ def _accounts(*which: str) -> set[str]:
     return {line.strip() for line in listed.splitlines() if line.strip()}
 
 
-def _check_gpus(settings: Settings, chosen: list[slurm.Partition]) -> None:
+def _check_gpus(settings: Settings, chosen: Sequence[slurm.Partition]) -> None:
     wanted = settings.slurm
     if wanted.gpus_per_worker == 0:
+        if settings.training.device == "cuda":
+            raise SiteError("training.device is cuda, and slurm.gpus_per_worker=0 asks for no GPU: set it to 1.")
         return
     nodes = slurm.nodes()
     names = {partition.name for partition in chosen}
@@ -213,7 +245,7 @@ def logout_warning() -> str | None:
         told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if told.returncode != 0 or not kills_at_logout(told.stdout.splitlines(), getpass.getuser()):
+    if told.returncode != 0 or not kills_at_logout(told.stdout.splitlines(), user_name()):
         return None
     return (
         "This host ends your processes when you log out (systemd's KillUserProcesses), the master among them. "

@@ -1,15 +1,15 @@
 """Ask Slurm: the few commands that the program runs, each parsed in one place.
 
 Nothing here waits for a job. A job is never known by its id alone (ids start again when a cluster is wiped), but by
-its name, which holds the run's id.
+its name, which holds the run's label.
 """
 
 from __future__ import annotations
 
 import functools
-import getpass
 import logging
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,12 @@ COMMAND_TIMEOUT_S = 60.0
 # What the commands say on a machine that has them installed but belongs to no cluster.
 _NO_CLUSTER = ("Could not establish a configuration source", "Unable to process configuration file")
 
-# Variables that point the commands at a cluster; every other SLURM_ variable describes the job one is inside of.
+# Variables that point the commands at a cluster; every other SLURM_ variable describes the job one is inside of, or
+# changes what the commands print.
 _CLUSTER_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CONF_SERVER", "SLURM_JWT")
+_OTHER_VARIABLES = (
+    "SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "SQUEUE_", "SCANCEL_", "SINFO_", "SCONTROL_", "SACCT_",
+)  # fmt: skip
 
 
 def run_command(*command: str) -> str:
@@ -35,7 +39,9 @@ def run_command(*command: str) -> str:
         SiteError: it is missing, failed, or did not answer in time; the text has what it said.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=job_environment()
+        )
     except FileNotFoundError:
         raise SiteError(f"There is no {command[0]} on this machine: is it a login node of the cluster?") from None
     except subprocess.TimeoutExpired:
@@ -59,27 +65,27 @@ def has_slurm() -> bool:
     except SiteError as error:
         if any(text in str(error) for text in _NO_CLUSTER):
             return False
-        raise SiteError(f"{error} To run on this machine without Slurm: workers.where=local.") from None
+        raise SiteError(f"{error} Slurm's controller may be down for a moment: try again.") from None
     return True
 
 
 def job_environment() -> dict[str, str]:
-    """The environment of this process without what describes the job it may run in.
+    """The environment of this process without what describes the job it may run in, or a person's own options.
 
     sbatch and srun read many SLURM_ variables as options; a job submitted from within a job must not inherit them.
+    SQUEUE_FORMAT, SLURM_TIME_FORMAT and others change what the commands print.
     """
-    prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
-    return {k: v for k, v in os.environ.items() if not k.startswith(prefixes) or k in _CLUSTER_VARIABLES}
+    return {k: v for k, v in os.environ.items() if not k.startswith(_OTHER_VARIABLES) or k in _CLUSTER_VARIABLES}
 
 
-def workers_name(run_id: str) -> str:
+def workers_name(run_label: str) -> str:
     """The job name of a run's workers."""
-    return f"tandem-{run_id}"
+    return f"tandem-{run_label}"
 
 
-def master_name(run_id: str) -> str:
+def master_name(run_label: str) -> str:
     """The job name of a run's master."""
-    return f"tandem-master-{run_id}"
+    return f"tandem-master-{run_label}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ class Task:
         state: as squeue writes it (PENDING, RUNNING, COMPLETING, ...).
         time_used: since it started ("1-02:03:04").
         reason: why it is pending.
+        node: where it runs or ran; "" before it starts.
     """
 
     job_id: str
@@ -99,6 +106,7 @@ class Task:
     state: str
     time_used: str
     reason: str
+    node: str = ""
 
     @property
     def minutes(self) -> float:
@@ -119,6 +127,11 @@ class Task:
         return self.ends_before_requeue or (self.state in ("PENDING", "REQUEUED", "REQUEUE_FED") and not self.is_held)
 
     @property
+    def waits_for(self) -> str:
+        """Why it has not started, as Slurm says; "": it does not wait, or nobody knows yet."""
+        return self.reason if self.state == "PENDING" and self.reason not in ("None", "") else ""
+
+    @property
     def ends_before_requeue(self) -> bool:
         """It was requeued, and its processes have not ended yet: COMPLETING, like one that ends for good, at time 0."""
         return self.state == "COMPLETING" and self.time_used == "0:00"
@@ -134,14 +147,26 @@ class Task:
         return self.state == "PENDING" and self.reason == "BeginTime"
 
 
-def tasks(names: Sequence[str]) -> list[Task]:
-    """The jobs and array tasks of these names and this user that have not ended: one call to squeue.
+def user_id() -> str:
+    """The user as Slurm's commands take one: by number, because in a container there may be no name."""
+    return str(os.getuid())
+
+
+def tasks(names: Sequence[str], with_ended: bool = False) -> list[Task]:
+    """The jobs and array tasks of these names and this user: one call to squeue.
+
+    Args:
+        with_ended: those that ended lately as well (Slurm remembers them for MinJobAge, mostly 300 s).
 
     Raises:
         SiteError: squeue fails.
     """
-    output = run_command("squeue", "-h", "-r", "-u", getpass.getuser(), "-n", ",".join(names), "-o", "%i|%j|%T|%M|%r")
-    return [Task(*line.split("|", 4)) for line in output.splitlines() if line.count("|") >= 4]
+    states = ("-t", "all") if with_ended else ()
+    output = run_command(
+        "squeue", "-h", "-r", "-u", user_id(), "-n", ",".join(names), *states, "-o", "%i|%j|%T|%M|%N|%r"
+    )
+    fields = [line.split("|", 5) for line in output.splitlines() if line.count("|") >= 5]
+    return [Task(job, name, state, used, reason, node) for job, name, state, used, node, reason in fields]
 
 
 def cancel(names: Sequence[str], state: str | None = None) -> None:
@@ -152,7 +177,7 @@ def cancel(names: Sequence[str], state: str | None = None) -> None:
     """
     for name in names:
         only = () if state is None else (f"--state={state}",)
-        run_command("scancel", "--user", getpass.getuser(), "--name", name, *only)
+        run_command("scancel", "--user", user_id(), "--name", name, *only)
 
 
 def hasten(task: Task, delay_s: int = 5) -> None:
@@ -182,14 +207,31 @@ def requeue_this_job() -> None:
         try_scontrol("requeue", task)
 
 
-def take_workers_name(run_id: str) -> None:
+def this_job_is_preempted() -> bool:
+    """Whether the job that this process is in has its grace time before a preemption; False off Slurm.
+
+    Slurm sends TERM at the start of the grace time and at a cancellation alike. A cancelled job is COMPLETING by then;
+    one that is preempted is RUNNING still, and is COMPLETED, not requeued, if its processes end within the grace time.
+    """
+    task = slurm_task_id()
+    if not task:
+        return False
+    try:
+        job = run_command("scontrol", "-o", "show", "job", task)
+    except SiteError as error:
+        log.warning("Cannot tell whether this job was preempted or cancelled: %s", error)
+        return False
+    return "JobState=RUNNING " in job and re.search(r"\bPreemptTime=\d", job) is not None
+
+
+def take_workers_name(run_label: str) -> None:
     """Give the job or array task that this process is in the name of a run's workers; nothing off Slurm."""
     if task := slurm_task_id():
-        try_scontrol("update", f"JobId={task}", f"JobName={workers_name(run_id)}")
+        try_scontrol("update", f"JobId={task}", f"JobName={workers_name(run_label)}")
 
 
-def run_of_requeued_task(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The run whose workers' name this task took before it was requeued; None: it starts for the first time.
+def run_label_of_requeued_task(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The label of the run whose workers' name this task had before it was requeued; None: it is new.
 
     Raises:
         SiteError: squeue fails.

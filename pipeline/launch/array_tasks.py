@@ -1,8 +1,7 @@
-"""What submitit needs around an array task on Slurm: its executor, and the requeue that goes on where it left."""
+"""What submitit needs around an array task on Slurm: its executor, and what a requeued task runs."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def slurm_executor(jobs: Path, name: str, options: Mapping[str, Any], count: int
         signal_delay_s=others.pop("signal-delay-s"),
         setup=list(setup) or None,
         # srun does not take over sbatch's --cpus-per-task since Slurm 22.05.
-        srun_args=[f"--cpus-per-task={others['cpus-per-task']}"],
+        srun_args=[f"--cpus-per-task={others['cpus-per-task']}"] if "cpus-per-task" in others else None,
         additional_parameters=others,
         stderr_to_stdout=True,
         wckey=None,
@@ -57,29 +56,14 @@ def submit_array(executor: Any, tasks: Sequence[Callable[[], Any]], what: str) -
         raise SiteError(f"Slurm refused {len(tasks)} {what}: {said}") from None
 
 
-def requeue_through_submitit() -> Callable[[], None]:
-    """A function that requeues this task and ends it; does nothing where submitit has no handler.
-
-    To be called before a task installs handlers of its own: submitit's, which pickles `checkpoint` anew, asks Slurm
-    to requeue the task and exits, is the one that stands then.
-    """
-    from submitit.core.job_environment import JobEnvironment
-
-    warning = JobEnvironment._usr_sig()
-    handler = signal.getsignal(warning)
-
-    def requeue() -> None:
-        if callable(handler):
-            handler(warning, None)
-
-    return requeue
-
-
 class RequeuedAsItIs:
-    """A task that holds no state: a requeued one runs the same again, and finds the rest on disk."""
+    """A task that holds no state: a requeued one runs the same again, and finds the rest on disk.
+
+    Tasks requeue themselves. submitit does it only for one that is warned before it has handlers of its own.
+    """
 
     def checkpoint(self) -> Any:
-        """What the requeued task runs: the same."""
+        """What a task that submitit requeues runs: the same."""
         import submitit
         from submitit.core.job_environment import JobEnvironment
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.records import StartedWorkers
 from pipeline.run.folder import RunFolder
+
+# From a worker's start until it has imported what it needs, on a slow file system.
+STARTING_MIN = 3.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class QueueState:
 
     Attributes:
         pending, running, held: the workers' tasks.
+        reasons: why those that are pending or held wait, as Slurm says, with their numbers.
         master: where the master is a job: "job 12, pending (BeginTime)"; else "".
         master_waits: it is to start yet.
     """
@@ -41,13 +46,15 @@ class QueueState:
     pending: int = 0
     running: int = 0
     held: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
     master: str = ""
     master_waits: bool = False
 
     def __str__(self) -> str:
         counts = {"pending": self.pending, "running": self.running, "held": self.held}
         workers = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state != "held")
-        return f"workers: {workers}" + (f"; master: {self.master}" if self.master else "")
+        why = "; ".join(f"{n} x {reason}" if len(self.reasons) > 1 else reason for reason, n in self.reasons.items())
+        return f"workers: {workers}" + f" ({why})" * bool(why) + f"; master: {self.master}" * bool(self.master)
 
 
 class Backend(Protocol):
@@ -66,27 +73,39 @@ class Backend(Protocol):
     def describe(self) -> str:
         """What will be asked for, for a person."""
 
+    def worker_options(self) -> str:
+        """The options of sbatch for a worker that a person submits (`slurm/worker.sh`)."""
+
+    def worker_command(self, folder: RunFolder) -> str:
+        """The command with which a person adds a worker to the run, from the checkout."""
+
     def master_address(self) -> str:
         """The address on which a master of this host listens, so that the workers reach it."""
 
     def start_master(self, folder: RunFolder) -> StartedMaster:
         """Start the run's master, which outlives the terminal."""
 
-    def start_workers(self, folder: RunFolder, count: int) -> list[str]:
+    def start_workers(self, folder: RunFolder, count: int) -> StartedWorkers:
         """Start as many workers as bring `count` more to the master, less those that are on their way.
 
-        Returns:
-            Ids of what was started (Slurm's "123_4", process ids here); empty if enough are on their way.
+        Their ids are Slurm's ("123_4"), or those of processes.
         """
 
     def queue(self, folder: RunFolder) -> QueueState | None:
         """The run's jobs that have not ended; None: the place has no queue."""
 
+    def end_master(self, folder: RunFolder) -> bool:
+        """Tell a master to end that cannot be asked to through the run folder; whether it could be told."""
+
     def cancel_waiting_master(self, folder: RunFolder) -> bool:
         """Cancel a master that has not started yet; whether there was one."""
 
-    def cancel_workers(self, folder: RunFolder) -> None:
-        """End the run's workers, started or not; those that run hand back first."""
+    def cancel_workers(self, folder: RunFolder) -> str:
+        """End the run's workers, started or not; those that run hand back first.
+
+        Returns:
+            What a person should know of it, or "".
+        """
 
     def submit_tasks(self, folder: RunFolder, name: str, tasks: Sequence[Callable[[], Any]]) -> list[str] | None:
         """Submit a job for each task; returns their ids. None: the place has no queue, and the caller runs them.

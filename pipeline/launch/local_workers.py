@@ -11,13 +11,16 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.gpus import usable_gpus
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
+
+# A worker writes a checkpoint and hands back within seconds; one that has not left after so long hangs.
+GRACE_S = 60.0
 
 # The device of one worker, from the process that submits to the worker: submitit overwrites CUDA_VISIBLE_DEVICES.
 DEVICE = "TANDEM_DEVICE"
@@ -76,7 +79,7 @@ def assign_devices(folder: RunFolder, settings: Settings, count: int) -> list[st
 
 def device_of(controller: int) -> str:
     """The GPU that was assigned to the worker under a controller; "": none."""
-    pairs = (pair.partition(b"=") for pair in _read(controller, "environ").split(b"\0"))
+    pairs = (pair.partition(b"=") for pair in process_file(controller, "environ").split(b"\0"))
     return next((os.fsdecode(value) for name, _, value in pairs if os.fsdecode(name) == DEVICE), "")
 
 
@@ -86,27 +89,61 @@ def running(folder: RunFolder) -> list[str]:
     return [job for job in jobs if job.isdigit() and _is_controller(int(job), folder)]
 
 
-def end(folder: RunFolder, wait_s: float = 60.0) -> None:
-    """Ask this run's workers on this machine to hand back and leave, and wait until they have or `wait_s` has passed.
+def age_s(folder: RunFolder, controller: str) -> float:
+    """Seconds since a worker was submitted."""
+    try:
+        return time.time() - (folder.jobs / f"{controller}_submitted.pkl").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def end(folder: RunFolder, jobs: Sequence[str] | None = None, grace_s: float = GRACE_S) -> list[str]:
+    """Ask workers of this run on this machine to hand back and leave, and end by force those that do not.
 
     They are asked again and again: a worker that is just starting passes over the first requests.
+
+    Args:
+        jobs: their controllers; default: all of them.
+        grace_s: how long they have.
+
+    Returns:
+        The controllers of those that were ended by force.
     """
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + grace_s
     pause_s = 0.1
-    while (jobs := running(folder)) and time.monotonic() < deadline:
-        for job in jobs:
+    while (left := _still_there(folder, jobs)) and time.monotonic() < deadline:
+        for job in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(job), signal.SIGTERM)  # the controller passes it on
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 1.0)
+    for job in left:
+        _kill(int(job))
+    return left
+
+
+def _still_there(folder: RunFolder, jobs: Sequence[str] | None) -> list[str]:
+    return [job for job in running(folder) if jobs is None or job in jobs]
+
+
+def _kill(controller: int) -> None:
+    """End a controller and everything below it: it first, because it would start its worker again."""
+    for pid in (controller, *_descendants(controller)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> list[int]:
+    children = [int(child) for child in process_file(pid, f"task/{pid}/children").split()]
+    return [*children, *(below for child in children for below in _descendants(child))]
 
 
 def _is_controller(pid: int, folder: RunFolder) -> bool:
-    arguments = _read(pid, "cmdline").split(b"\0")
+    arguments = process_file(pid, "cmdline").split(b"\0")
     return b"submitit.local._local" in arguments and os.fsencode(folder.jobs) in arguments
 
 
-def _read(pid: int, name: str) -> bytes:
+def process_file(pid: int, name: str) -> bytes:
     """A file of /proc; empty for a process that is gone (a zombie's are empty as well)."""
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()

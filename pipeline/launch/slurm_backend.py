@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.cluster import site, slurm
 from pipeline.cluster.addresses import address_towards_nodes
-from pipeline.cluster.sbatch_options import Options, array_sizes, master_options, worker_options
+from pipeline.cluster.fit import submit_words
+from pipeline.cluster.sbatch_options import Options, array_sizes, master_options, words, worker_options
 from pipeline.errors import SiteError
 from pipeline.launch.array_tasks import slurm_executor, submit_array
-from pipeline.launch.backend import QueueState, StartedMaster
+from pipeline.launch.backend import STARTING_MIN, QueueState, StartedMaster
+from pipeline.launch.failed_starts import FailedStarts
 from pipeline.launch.submission import Request, submit_apart
-from pipeline.launch.tasks import MasterTask, WorkerTask, start_master_here
+from pipeline.launch.tasks import MasterTask, WorkerTask, end_master_here, start_master_here
+from pipeline.records import StartedWorkers
 from pipeline.run.folder import RunFolder, ensure_jobs_folder
+from pipeline.run.identity import run_label
 from pipeline.run.status import read_status
 from pipeline.settings import Settings, changed
 
@@ -26,15 +31,16 @@ log = logging.getLogger(__name__)
 # A requeued task's processes end within Slurm's KillWait (30 s), mostly at once.
 REQUEUE_WAIT_S = 40.0
 
-# From a task's start until its worker has imported what it needs, on a slow file system.
-STARTING_MIN = 3.0
-
 
 @dataclass(frozen=True)
 class SlurmBackend:
     """A `pipeline.launch.backend.Backend`."""
 
     settings: Settings
+    _failed_starts: FailedStarts = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_failed_starts", FailedStarts(self.settings.workers.max_broken))
 
     def check(self, results: Path) -> list[str]:
         """As `Backend.check`."""
@@ -43,6 +49,14 @@ class SlurmBackend:
     def describe(self) -> str:
         """As `Backend.describe`: in words, and as sbatch's options."""
         return site.describe_request(self.settings)
+
+    def worker_options(self) -> str:
+        """As `Backend.worker_options`."""
+        return words(worker_options(self.settings))
+
+    def worker_command(self, folder: RunFolder) -> str:
+        """As `Backend.worker_command`."""
+        return f"sbatch {submit_words(folder.shell_path)}"
 
     def master_address(self) -> str:
         """As `Backend.master_address`: the address of this host towards the nodes."""
@@ -53,15 +67,15 @@ class SlurmBackend:
         if self.settings.slurm.master != "slurm":
             return start_master_here(folder)
         if waiting := _waiting_masters(folder):
-            hasten_requeued(waiting)
+            self._hasten(waiting)
             return StartedMaster(f"The master is Slurm job {waiting[0].job_id} already, which waits in the queue.")
-        name = slurm.master_name(folder.run_id)
+        name = slurm.master_name(run_label(folder))
         (job,) = self._submit(folder, submit_master, name, 1, master_options(self.settings), "1 master")
         return StartedMaster(
             f"The master is Slurm job {job}; it starts when Slurm lets it. Its log: {folder.master_log}"
         )
 
-    def start_workers(self, folder: RunFolder, count: int) -> list[str]:
+    def start_workers(self, folder: RunFolder, count: int) -> StartedWorkers:
         """As `Backend.start_workers`.
 
         Tasks that wait in the queue, and tasks that run and have not joined yet, are counted. A requeued task is made
@@ -70,17 +84,20 @@ class SlurmBackend:
         status = read_status(folder)
         joined = set() if status is None else {worker.slurm_job_id for worker in status.workers}
         queue = _settled_queue(folder)
-        hasten_requeued(queue)
+        self._hasten(queue)
+        self._failed_starts.look(folder, queue)
         # A worker that finds no master leaves after its patience: one that runs for longer and is not known hangs.
         starting_min = self.settings.workers.idle_timeout_min + STARTING_MIN
         unknown = [task for task in queue if task.is_running and task.job_id not in joined]
         expected = [t for t in queue if t.is_pending] + [t for t in unknown if t.minutes < starting_min]
         lacking = count - len(expected)
-        return [] if lacking <= 0 else self._submit_workers(folder, lacking)
+        jobs = self._submit_workers(folder, lacking) if lacking > 0 else []
+        self._failed_starts.submitted(jobs)
+        return StartedWorkers(tuple(jobs), self._failed_starts.problem, self._failed_starts.failing_nodes)
 
     def queue(self, folder: RunFolder) -> QueueState:
         """As `Backend.queue`: one call to squeue."""
-        workers, master = slurm.workers_name(folder.run_id), slurm.master_name(folder.run_id)
+        workers, master = slurm.workers_name(run_label(folder)), slurm.master_name(run_label(folder))
         tasks = slurm.tasks([workers, master])
         ours = [task for task in tasks if task.name == workers]
         masters = [task for task in tasks if task.name == master]
@@ -88,7 +105,10 @@ class SlurmBackend:
             pending=sum(task.is_pending for task in ours),
             running=sum(task.is_running for task in ours),
             held=sum(task.is_held for task in ours),
-            master="; ".join(f"job {t.job_id}, {t.state.lower()}" + f" ({t.reason})" * t.is_pending for t in masters),
+            reasons=dict(Counter(task.waits_for for task in ours if task.waits_for).most_common()),
+            master="; ".join(
+                f"job {t.job_id}, {t.state.lower()}" + f" ({t.waits_for})" * bool(t.waits_for) for t in masters
+            ),
             master_waits=any(task.is_pending for task in masters),
         )
 
@@ -96,12 +116,27 @@ class SlurmBackend:
         """As `Backend.cancel_waiting_master`."""
         if self.settings.slurm.master != "slurm" or not _waiting_masters(folder):
             return False
-        slurm.cancel([slurm.master_name(folder.run_id)], "PENDING")
+        slurm.cancel([slurm.master_name(run_label(folder))], "PENDING")
         return True
 
-    def cancel_workers(self, folder: RunFolder) -> None:
+    def end_master(self, folder: RunFolder) -> bool:
+        """As `Backend.end_master`."""
+        if self.settings.slurm.master != "slurm":
+            return end_master_here(folder)
+        slurm.cancel([slurm.master_name(run_label(folder))])
+        return True
+
+    def cancel_workers(self, folder: RunFolder) -> str:
         """As `Backend.cancel_workers`."""
-        slurm.cancel([slurm.workers_name(folder.run_id)])
+        name = slurm.workers_name(run_label(folder))
+        try:
+            slurm.cancel([name])
+        except SiteError as error:
+            raise SiteError(
+                f"{error} Workers that run leave by themselves; what waits in the queue stays there until "
+                f"`scancel --name {name}`."
+            ) from None
+        return ""
 
     def submit_tasks(self, folder: RunFolder, name: str, tasks: Sequence[Callable[[], Any]]) -> list[str]:
         """As `Backend.submit_tasks`: arrays, whose ids are returned.
@@ -119,12 +154,23 @@ class SlurmBackend:
             start += size
         return jobs
 
+    def _hasten(self, queue: list[slurm.Task]) -> None:
+        """Spare requeued tasks Slurm's two minutes; one that cannot be hastened waits for them."""
+        if "begin" in self.settings.slurm.extra:
+            return  # tasks wait for the time that a person chose, and nothing tells one from the other
+        for task in queue:
+            if task.waits_after_requeue:
+                try:
+                    slurm.hasten(task)
+                except SiteError as error:
+                    log.warning("Task %s starts two minutes after it was requeued: %s", task.job_id, error)
+
     def _submit_workers(self, folder: RunFolder, count: int) -> list[str]:
         jobs: list[str] = []
-        settings = _without_suspected_nodes(folder, self.settings)
+        settings = _without_suspected_nodes(folder, self.settings, self._failed_starts.failing_nodes)
         for size in array_sizes(count, slurm.max_array_size()):
             options = worker_options(settings, size, of=count)
-            name = slurm.workers_name(folder.run_id)
+            name = slurm.workers_name(run_label(folder))
             try:
                 jobs += self._submit(folder, submit_workers, name, size, options, f"{size} workers")
             except SiteError as error:
@@ -144,6 +190,11 @@ class SlurmBackend:
         return submit_apart(submit, request, what)
 
 
+def _described(task: slurm.Task) -> str:
+    why = f" ({task.waits_for})" if task.waits_for else ""
+    return f"job {task.job_id}, {task.state.lower()}{why}"
+
+
 def submit_workers(request: Request) -> list[str]:
     """Submit an array of workers, in a process of its own (`submit_apart`)."""
     return _submit_all(request, WorkerTask(Path(request["run"])))
@@ -160,41 +211,32 @@ def _submit_all(request: Request, task: Callable[[], Any]) -> list[str]:
     return [job.job_id for job in executor.submit_array([task] * count)]
 
 
-def hasten_requeued(queue: list[slurm.Task]) -> None:
-    """Spare requeued tasks Slurm's two minutes; one that cannot be hastened waits for them."""
-    for task in queue:
-        if task.waits_after_requeue:
-            try:
-                slurm.hasten(task)
-            except SiteError as error:
-                log.warning("Task %s starts two minutes after it was requeued: %s", task.job_id, error)
-
-
 def _settled_queue(folder: RunFolder) -> list[slurm.Task]:
     """The run's tasks, once those that were just requeued have ended (only then can they be hastened)."""
     deadline = time.monotonic() + REQUEUE_WAIT_S
     while True:
-        queue = slurm.tasks([slurm.workers_name(folder.run_id)])
+        queue = slurm.tasks([slurm.workers_name(run_label(folder))], with_ended=True)
         if not any(task.ends_before_requeue for task in queue) or time.monotonic() > deadline:
             return queue
         time.sleep(2.0)
 
 
 def _waiting_masters(folder: RunFolder) -> list[slurm.Task]:
-    return [task for task in slurm.tasks([slurm.master_name(folder.run_id)]) if task.state == "PENDING"]
+    return [task for task in slurm.tasks([slurm.master_name(run_label(folder))]) if task.state == "PENDING"]
 
 
-def _without_suspected_nodes(folder: RunFolder, settings: Settings) -> Settings:
-    """The settings with the nodes that the master suspects among those to exclude, unless no other node is left."""
+def _without_suspected_nodes(folder: RunFolder, settings: Settings, failing: Iterable[str]) -> Settings:
+    """The settings with suspected nodes, the master's and those that are failing, excluded: unless no other is left."""
     status = read_status(folder)
-    if status is None or not status.suspected_nodes:
+    suspects = {*failing, *(() if status is None else status.suspected_nodes)}
+    if not suspects:
         return settings
     wanted = settings.slurm
     chosen = wanted.partition.split(",") if wanted.partition else [p.name for p in slurm.partitions() if p.is_default]
     # Slurm refuses names that it does not know: a host may have another name than its node.
     nodes = {node.name for node in slurm.nodes() if node.partition in chosen}
     excluded = set(slurm.host_names(wanted.exclude))
-    suspected = sorted(nodes & set(status.suspected_nodes) - excluded)
+    suspected = sorted(nodes & suspects - excluded)
     if not nodes - set(suspected) - excluded:
         return settings
     return changed(settings, {"slurm.exclude": (*wanted.exclude, *suspected)})

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.launch import local_workers
-from pipeline.launch.array_tasks import RequeuedAsItIs, requeue_through_submitit
+from pipeline.launch.array_tasks import RequeuedAsItIs
 from pipeline.launch.backend import StartedMaster
+from pipeline.launch.local_workers import process_file
 from pipeline.run.folder import RunFolder
+from pipeline.run.status import read_status
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,7 @@ class WorkerTask(RequeuedAsItIs):
         from pipeline.worker.process import be_worker
 
         local_workers.take_device()
-        requeue = requeue_through_submitit()
-        departure = be_worker(RunFolder(self.path))
-        if departure.requeue:
-            requeue()
-        return departure.reason
+        return be_worker(RunFolder(self.path))
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,16 @@ def start_master_here(folder: RunFolder) -> StartedMaster:
         )
     where = f"The master is process {process.pid} on {os.uname().nodename}. Its log: {folder.master_log}"
     return StartedMaster(where, process)
+
+
+def end_master_here(folder: RunFolder) -> bool:
+    """Send TERM to the master that the run's status names, if it is a process of this host; whether it was."""
+    status = read_status(folder)
+    if status is None or status.host != platform.node():
+        return False
+    arguments = process_file(status.pid, "cmdline").split(b"\0")
+    if b"run-master" not in arguments or os.fsencode(folder.path) not in arguments:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(status.pid, signal.SIGTERM)
+    return True

@@ -27,10 +27,12 @@ from pipeline.master.run_files import RunFiles
 from pipeline.master.scheduler import Scheduler
 from pipeline.master.status_publisher import StatusPublisher
 from pipeline.master.threads import guarded
+from pipeline.master.worker_requests import RequestWorkers
 from pipeline.rpc.master_address import MasterAddress, publish_master_address, read_master_address
 from pipeline.rpc.network import PYRO, Network
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import History, read_history, read_journal
+from pipeline.run.identity import run_label
 from pipeline.runtime import SYSTEM, Queue, Runtime
 from pipeline.search.replay import lost_results, rebuild
 from pipeline.search.search import Search
@@ -44,8 +46,6 @@ LATE_S = 2.0
 # Enough for the last status of a run with hundreds of workers.
 RESERVE_BYTES = 256 * 1024
 STATUS_S = 1.0
-
-RequestWorkers = Callable[[int], None]
 
 
 def run_master(
@@ -151,7 +151,8 @@ class _Master:
         scheduler = Scheduler(
             folder, search, files, dispatcher, self.request_workers, read_journal(folder), self.runtime
         )
-        location = MasterAddress(folder.run_id, lease.term, platform.node(), self.address, dispatcher.server.port)
+        port, label = dispatcher.server.port, run_label(folder)
+        location = MasterAddress(folder.run_id, lease.term, platform.node(), self.address, port, label)
         publisher = StatusPublisher(folder, self.settings, lease, location.location, self.runtime)
         files.note("master_started", term=lease.term, host=location.host, pid=os.getpid(), address=location.location)
         files.write_journal(durable=True)

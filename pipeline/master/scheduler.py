@@ -7,7 +7,7 @@ All methods run in the master's loop. `handle` takes an event in, `commit` makes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.master.assignment import assign, shortage
@@ -30,7 +30,7 @@ from pipeline.master.membership import Membership
 from pipeline.master.resume import attempts_on_disk, restore
 from pipeline.master.run_files import RunFiles
 from pipeline.master.worker_pool import KnownWorker, WorkerPool, WorkerState
-from pipeline.master.worker_requests import WorkerRequester
+from pipeline.master.worker_requests import RequestWorkers, WorkerRequester
 from pipeline.records import ConfigId, Configuration
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import SYSTEM, Runtime
@@ -64,7 +64,7 @@ class Scheduler:
         search: Search,
         files: RunFiles,
         dispatcher: Dispatcher,
-        request_workers: Callable[[int], None] | None,
+        request_workers: RequestWorkers | None,
         journal: Sequence[Mapping[str, Any]],
         runtime: Runtime = SYSTEM,
     ) -> None:
@@ -209,6 +209,7 @@ class Scheduler:
         self.attempts.commit()
         self._note_load()
         if self._ending is None:
+            self._leave_out_failing_nodes()
             self._fit_workers_to_work()
         elif self._all_have_left():
             self.outcome = self._ending
@@ -258,6 +259,12 @@ class Scheduler:
         running = self.pool.busy_count() + len(self.restored.in_flight)
         interrupted = sum(job.attempts > 0 for job in self.evaluations.waiting)
         self.checkpoints.note_load(running, interrupted)
+
+    def _leave_out_failing_nodes(self) -> None:
+        """Nodes on which workers end before they join."""
+        for node, reason in self.requester.failing_nodes.items():
+            self.policy.exclude(node, reason)
+        self._dismiss_excluded()
 
     def _fit_workers_to_work(self) -> None:
         """Workers that the search cannot use free their GPUs at once; workers that it lacks are asked for."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pipeline.master.run_files import RunFiles
+from pipeline.records import StartedWorkers
 from pipeline.runtime import SYSTEM, Runtime
 from pipeline.settings import Settings
 
@@ -18,17 +19,21 @@ REQUEST_S = 20.0
 MAX_REQUEST_S = 600.0
 
 
+RequestWorkers = Callable[[int], StartedWorkers]
+
+
 class WorkerRequester:
     """Calls `request_workers` in a thread of its own: submitting may take long, and may fail.
 
     Attributes:
-        problem: why the last request failed, or "".
+        problem: why the last request failed or brings too few workers, or "".
+        failing_nodes: nodes on which workers end before they join, with the reason.
     """
 
     def __init__(
         self,
         settings: Settings,
-        request_workers: Callable[[int], None] | None,
+        request_workers: RequestWorkers | None,
         files: RunFiles,
         runtime: Runtime = SYSTEM,
     ) -> None:
@@ -40,14 +45,16 @@ class WorkerRequester:
         self._pause_s = REQUEST_S
         self._busy = runtime.event()
         self.problem = ""
+        self.failing_nodes: Mapping[str, str] = {}
 
     def wait_for_returning(self) -> None:
         """Workers of an earlier master may be alive: give them time."""
         self._next = self._runtime.monotonic() + RETURN_S
 
     def worker_joined(self) -> None:
-        """Requests bear fruit."""
+        """Requests bear fruit: the next one need not wait for as long as the last one was told to."""
         self._pause_s = REQUEST_S
+        self._next = min(self._next, self._runtime.monotonic() + REQUEST_S)
 
     def tick(self, present: int, useful: int) -> None:
         """Ask for workers if there are too few.
@@ -67,11 +74,14 @@ class WorkerRequester:
         request = self._request
         self._runtime.thread(lambda: self._ask(request, missing), "request workers").start()
 
-    def _ask(self, request: Callable[[int], None], count: int) -> None:
+    def _ask(self, request: RequestWorkers, count: int) -> None:
         try:
-            log.info("asking for %d workers", count)
-            request(count)
-            self.problem = ""
+            started = request(count)
+            self.problem, self.failing_nodes = started.problem, started.failing_nodes
+            if started.jobs:
+                log.info("asked for %d workers: %s", len(started.jobs), " ".join(started.jobs))
+            if started.problem:
+                log.warning("%s", started.problem)
         except Exception as error:  # a full queue, a partition that is down: the run goes on with what it has
             self.problem = f"workers could not be requested: {error}"
             log.exception("workers could not be requested")

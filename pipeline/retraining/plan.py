@@ -7,6 +7,7 @@ Each is one training for the largest budget on training plus validation data, in
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def plan_incumbent(folder: RunFolder, settings: Settings, seeds: Iterable[int] =
     if not done:
         raise RunError(
             f"Run {folder.run_id} has no incumbent on budget {budget:g} yet: nothing has finished there. "
-            f"`tandem status {folder.path}` shows how far it is."
+            f"`tandem status {folder.shell_path}` shows how far it is."
         )
     best = min(done, key=lambda r: (r.loss, r.config_id))
     configuration = next(d.configuration for d in history.draws if d.config_id == best.config_id)
@@ -134,3 +135,11 @@ def previous_attempt(retraining: Retraining) -> tuple[int, str]:
 def missing(plan: Iterable[Retraining]) -> list[Retraining]:
     """The trainings that have neither finished nor are going on."""
     return [each for each in plan if previous_attempt(each)[1] not in ("finished", "running")]
+
+
+def summary(plan: Iterable[Retraining]) -> str:
+    """How far the trainings are, for a person."""
+    states = Counter(previous_attempt(each)[1] for each in plan)
+    total, finished, running = states.total(), states["finished"], states["running"]
+    todo = total - finished - running
+    return f"Trainings: {finished} of {total} finished, {running} running, {todo} to do."

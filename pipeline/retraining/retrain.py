@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from pipeline.cluster import slurm
 from pipeline.cluster.allocation import Allocation, allocation_end, worker_identity
 from pipeline.errors import CrashedError
-from pipeline.launch.array_tasks import RequeuedAsItIs, requeue_through_submitit
+from pipeline.launch.array_tasks import RequeuedAsItIs
 from pipeline.launch.choice import backend_for
 from pipeline.records import Evaluation, TrainResult
-from pipeline.retraining.plan import Retraining, missing, previous_attempt
+from pipeline.retraining.plan import Retraining, missing, previous_attempt, summary
 from pipeline.run.folder import RunFolder
 from pipeline.settings import DataSettings, Settings, changed
 from pipeline.storage.curves import AttemptFile
@@ -79,7 +80,7 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
         SiteError: Slurm refused the array.
     """
     todo = missing(plan)
-    say(f"{len(plan) - len(todo)} of {len(plan)} trainings are there or going on; {len(todo)} to do.")
+    say(summary(plan))
     if not todo:
         return
     settings = changed(settings, {"data.root": settings.data.root.resolve()})
@@ -137,11 +138,10 @@ class RetrainTask(RequeuedAsItIs):
 
     def __call__(self) -> str:
         """Train until finished, or until the allocation ends; returns how it ended."""
-        requeue = requeue_through_submitit()
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)-7s %(message)s")
         allocation = Allocation(allocation_end(), self.settings.workers.handback_margin_s)
         allocation.listen()
         result = retrain(self.task, self.settings, allocation.should_stop)
         if result.status == "handed_back" and allocation.asks_for_requeue(result.reason):
-            requeue()
+            slurm.requeue_this_job()
         return result.status

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 
 from pipeline.bounds import Count, Name, checked
+from pipeline.errors import RunError
 from pipeline.files import publish_json, read_json
 from pipeline.run.folder import RunFolder
 from pipeline.run.former_names import with_present_names
+from pipeline.run.identity import run_label
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class MasterAddress:
         term: of the master's lease; a higher one replaces this master.
         host: name of the master's machine, for people.
         address, port: of the nameserver and the dispatcher, which share one port.
+        run_label: of the run that it is the master of (`pipeline.run.identity`); "" in an address of earlier versions.
     """
 
     run_id: Name
@@ -25,6 +29,7 @@ class MasterAddress:
     host: Name
     address: Name
     port: Count
+    run_label: Name = ""
 
     @property
     def location(self) -> str:
@@ -37,14 +42,19 @@ class MasterAddress:
         return f"PYRO:{dispatcher_name(self.run_id)}@{self.location}"
 
 
+def rpc_run_id(run_id: str) -> str:
+    """The run's id as Pyro4's names can hold it: a folder may have been renamed to a name with spaces."""
+    return re.sub(r"[^\w.-]", "_", run_id, flags=re.ASCII)
+
+
 def dispatcher_name(run_id: str) -> str:
     """The name under which hpbandster's workers look for the dispatcher."""
-    return f"hpbandster.run_{run_id}.dispatcher"
+    return f"hpbandster.run_{rpc_run_id(run_id)}.dispatcher"
 
 
 def worker_prefix(run_id: str) -> str:
     """The beginning of the names under which hpbandster's workers register."""
-    return f"hpbandster.run_{run_id}.worker."
+    return f"hpbandster.run_{rpc_run_id(run_id)}.worker."
 
 
 def publish_master_address(folder: RunFolder, address: MasterAddress) -> None:
@@ -53,8 +63,12 @@ def publish_master_address(folder: RunFolder, address: MasterAddress) -> None:
 
 
 def read_master_address(folder: RunFolder) -> MasterAddress | None:
-    """Where the last master listened, or None: none has said so yet, or the file is being replaced."""
+    """Where the last master listened.
+
+    None: none has said so yet, the file is being replaced, or it names the master of a run that this is a copy of.
+    """
     try:
-        return checked(MasterAddress, with_present_names(read_json(folder.master_address, wait_s=0)))
-    except (OSError, ValueError, TypeError, AttributeError):
+        address = checked(MasterAddress, with_present_names(read_json(folder.master_address, wait_s=0)))
+        return address if address.run_label in ("", run_label(folder)) else None
+    except (OSError, ValueError, TypeError, AttributeError, RunError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipeline.files import publish, publish_json, publish_text, read_fresh, read
 from pipeline.problems.freezing import copy_problem, read_problem
 from pipeline.problems.space import build_space
 from pipeline.run.folder import LATEST, RunFolder
+from pipeline.run.identity import make_identity
 from pipeline.run.provenance import provenance
 from pipeline.settings import Settings, changed, dump_settings, load_settings
 
@@ -27,14 +29,23 @@ def create_run(settings: Settings, results: Path) -> RunFolder:
     """
     settings = read_problem(changed(settings, {"data.root": settings.data.root.resolve()}))
     folder = RunFolder(_make_folder(results.resolve(), settings.name))
+    try:
+        _fill(folder, settings)
+    except BaseException:  # Ctrl-C, a full disk: half a run is of no use to anybody
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    point_latest(folder)
+    return folder
+
+
+def _fill(folder: RunFolder, settings: Settings) -> None:
     with publish(folder.configspace) as temporary:
         build_space(settings).to_json(temporary)
     settings, origins = copy_problem(settings, folder.path)
     publish_json(folder.provenance, {**provenance(), "problem": origins})
+    make_identity(folder)
     # Last: a folder with settings is a run (`find_run`), and this one is complete only now.
     publish_text(folder.settings, dump_settings(settings))
-    point_latest(folder)
-    return folder
 
 
 def read_settings(folder: RunFolder) -> Settings:

@@ -6,6 +6,7 @@ A run folder is the truth about its run: nothing about a run is known that is no
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ class RunFolder:
         """The run's id: the folder's name."""
         return self.path.name
 
+    @property
+    def shell_path(self) -> str:
+        """The path as a person types it into a shell."""
+        return shlex.quote(str(self.path))
+
     # What the run is -------------------------------------------------------------------------------------------
     @property
     def settings(self) -> Path:
@@ -42,6 +48,11 @@ class RunFolder:
     def provenance(self) -> Path:
         """Commit, dirty flag, package versions, host and command."""
         return self.path / "provenance.json"
+
+    @property
+    def identity(self) -> Path:
+        """The label by which the run is told from its copies."""
+        return self.path / "identity.json"
 
     @property
     def configspace(self) -> Path:
@@ -234,6 +245,11 @@ def find_run(results: Path, name: str | None = None) -> RunFolder:
         folder = RunFolder(candidate.resolve())
         if is_there(folder.settings):
             return folder
+        if is_there(folder.configspace) or is_there(folder.provenance):
+            raise RunError(
+                f"{folder.path} is a run folder that was never finished (its submission was interrupted): there is "
+                f"nothing to go on with. Remove it, and submit again."
+            )
     if name is None:
         raise RunError(f"No run in {results} yet. `make submit-search` starts one; RUN=... names one elsewhere.")
     known = sorted(p.parent.name for p in results.glob("*/settings.yaml") if p.parent.name != LATEST)

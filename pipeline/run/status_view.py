@@ -19,6 +19,8 @@ from pipeline.wording import counted
 # More than this many workers are counted by host instead of listed.
 LISTED_WORKERS = 40
 LISTED_BRACKETS = 6
+# With nine workers, all of a status is to be seen on a terminal of 100 x 30.
+BRACKETS_ON_SCREEN = 4
 
 
 def duration(seconds: float) -> str:
@@ -56,7 +58,8 @@ def status_lines(
     lines = [_headline(status, queue, now)]
     if status.message:
         lines.append(f"  {status.message}")
-    lines += [_master_line(folder, status, now), _evaluations_line(status), _costs_line(status)]
+    master = f"{_master_line(status, now)}, log {folder.master_log}"
+    lines += [master, _evaluations_line(status), _costs_line(status)]
     if queue is not None:
         lines.append(f"Slurm: {queue}")
     lines += [_worker_line(w, now) for w in status.workers[:LISTED_WORKERS]]
@@ -77,15 +80,15 @@ def status_table(folder: RunFolder, status: RunStatus | None, queue: Queue | Non
     parts: list[RenderableType] = [Text(_headline(status, queue, now), style="bold")]
     if status.message:
         parts.append(Text(status.message, style="yellow"))
-    parts += [_progress(status), Text(_master_line(folder, status, now), style="dim"), Text(_costs_line(status))]
+    parts += [_progress(status), Text(_master_line(status, now), style="dim"), Text(_costs_line(status))]
     if queue is not None:
         parts.append(Text(f"Slurm: {queue}"))
     if status.workers:
         parts.append(_workers_table(status.workers, now))
     if status.brackets:
-        parts.append(_brackets_table(_open_brackets(status)))
+        parts.append(_brackets_table(_open_brackets(status)[:BRACKETS_ON_SCREEN]))
     if status.incumbents:
-        parts.append(_incumbents_table(status))
+        parts.append(Text(_incumbents_line(status)))
     parts += [Text(f"Node {n} is left out: {why}", style="red") for n, why in status.suspected_nodes.items()]
     return Group(*parts)
 
@@ -114,10 +117,10 @@ def _headline(status: RunStatus, queue: Queue | None, now: float) -> str:
     return f"Run {status.run_id}: {state}"
 
 
-def _master_line(folder: RunFolder, status: RunStatus, now: float) -> str:
+def _master_line(status: RunStatus, now: float) -> str:
     return (
         f"Master: term {status.term} on {status.host} (pid {status.pid}), nameserver {status.address}, "
-        f"since {duration(now - status.started)}, log {folder.master_log}"
+        f"since {duration(now - status.started)}"
     )
 
 
@@ -147,7 +150,7 @@ def _worker_cells(worker: WorkerStatus, now: float) -> tuple[str, ...]:
         worker.host,
         f"task {worker.slurm_job_id}" if worker.slurm_job_id else "",
         worker.device,
-        f"{worker.state} for {duration(now - worker.since)}",
+        f"{worker.state} {duration(now - worker.since)}",
         worker.evaluation,
         left,
     )
@@ -174,18 +177,22 @@ def _bracket_line(bracket: BracketStatus) -> str:
 def _progress(status: RunStatus) -> RenderableType:
     from rich.progress_bar import ProgressBar
 
-    grid = Table.grid(padding=(0, 1))
     done = status.finished + status.crashed
-    grid.add_row(ProgressBar(total=max(status.planned, 1), completed=done, width=40), Text(_evaluations_line(status)))
+    grid = Table.grid()
+    grid.add_row(ProgressBar(total=max(status.planned, 1), completed=done, width=60))
+    grid.add_row(Text(_evaluations_line(status)))
     return grid
 
 
 def _workers_table(workers: Sequence[WorkerStatus], now: float) -> Table:
     table = Table(title=f"{len(workers)} workers: {_by_state(workers)}", title_justify="left", box=None, padding=(0, 1))
-    for heading in ("worker", "host", "task", "device", "state", "evaluation", "allocation"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("worker", "device", "state", "evaluation", "allocation"):
+        table.add_column(heading, no_wrap=True)
     for worker in workers[:LISTED_WORKERS]:
-        table.add_row(*_worker_cells(worker, now), style="red" if worker.state == "suspect" else None)
+        _, host, task, *others = _worker_cells(worker, now)
+        # A worker of the program's own has its host and its task in its name.
+        named = [what for what in (host, task) if what.removeprefix("task ") not in worker.name]
+        table.add_row(", ".join([worker.name, *named]), *others, style="red" if worker.state == "suspect" else None)
     return table
 
 
@@ -201,10 +208,6 @@ def _brackets_table(brackets: Sequence[BracketStatus]) -> Table:
     return table
 
 
-def _incumbents_table(status: RunStatus) -> Table:
-    table = Table(title="Incumbents", title_justify="left", box=None, padding=(0, 1))
-    for heading in ("budget", "configuration", status.metric):
-        table.add_column(heading, justify="right")
-    for incumbent in status.incumbents:
-        table.add_row(budget_name(incumbent.budget), incumbent.config_id, incumbent.shown)
-    return table
+def _incumbents_line(status: RunStatus) -> str:
+    best = (f"{i.shown} on {budget_name(i.budget)} ({i.config_id})" for i in status.incumbents)
+    return f"Incumbents ({status.metric}): {', '.join(best)}"

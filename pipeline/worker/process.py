@@ -1,29 +1,23 @@
-"""Be a worker in this process: know its allocation, log, and say whether its task shall be requeued."""
+"""Be a worker in this process: know its allocation, log, and requeue its task when its time is up."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.cluster import slurm
 from pipeline.cluster.allocation import Allocation, allocation_end, worker_identity
+from pipeline.cluster.fit import submit_words, what_is_missing
+from pipeline.errors import SiteError
 from pipeline.files import is_there
 from pipeline.run.creation import read_settings
 from pipeline.run.folder import RunFolder, find_run
+from pipeline.run.identity import find_by_label, require_no_copy, run_label
 from pipeline.run.status import read_status
 from pipeline.settings import changed
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Departure:
-    """Why a worker left, and whether its task shall be requeued."""
-
-    reason: str
-    requeue: bool
 
 
 def run_to_join(results: Path, name: str | None) -> RunFolder:
@@ -35,26 +29,35 @@ def run_to_join(results: Path, name: str | None) -> RunFolder:
         RunError: there is no such run.
         SiteError: Slurm does not answer.
     """
-    before = None if name is not None else slurm.run_of_requeued_task()
-    if before is not None and RunFolder(results / before).settings.is_file():
-        name = before
-    return find_run(results, name)
+    label = None if name is not None else slurm.run_label_of_requeued_task()
+    before = None if label is None else find_by_label(results, label)
+    return find_run(results, name) if before is None else before
 
 
 def work(folder: RunFolder) -> str:
     """Be a worker of a run that nobody submitted through submitit (slurm/worker.sh, or by hand); returns why it left.
 
-    A Slurm job takes the name of the run's workers, and is requeued when its time is up.
+    A Slurm job takes the name of the run's workers.
+
+    Raises:
+        SiteError: its allocation has less than a worker of the run needs.
+        RunError: the folder is a copy of a run.
     """
-    slurm.take_workers_name(folder.run_id)
-    departure = be_worker(folder)
-    if departure.requeue:
-        slurm.requeue_this_job()
-    return departure.reason
+    require_no_copy(folder)
+    if missing := what_is_missing(read_settings(folder)):
+        raise SiteError(
+            f"This allocation lacks what a worker of run {folder.run_id} needs: {missing}. "
+            f"`sbatch {submit_words(folder.shell_path)}` asks for it."
+        )
+    slurm.take_workers_name(run_label(folder))
+    return be_worker(folder)
 
 
-def be_worker(folder: RunFolder) -> Departure:
-    """Be a worker until the run, this allocation or this worker's patience ends.
+def be_worker(folder: RunFolder) -> str:
+    """Be a worker until the run, this allocation or this worker's patience ends; returns why it left.
+
+    Where its time is up and the run goes on, its Slurm task is requeued: before it says farewell, so that the master
+    finds the task in the queue and asks for no other.
 
     Raises:
         RunError, SiteError: as `pipeline.worker.worker.run_worker`.
@@ -66,17 +69,27 @@ def be_worker(folder: RunFolder) -> Departure:
     _log_to(folder.worker_log(identity.name))
     if needs_no_workers(folder):  # its task waited in the queue for longer than the run took
         log.info("Run %s has ended: there is nothing to join. `tandem resume-search` goes on with it.", folder.run_id)
-        return Departure("ended", requeue=False)
+        return "ended"
     allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
     allocation.listen()
     log.info("Worker %s joins run %s in %s", identity.name, folder.run_id, folder.path)
     settings = changed(settings, {"workers.handback_margin_s": allocation.margin_s})
+
+    def requeue(reason: str) -> None:
+        if allocation.asks_for_requeue(reason) and not needs_no_workers(folder):
+            log.info("Its task is requeued.")
+            slurm.requeue_this_job()
+
     reason = run_worker(
-        folder, identity, settings, should_stop=allocation.should_stop, allocation_end=allocation.end
-    )  # fmt: skip
-    requeue = allocation.asks_for_requeue(reason) and not needs_no_workers(folder)
-    log.info("Worker %s leaves: %s%s", identity.name, reason, "; its task is requeued" if requeue else "")
-    return Departure(reason, requeue)
+        folder,
+        identity,
+        settings,
+        should_stop=allocation.should_stop,
+        allocation_end=allocation.end,
+        before_farewell=requeue,
+    )
+    log.info("Worker %s leaves: %s", identity.name, reason)
+    return reason
 
 
 def needs_no_workers(folder: RunFolder) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import Pyro4
@@ -17,7 +18,7 @@ from hpbandster.core.worker import Worker
 
 from pipeline.cluster.allocation import ALLOCATION_END
 from pipeline.records import Evaluation, WorkerIdentity
-from pipeline.rpc.master_address import MasterAddress
+from pipeline.rpc.master_address import MasterAddress, rpc_run_id
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.network import PYRO, Network
 from pipeline.rpc.server import RpcServer
@@ -47,6 +48,7 @@ def run_worker(
     allocation_end: float | None = None,
     evaluate: Evaluate | None = None,
     device: str | None = None,
+    before_farewell: Callable[[str], None] = lambda reason: None,
     runtime: Runtime = SYSTEM,
     network: Network = PYRO,
 ) -> str:
@@ -61,6 +63,7 @@ def run_worker(
         evaluate: what an evaluation is; default: as the run's problem says. Raises CrashedError, BrokenError or
             anything else.
         device: as status shows it; default: from CUDA_VISIBLE_DEVICES.
+        before_farewell: called with the reason once nothing is held any more, before the master hears of the leaving.
 
     Returns:
         Why it left: "done" (the search has ended), "stopped", "broken" (so has the run), "not_needed" (fewer workers
@@ -74,11 +77,11 @@ def run_worker(
     """
     worker = TandemWorker(folder, identity, settings, should_stop, allocation_end, device, runtime, network)
     if evaluate is not None:
-        return worker.work(evaluate)
+        return worker.work(evaluate, before_farewell)
     if settings.problem.is_built_in:
-        return worker.work(TrainingEvaluator(folder, settings, identity))
+        return worker.work(TrainingEvaluator(folder, settings, identity), before_farewell)
     with contextlib.closing(OwnEvaluator(folder, settings, identity)) as own:
-        return worker.work(own)
+        return worker.work(own, before_farewell)
 
 
 class TandemWorker(Worker):  # type: ignore[misc]
@@ -95,7 +98,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
         runtime: Runtime = SYSTEM,
         network: Network = PYRO,
     ) -> None:
-        super().__init__(folder.run_id, logger=log, host=identity.host, id=identity.name)
+        super().__init__(rpc_run_id(folder.run_id), logger=log, host=identity.host, id=identity.name)
         self.runtime = runtime
         self.network = network
         self.thread_cond = runtime.condition()
@@ -158,21 +161,22 @@ class TandemWorker(Worker):  # type: ignore[misc]
             self.thread_cond.notify_all()
 
     # The worker's own thread --------------------------------------------------------------------------------------
-    def work(self, evaluate: Evaluate) -> str:
+    def work(self, evaluate: Evaluate, before_farewell: Callable[[str], None] = lambda reason: None) -> str:
         """See `run_worker`."""
         self.connection.start()
         try:
-            return self._work(evaluate)
+            return self._work(evaluate, before_farewell)
         finally:
             self.connection.close()
             if self._server is not None:
                 self._server.shutdown()
 
-    def _work(self, evaluate: Evaluate) -> str:
+    def _work(self, evaluate: Evaluate, before_farewell: Callable[[str], None]) -> str:
         while True:
             evaluation = self._next()
             if isinstance(evaluation, str):
                 log.info("leaving: %s", evaluation)
+                before_farewell(evaluation)
                 self.connection.announce_leaving(evaluation)
                 return evaluation
             attempt = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
@@ -190,7 +194,8 @@ class TandemWorker(Worker):  # type: ignore[misc]
         if not self.connection.deliver(attempt, outcome, self._may_wait_for_master):
             if outcome.status in ("finished", "crashed"):
                 self.connection.leave_behind(attempt, outcome, self.identity.name, self.identity.host)
-            self._dismissal = self._dismissal or NO_MASTER
+            # Why it may not wait for a master counts more: a task whose time is up is requeued.
+            self._dismissal = self._reason_to_leave() or NO_MASTER
         self._abandon.pop(attempt, None)
         with self.thread_cond:
             self._current = None

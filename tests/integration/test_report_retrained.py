@@ -47,7 +47,7 @@ def test_a_trained_baseline_and_incumbent_stand_in_the_table_and_the_rest_is_mis
     chosen = [task for task in narrow if task.model == "resnet18"]
     said: list[str] = []
     retrain_all([*chosen, *plan_incumbent(folder, settings, seeds=(0,))], settings, said.append)
-    assert said[0] == "0 of 3 trainings are there or going on; 3 to do."
+    assert said[0] == "Trainings: 0 of 3 finished, 0 running, 3 to do."
     collected = load_results(collect(folder))
     summary = summarise(collected).set_index("model")
     assert summary["seeds"].to_dict() == {**dict.fromkeys(POSTER, 0), "resnet18": 2, INCUMBENT: 1}

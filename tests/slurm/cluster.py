@@ -64,14 +64,19 @@ MaxArraySize={max_array_size}
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=100000,bf_interval=1,bf_window=60
 PriorityType=priority/basic
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=login
 # With munge this is the path of munge's socket.
 AccountingStoragePass={run}/munge.sock
 AccountingStorageTRES=gres/gpu
 NodeName=node[1-3] NodeAddr={network}.[11-13] CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} State=UNKNOWN
-PartitionName=gpu Nodes=ALL Default=YES MaxTime=60 State=UP
-PartitionName=cpu Nodes=ALL MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=ALL Default=YES MaxTime=60 State=UP PreemptMode=OFF
+PartitionName=cpu Nodes=ALL MaxTime=INFINITE State=UP PreemptMode=OFF
+# A job of `urgent` takes nodes away from jobs of `spare`, which have so many seconds to end in order.
+PartitionName=spare Nodes=ALL MaxTime=60 State=UP GraceTime=30
+PartitionName=urgent Nodes=ALL MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 SLURMDBD_CONF = """\

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result, read_history, read_journal
+from pipeline.run.identity import run_label
 from pipeline.run.status import RunStatus, read_status
 from tests.slurm.cluster import Cluster
 from tests.slurm.hosts import wait_until
@@ -87,6 +88,10 @@ class Shell:
             ):
                 self.cluster.run("login", "scontrol", "update", f"JobId={job}", "StartTime=now+3", check=False)
 
+    def state(self, job: str) -> str:
+        """Slurm's state of a job, also of one that has ended."""
+        return self.cluster.output("login", "squeue", "-h", "-t", "all", "-j", job, "-o", "%T").strip()
+
     def end_masters(self) -> None:
         """Kill the masters on the login node of runs that have not ended; by the process ids they wrote down there."""
         for settings in self.home.glob("results/*/settings.yaml"):
@@ -94,11 +99,11 @@ class Shell:
             if status is not None and status.host == "login" and not status.has_ended:
                 self.cluster.run("login", "kill", "-9", str(status.pid), check=False)
 
-    def sbatch(self, *arguments: str) -> str:
+    def sbatch(self, *arguments: str, check: bool = True) -> str:
         """Submit a script of the checkout as a person does from there; returns the job's id."""
         words = ("sbatch", "--parsable", f"--chdir={self.home}", *arguments)
         environment = {"TANDEM_HOME": str(CHECKOUT), "TANDEM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
-        return self.cluster.output("login", *words, env=environment).strip()
+        return self.cluster.output("login", *words, env=environment, check=check).strip()
 
 
 def _yaml(value: Any) -> str:
@@ -111,11 +116,16 @@ class Run:
     def __init__(self, shell: Shell, folder: RunFolder) -> None:
         self.shell = shell
         self.folder = folder
-        self.name = f"tandem-{folder.run_id}"
+        self.name = f"tandem-{run_label(folder)}"
+        self.master_name = f"tandem-master-{run_label(folder)}"
 
     def tandem(self, command: str, *arguments: str, host: str = "login") -> str:
         """What `tandem COMMAND` prints of this run."""
         return self.shell.tandem(command, str(self.folder.path), *arguments, host=host)
+
+    def worker_options(self) -> list[str]:
+        """sbatch's options for a worker of this run that is submitted by hand."""
+        return self.tandem("worker-options").split()
 
     @property
     def status(self) -> RunStatus | None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.run.folder import RunFolder
 from tests.slurm.conftest import MAX_ARRAY_SIZE
 from tests.slurm.hosts import wait_until
-from tests.slurm.runs import Shell
+from tests.slurm.runs import Run
 
 
-def test_a_search_on_three_nodes_finishes_and_collects(shell: Shell) -> None:
+def test_a_search_on_three_nodes_finishes_and_collects(shell: Any) -> None:
     run = shell.submit(workers__count=6, search__iterations=2)  # two GPUs on each of three nodes
     assert "listens on 10.78.0.1:" in run.folder.master_log.read_text()
     run.wait_for_end()
@@ -34,10 +35,10 @@ def test_a_search_on_three_nodes_finishes_and_collects(shell: Shell) -> None:
         assert len(list(csv.DictReader(file))) == len(run.results)
 
 
-def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Shell, tmp_path: Path) -> None:
+def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Any, tmp_path: Path) -> None:
     run = shell.submit(workers__count=0)
     out = tmp_path / "worker-%a.out"
-    options = ("--array=0-1", "--cpus-per-task=1", "--mem=500M", "--time=5", f"--output={out}")
+    options = (*run.worker_options(), "--array=0-1", "--time=5", f"--output={out}")
     array = shell.sbatch(*options, "slurm/worker.sh", str(run.folder.path))
     wait_until(lambda: len(run.queue()) == 2, 60, "the tasks to take the name of the run's workers")
     run.wait_for_end()
@@ -47,7 +48,18 @@ def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Shell, tmp_
         assert f"joins run {run.folder.run_id}" in (tmp_path / f"worker-{task}.out").read_text()
 
 
-def test_two_runs_share_a_login_node(shell: Shell) -> None:
+def test_a_worker_whose_allocation_has_too_little_says_what_it_needs_and_leaves(shell: Any, tmp_path: Path) -> None:
+    run = shell.submit(workers__count=0, slurm__cpus_per_worker=2)
+    out = tmp_path / "worker.out"
+    shell.sbatch("--wait", "--mem=400M", f"--output={out}", "slurm/worker.sh", str(run.folder.path), check=False)
+    assert "lacks what a worker" in out.read_text()
+    assert "1 of 2 CPU cores and memory (400 MB of 512 MB)" in out.read_text()
+    assert f"`sbatch $(.venv/bin/tandem worker-options {run.folder.path}) slurm/worker.sh" in out.read_text()
+    assert not run.events("worker_joined")
+    run.tandem("stop-search")
+
+
+def test_two_runs_share_a_login_node(shell: Any) -> None:
     runs = [shell.submit(name=name, seed=seed) for seed, name in enumerate(("first", "second"))]
     for run in runs:
         run.wait_for_end()
@@ -57,7 +69,7 @@ def test_two_runs_share_a_login_node(shell: Shell) -> None:
     assert runs[0].events("worker_joined")[0]["worker"] != runs[1].events("worker_joined")[0]["worker"]
 
 
-def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell: Shell) -> None:
+def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell: Any) -> None:
     run = shell.submit(search__min_budget=200, search__max_budget=1800)
     run.wait_for_workers(2)
     before = len(run.results)
@@ -67,6 +79,8 @@ def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell: 
     stopped = {(r.config_id, r.budget) for r in run.results}
     assert len(stopped) >= before
 
+    renamed = run.folder.path.rename(run.folder.path.with_name("a search with spaces"))
+    run = Run(shell, RunFolder(renamed))
     run.tandem("resume-search", host="node3")
     assert run.status.host == "node3"
     run.wait_for_workers(2)
@@ -74,7 +88,7 @@ def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell: 
     run.tandem("stop-search")
 
 
-def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_frees_its_gpu(shell: Shell) -> None:
+def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_frees_its_gpu(shell: Any) -> None:
     shell.cluster.run("login", "ip", "address", "replace", "10.79.0.1/32", "dev", "lo")  # the nodes have no route to it
     run = shell.submit(network__address="10.79.0.1", workers__count=1, workers__idle_timeout_min=0.1)
     run.wait(lambda: list(run.folder.logs.glob("worker-*")), "a worker to start")
@@ -89,7 +103,7 @@ def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_f
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"slurm__partition": "gpus"}, "slurm.partition: there is no partition 'gpus'. Partitions: gpu, cpu."),
+        ({"slurm__partition": "gpus"}, "slurm.partition: there is no partition 'gpus'. Partitions: gpu, cpu, "),
         ({"slurm__walltime_min": 90}, "slurm.walltime_min: 90 min is more than partition gpu allows (60 min)"),
         ({"slurm__account": "nobody"}, "slurm.account: 'nobody' is not one you may charge. Accounts: root."),
         ({"slurm__gpu_type": "a100"}, "no node of partition gpu has a GPU of type 'a100' (it has gpu:2)"),
@@ -97,28 +111,27 @@ def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_f
         ({"network__address": "ib7"}, "network.address: 'ib7' is no interface of this machine"),
     ],
 )
-def test_what_the_site_cannot_do_is_refused_before_anything_is_submitted(
-    shell: Shell, asked: dict[str, Any], said: str
-) -> None:
+def test_what_the_site_cannot_do_is_refused_before_anything_is_submitted(shell: Any, asked: Any, said: Any) -> None:
     text = shell.tandem("submit-search", *shell.settings(**asked), check=False)
     assert said in text
     assert not list(shell.home.glob("results/*/settings.yaml"))
     assert not shell.cluster.output("login", "squeue", "-h")
 
 
-def test_the_request_and_what_comes_next_are_printed(shell: Shell) -> None:
+def test_the_request_and_what_comes_next_are_printed(shell: Any) -> None:
     text = shell.tandem("submit-search", *shell.settings(workers__count=2))
     assert (
-        "sbatch --array=0-1 --time=10 --nodes=1 --ntasks=1 --cpus-per-task=1 --requeue --mem=512M --gres=gpu:1" in text
+        "sbatch --array=0-1%2 --signal=USR2@30 --time=10 --nodes=1 --ntasks=1 --cpus-per-task=1 --requeue --mem=512M "
+        "--gres=gpu:1" in text
     )
     for command in ("status", "collect-results", "stop-search"):
         assert f"tandem {command} {shell.home}/results/digits-" in text
 
 
-def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shell: Shell) -> None:
+def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shell: Any) -> None:
     lasting = {"search__budget_unit": "seconds", "search__min_budget": 100, "search__max_budget": 900}
     run = shell.submit(workers__count=0, **lasting)
-    options = ("--array=0-2", "--cpus-per-task=1", "--mem=500M", "--time=10", "--output=/dev/null")
+    options = (*run.worker_options(), "--array=0-2", "--output=/dev/null")
     array = shell.sbatch(*options, f"--export=ALL,TANDEM_RESULTS={shell.home}/results", "slurm/worker.sh")
     run.wait_for_workers(3)
     other = shell.submit(name="other", workers__count=0, **lasting)  # the latest run from now on
@@ -126,7 +139,7 @@ def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shel
     last = f"{array}_2"  # its SLURM_JOB_ID is the array's own
     shell.cluster.run("login", "scancel", "--signal=USR1", last)
 
-    def is_back() -> bool:
+    def is_back() -> Any:
         shell.hasten_requeued(run.name)
         return sum(e["slurm_job_id"] == last for e in run.events("worker_joined")) == 2
 
@@ -139,9 +152,9 @@ def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shel
         each.tandem("stop-search")
 
 
-def test_stopping_a_run_whose_master_waits_in_the_queue_takes_it_out(shell: Shell) -> None:
+def test_stopping_a_run_whose_master_waits_in_the_queue_takes_it_out(shell: Any) -> None:
     shell.sbatch("--nodes=3", "--exclusive", "--time=5", "--wrap=sleep 300")
     run = shell.submit(slurm__master="slurm", slurm__master_partition="cpu", slurm__master_mem_gb=0.5)
     assert "was cancelled before it started" in run.tandem("stop-search")
-    assert not shell.cluster.output("login", "squeue", "-h", "-n", f"tandem-master-{run.folder.run_id}")
+    assert not shell.cluster.output("login", "squeue", "-h", "-n", run.master_name)
     shell.cluster.run("login", "scancel", "--name=wrap")

@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.run.folder import RunFolder
 from pipeline.storage.curves import read_attempt
-from tests.slurm.runs import Shell
 
 # A minute is Slurm's shortest limit, and a quarter of it the workers' margin: this budget takes two allocations.
 BUDGET_S = 50.0
@@ -26,7 +26,7 @@ def trained_here_s(folder: RunFolder) -> dict[tuple, list[float]]:
 
 
 def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_and_hand_run_workers(
-    shell: Shell, tmp_path: Path
+    shell: Any, tmp_path: Path
 ) -> None:
     run = shell.submit(
         search__method="random",
@@ -40,7 +40,7 @@ def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_an
     )
     run.wait_for_workers(1)
     out = tmp_path / "worker.out"
-    options = ("--cpus-per-task=1", "--mem=500M", "--time=1", f"--output={out}")
+    options = (*run.worker_options(), f"--output={out}")
     by_hand = shell.sbatch(*options, "slurm/worker.sh", str(run.folder.path))
     run.wait_for_workers(2)
     run.wait_for_end(limit_s=240)
@@ -49,6 +49,8 @@ def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_an
     tasks = {event["slurm_job_id"] for event in run.events("worker_joined")}
     assert len(tasks) == 2
     assert by_hand in tasks
+    submitted = {path.name.partition("_")[0] for path in run.folder.jobs.glob("*_submitted.pkl")}
+    assert len(submitted) == 1, "a task that is requeued is in the queue before its worker says farewell"
     for task in tasks:
         assert "Restarts=1" in shell.cluster.output("login", "scontrol", "-o", "show", "job", task)
     handed_back = {(*e["config_id"],): e["worker"] for e in run.events("returned") if e["outcome"] == "handed_back"}
@@ -63,7 +65,7 @@ def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_an
     assert run.status.lost_s == pytest.approx(0, abs=1), "what was handed back was checkpointed first"
 
 
-def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell: Shell) -> None:
+def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell: Any) -> None:
     run = shell.submit(
         search__method="random",
         search__budget_unit="seconds",
@@ -81,8 +83,8 @@ def test_a_master_that_is_a_job_reaches_its_own_limit_and_goes_on(shell: Shell) 
     before = {(r.config_id, r.budget) for r in run.results}
     assert run.events("master_ended")[0]["term"] == 1
 
-    def has_ended() -> bool:
-        shell.hasten_requeued(f"tandem-master-{run.folder.run_id}")
+    def has_ended() -> Any:
+        shell.hasten_requeued(run.master_name)
         return run.status.has_ended
 
     run.wait(has_ended, "the search to end", 150)

@@ -1,43 +1,122 @@
 """What a person does with a run; the place where its processes live is a fake one."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import operations
+from pipeline.cluster.users import user_name
+from pipeline.errors import RunError, SiteError
 from pipeline.run.creation import create_run
-from pipeline.run.folder import RunFolder
 from pipeline.settings import load_settings
 
 
 class FakeBackend:
-    """A place in which a master waits, or does not."""
+    """A place in which a master waits, or does not; Slurm may not answer."""
 
-    def __init__(self, master_waits: bool = False) -> None:
+    def __init__(self, master_waits: Any = False, error: Any = None) -> None:
         self.master_waits = master_waits
+        self.error = error
         self.calls = []
 
-    def cancel_waiting_master(self, folder: RunFolder) -> bool:
+    def cancel_waiting_master(self, folder: Any) -> Any:
         self.calls.append("cancel master")
+        if self.error:
+            raise self.error
         return self.master_waits
 
-    def cancel_workers(self, folder: RunFolder) -> None:
+    def end_master(self, folder: Any) -> Any:
+        self.calls.append("end master")
+        return False
+
+    def cancel_workers(self, folder: Any) -> Any:
         self.calls.append("cancel workers")
+        return "one hung"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> Any:
     return create_run(load_settings("digits", ["workers.where=local"]), tmp_path / "results")
+
+
+def stop(run: Any, monkeypatch: pytest.MonkeyPatch, backend: Any) -> Any:
+    """What is said."""
+    said = []
+    monkeypatch.setattr(operations, "backend_for", lambda settings: backend)
+    operations.stop(run, said.append)
+    return "\n".join(said)
 
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_stopping_a_run_tells_a_master_that_waited_in_the_queue_from_one_that_is_gone(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch, waits: bool
+    run: Any, monkeypatch: pytest.MonkeyPatch, waits: Any
 ) -> None:
-    backend, said = FakeBackend(waits), []
-    monkeypatch.setattr(operations, "backend_for", lambda settings: backend)
-    operations.stop(run, said.append)
+    backend = FakeBackend(waits)
+    said = stop(run, monkeypatch, backend)
     assert run.stop_request.exists()
     assert backend.calls == ["cancel master", "cancel workers"]
-    assert any("cancelled before it started" in text for text in said) is waits
-    assert any("does not answer" in text for text in said) is not waits
+    assert ("cancelled before it started" in said) is waits
+    assert ("does not answer" in said) is not waits
+    assert "one hung" in said
+
+
+def test_workers_are_cancelled_when_slurm_does_not_answer_and_the_status_is_damaged(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.status.write_text("{")
+    monkeypatch.setattr(operations, "read_status", lambda folder: read_damaged(folder))
+    backend = FakeBackend(error=SiteError("slurmctld does not answer"))
+    said = stop(run, monkeypatch, backend)
+    assert "slurmctld does not answer" in said
+    assert "status.json is damaged" in said
+    assert backend.calls[-1] == "cancel workers"
+
+
+def read_damaged(folder: Any) -> None:
+    raise RunError(f"{folder.status} is damaged")
+
+
+def test_a_full_disk_has_room_for_the_request_to_stop(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "publish_json", no_space)
+    stop(run, monkeypatch, FakeBackend())
+    assert run.stop_request.exists()
+
+
+def no_space(path: Any, value: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_workers_are_cancelled_and_the_master_is_told_otherwise_when_the_folder_is_read_only(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "publish_json", no_space)
+    monkeypatch.setattr(type(run.path), "touch", lambda path: no_space(path, None))
+    backend = FakeBackend()
+    said = stop(run, monkeypatch, backend)
+    assert "stop.json cannot be written" in said
+    assert backend.calls == ["cancel master", "end master", "cancel workers"]
+    assert "cannot be told to stop from here" in said
+
+
+def test_another_users_run_is_refused_in_one_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(RunError, match=f"is user {user_name()}'s: only they can stop it") as error:
+        stop(run, monkeypatch, FakeBackend())
+    assert "\n" not in str(error.value)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(RunError, match="ask them to collect, or collect a copy") as error:
+        operations.collect(run, print)
+    assert "\n" not in str(error.value)
+
+
+def test_a_warning_of_a_site_is_said_once(tmp_path: Path) -> None:
+    said = []
+    for warnings in (["no shared disk"], ["no shared disk"], ["no shared disk", "logging out ends it"]):
+        operations._warn_once(warnings, tmp_path / "results", said.append)
+    assert said == ["Warning: no shared disk", "Warning: logging out ends it"]
+
+
+def test_a_user_without_a_name_has_a_number() -> None:
+    assert user_name(987654) == "987654"

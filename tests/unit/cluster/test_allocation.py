@@ -2,12 +2,13 @@ import calendar
 import os
 import signal
 import time
-from collections.abc import Iterator
-from signal import Signals
+from typing import Any
 
 import pytest
 
+from pipeline.cluster import slurm
 from pipeline.cluster.allocation import Allocation, allocation_end, parse_end_time, slurm_task_id, worker_identity
+from pipeline.errors import SiteError
 
 JOB = (
     "JobId=45495458 ArrayJobId=45495457 ArrayTaskId=0 JobName=tandem-x UserId=root(0) StartTime=2026-11-24T04:47:54 "
@@ -16,7 +17,7 @@ JOB = (
 
 
 @pytest.fixture
-def own_handlers() -> Iterator[None]:
+def own_handlers() -> Any:
     """Signal handlers as they were, whatever the test installs."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     before = {number: signal.getsignal(number) for number in numbers}
@@ -78,7 +79,7 @@ def test_a_margin_longer_than_the_allocation_still_leaves_time_to_train() -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_a_warning_asks_for_a_requeue(own_handlers: None, number: Signals) -> None:
+def test_a_warning_asks_for_a_requeue(own_handlers: Any, number: Any) -> None:
     allocation = Allocation(time.time() + 3600, 60)
     allocation.listen()
     os.kill(os.getpid(), number)
@@ -88,7 +89,7 @@ def test_a_warning_asks_for_a_requeue(own_handlers: None, number: Signals) -> No
     assert not allocation.asks_for_requeue("done")
 
 
-def test_the_warning_of_a_time_limit_that_is_known_ends_nothing_before_the_margin(own_handlers: None) -> None:
+def test_the_warning_of_a_time_limit_that_is_known_ends_nothing_before_the_margin(own_handlers: Any) -> None:
     allocation = Allocation(time.time() + 100, 20)
     allocation.listen()
     os.kill(os.getpid(), signal.SIGUSR2)
@@ -97,14 +98,14 @@ def test_the_warning_of_a_time_limit_that_is_known_ends_nothing_before_the_margi
     assert allocation.should_stop() == "allocation_end"
 
 
-def test_a_warning_is_all_there_is_where_the_end_is_not_known(own_handlers: None) -> None:
+def test_a_warning_is_all_there_is_where_the_end_is_not_known(own_handlers: Any) -> None:
     allocation = Allocation(None, 20)
     allocation.listen()
     os.kill(os.getpid(), signal.SIGUSR2)
     assert allocation.should_stop() == "signal SIGUSR2"
 
 
-def test_after_term_nothing_asks_for_a_requeue(own_handlers: None) -> None:
+def test_after_term_nothing_asks_for_a_requeue(own_handlers: Any) -> None:
     allocation = Allocation(time.time() + 3600, 60)
     allocation.listen()
     os.kill(os.getpid(), signal.SIGUSR2)
@@ -115,7 +116,38 @@ def test_after_term_nothing_asks_for_a_requeue(own_handlers: None) -> None:
     assert not allocation.asks_for_requeue("allocation_end")
 
 
-def test_a_second_interrupt_leaves_at_once(own_handlers: None) -> None:
+GRACE = "JobId=7 JobState=RUNNING Reason=None PreemptEligibleTime=2026-11-26T11:00:00 PreemptTime=2026-11-26T11:05:00 x"
+
+
+@pytest.mark.parametrize(
+    ("job", "is_requeued"),
+    [
+        (GRACE, True),
+        (GRACE.replace("RUNNING", "COMPLETING"), False),
+        ("JobId=7 JobState=COMPLETING PreemptTime=None EndTime=2026-11-26T11:05:00", False),
+        ("JobId=7 JobState=RUNNING PreemptTime=None EndTime=2026-11-26T11:05:00", False),
+        (SiteError("Slurm does not answer"), False),
+    ],
+)
+def test_term_asks_for_a_requeue_only_in_the_grace_time_of_a_preemption(
+    own_handlers: Any, monkeypatch: pytest.MonkeyPatch, job: Any, is_requeued: Any
+) -> None:
+    def run_command(*command: Any) -> Any:
+        assert command == ("scontrol", "-o", "show", "job", "7")
+        if isinstance(job, SiteError):
+            raise job
+        return job
+
+    monkeypatch.setattr(slurm, "run_command", run_command)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    allocation = Allocation(time.time() + 3600, 60)
+    allocation.listen()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert allocation.asks_for_requeue(str(allocation.should_stop())) is is_requeued
+    assert not allocation.asks_for_requeue("not_needed"), "the search had sent it home before"
+
+
+def test_a_second_interrupt_leaves_at_once(own_handlers: Any) -> None:
     allocation = Allocation(None, 60)
     allocation.listen()
     os.kill(os.getpid(), signal.SIGINT)

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,14 +9,15 @@ from pipeline.cluster.sbatch_options import (
     command_line,
     master_options,
     warning_s,
+    words,
     worker_options,
 )
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, SiteError
+from pipeline.launch.array_tasks import slurm_executor
 from pipeline.settings import validate_settings
-from pipeline.settings.schema import Settings
 
 
-def settings(**slurm: Any) -> Settings:
+def settings(**slurm: Any) -> Any:
     return validate_settings({"slurm": slurm})
 
 
@@ -65,6 +67,18 @@ def test_a_sites_own_options_overrule_the_programs() -> None:
     assert "requeue" not in worker_options(settings(extra={"requeue": False}))
     with pytest.raises(SettingsError, match=r"slurm: extra.time: cannot be given here, use slurm.walltime_min"):
         validate_settings({"slurm": {"extra": {"time": "0-2"}}})
+
+
+def test_an_option_that_is_left_out_is_left_out_of_srun_too(tmp_path: Path) -> None:
+    options = worker_options(settings(extra={"cpus-per-task": False}))
+    assert "cpus-per-task" not in options
+    assert slurm_executor(tmp_path, "tandem-x", options, 1, []).parameters["srun_args"] is None
+
+
+def test_options_for_a_shell_to_split_have_no_spaces_within() -> None:
+    assert words(worker_options(settings(extra={"reservation": "course"}))).split()[-1] == "--reservation=course"
+    with pytest.raises(SiteError, match=r"has a space, at which a shell splits it.*'--comment=two words'"):
+        words(worker_options(settings(extra={"comment": "two words"})))
 
 
 def test_an_array_that_is_too_large_is_split_and_its_parallelism_shared() -> None:

@@ -23,6 +23,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that says what the constants above say; tests/slurm asks a real one."""
     monkeypatch.setattr(slurm, "partitions", lambda: PARTITIONS)
     monkeypatch.setattr(slurm, "nodes", lambda: NODES)
+    monkeypatch.setattr(slurm, "max_array_size", lambda: 1001)
     monkeypatch.setattr(slurm, "configuration", lambda: {"AccountingStorageEnforce": "associations,limits"})
     monkeypatch.setattr(slurm, "run_command", lambda *command: "ml\nbio\n")
     monkeypatch.setattr(site, "_check_whole", lambda settings: None)
@@ -30,7 +31,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "logout_warning", lambda: None)
 
 
-def check(**slurm_settings: int | str) -> list[str] | None:
+def check(**slurm_settings: Any) -> Any:
     """The warnings; /proc is on no disk of one machine."""
     settings = validate_settings({"slurm": {"walltime_min": 60, **slurm_settings}, "data": {"root": "/proc"}})
     return site.check_site(settings, Path("/proc"))
@@ -44,7 +45,7 @@ def check(**slurm_settings: int | str) -> list[str] | None:
         {"partition": "cpu", "gpus_per_worker": 0, "walltime_min": 100_000},
     ],
 )
-def test_a_request_that_the_site_allows_passes_without_a_warning(cluster: None, asked: dict[str, Any]) -> None:
+def test_a_request_that_the_site_allows_passes_without_a_warning(cluster: Any, asked: Any) -> None:
     assert check(**asked) == []
 
 
@@ -60,27 +61,61 @@ def test_a_request_that_the_site_allows_passes_without_a_warning(cluster: None, 
         ({"partition": "cpu"}, "no node of partition cpu has a GPU (it has no GPUs). Partitions with one: gpu."),
         ({"gpu_type": "h100"}, "has a GPU of type 'h100' (it has gpu:a100:4)"),
         ({"master": "slurm", "master_partition": "big"}, "slurm.master_partition: there is no partition 'big'"),
+        ({"master": "slurm", "master_partition": "old"}, "slurm.master_partition: partition old is not up"),
+        ({"master": "slurm"}, "slurm.master_walltime_min: 1440 min is more than partition gpu allows (60 min)"),
+        (
+            {"partition": "cpu", "gpus_per_worker": 0, "master": "slurm", "master_partition": "gpu"}
+            | {"master_walltime_min": 60, "account": "bio"},
+            "partition gpu does not take account 'bio'. It takes: ml.",
+        ),
     ],
 )
-def test_what_the_site_cannot_do_is_refused_with_what_it_can(cluster: None, asked: dict[str, Any], said: str) -> None:
+def test_what_the_site_cannot_do_is_refused_with_what_it_can(cluster: Any, asked: Any, said: Any) -> None:
     with pytest.raises(SiteError) as error:
         check(**asked)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_site_without_a_default_partition_asks_for_one(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_account_that_slurm_charges_by_default_is_checked_as_one_that_is_named(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "run_command", lambda *command: {"sacctmgr": "bio\n"}[command[0]])
+    with pytest.raises(SiteError, match="partition gpu does not take account 'bio'"):
+        check()
+
+
+def test_training_on_gpus_without_asking_for_one_is_refused(cluster: Any) -> None:
+    settings = validate_settings({"slurm": {"walltime_min": 60, "gpus_per_worker": 0}, "training": {"device": "cuda"}})
+    with pytest.raises(SiteError, match=r"training\.device is cuda, and slurm\.gpus_per_worker=0"):
+        site.check_site(settings, Path("/proc"))
+
+
+def test_a_site_without_a_default_partition_asks_for_one(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "partitions", lambda: PARTITIONS[1:])
     with pytest.raises(SiteError, match=r"no default partition; set slurm\.partition"):
         check()
 
 
-def test_the_request_is_described_in_words_and_options(cluster: None) -> None:
-    settings = validate_settings({"workers": {"count": 10}, "slurm": {"partition": "gpu", "master": "slurm"}})
-    text = site.describe_request(settings)
-    assert "10 workers as a Slurm array, each with a GPU, 4 CPU cores and 4 h: sbatch --array=0-9" in text
+def described(workers: Any = 10, **slurm_settings: Any) -> Any:
+    return site.describe_request(validate_settings({"workers": {"count": workers}, "slurm": slurm_settings}))
+
+
+def test_the_request_is_described_in_words_and_as_the_command_that_it_becomes(cluster: Any) -> None:
+    text = described(partition="gpu", master="slurm", array_parallelism=2)
+    assert "10 workers as a Slurm array, each with a GPU, 4 CPU cores and 4 h: sbatch --array=0-9%2 --signal=" in text
     assert "--partition=gpu --gres=gpu:1" in text
-    assert "The master as a job of its own: sbatch --time=1440" in text
+    assert "The master as a job of its own: sbatch --signal=USR2@60 --time=1440" in text
+    assert "--array" not in described(workers=1), "submitit makes no array of one task"
+    assert described(workers=0) == "No workers are asked for (workers.count=0)."
+
+
+def test_arrays_that_slurm_does_not_take_whole_are_described_as_they_are_split(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "max_array_size", lambda: 4)
+    assert "sbatch --array=0-3%4" in described()
+    assert "(and 2 more arrays: Slurm takes 4 tasks in one)" in described()
 
 
 def test_the_file_system_of_a_path_is_the_innermost_mounts(tmp_path: Path) -> None:
@@ -96,7 +131,7 @@ def test_the_file_system_of_a_path_is_the_innermost_mounts(tmp_path: Path) -> No
     assert site.file_system(Path("/opt"), tmp_path / "missing") is None
 
 
-def test_a_run_folder_on_a_disk_of_one_machine_is_warned_about(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_folder_on_a_disk_of_one_machine_is_warned_about(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = validate_settings({"slurm": {"walltime_min": 60}, "data": {"root": "/shared/data"}})
     kinds = {Path("/tmp/results"): "ext4", Path("/shared/results"): "nfs4", Path("/shared/data"): "nfs4"}
     monkeypatch.setattr(site, "file_system", lambda path: kinds[path])
@@ -116,5 +151,5 @@ def test_a_run_folder_on_a_disk_of_one_machine_is_warned_about(cluster: None, mo
         ([], False),
     ],
 )
-def test_whether_logging_out_ends_the_master_is_told_from_logind(properties: list[str], killed: bool) -> None:
+def test_whether_logging_out_ends_the_master_is_told_from_logind(properties: Any, killed: Any) -> None:
     assert site.kills_at_logout(properties, "ada") is killed

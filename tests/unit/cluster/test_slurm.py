@@ -6,6 +6,7 @@ import pytest
 from pipeline.cluster import slurm
 from pipeline.errors import SiteError
 from pipeline.run.creation import create_run
+from pipeline.run.identity import run_label
 from pipeline.settings import validate_settings
 from pipeline.worker.process import run_to_join
 
@@ -22,7 +23,7 @@ from pipeline.worker.process import run_to_join
         ("0:30", 0.5),
     ],
 )
-def test_a_time_limit_is_read_in_every_form_that_slurm_writes(text: str, minutes: float) -> None:
+def test_a_time_limit_is_read_in_every_form_that_slurm_writes(text: Any, minutes: Any) -> None:
     assert slurm.parse_minutes(text) == minutes
 
 
@@ -31,10 +32,10 @@ def test_no_limit_is_none() -> None:
     assert slurm.parse_minutes("infinite") is None
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, output: str) -> list[Any]:
+def answers(monkeypatch: pytest.MonkeyPatch, output: Any) -> Any:
     asked = []
 
-    def run_command(*command: str) -> str:
+    def run_command(*command: Any) -> Any:
         asked.append(command)
         return output
 
@@ -45,9 +46,9 @@ def answers(monkeypatch: pytest.MonkeyPatch, output: str) -> list[Any]:
 def test_tasks_are_read_by_state_with_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answers(
         monkeypatch,
-        "12_0|tandem-a|RUNNING|1:02|None\n12_1|tandem-a|PENDING|0:00|Resources\n"
-        "12_2|tandem-a|PENDING|0:00|BeginTime\n12_3|tandem-a|COMPLETING|59:58|None\n"
-        "12_4|tandem-a|COMPLETING|0:00|None\n13|tandem-a|PENDING|0:00|launch failed requeued held\n",
+        "12_0|tandem-a|RUNNING|1:02|node1|None\n12_1|tandem-a|PENDING|0:00||Resources\n"
+        "12_2|tandem-a|PENDING|0:00||BeginTime\n12_3|tandem-a|COMPLETING|59:58|node2|None\n"
+        "12_4|tandem-a|COMPLETING|0:00|node2|None\n13|tandem-a|PENDING|0:00||launch failed requeued held\n",
     )
     tasks = slurm.tasks(["tandem-a"])
     assert len(asked) == 1
@@ -55,6 +56,7 @@ def test_tasks_are_read_by_state_with_one_call(monkeypatch: pytest.MonkeyPatch) 
     assert [t.job_id for t in tasks if t.is_pending] == ["12_1", "12_2", "12_4"]
     assert [t.job_id for t in tasks if t.waits_after_requeue] == ["12_2"]
     assert [t.job_id for t in tasks if t.is_held] == ["13"]
+    assert [t.node for t in tasks] == ["node1", "", "", "node2", "node2", ""]
 
 
 def test_partitions_and_nodes_are_read_as_slurm_writes_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +83,22 @@ def test_partitions_and_nodes_are_read_as_slurm_writes_them(monkeypatch: pytest.
 def test_a_job_submitted_from_a_job_does_not_inherit_what_describes_that_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SBATCH_PARTITION", "cpu")
+    monkeypatch.setenv("SQUEUE_FORMAT", "%i")
     monkeypatch.setenv("SLURM_CONF", "/etc/elsewhere/slurm.conf")
     environment = slurm.job_environment()
     assert "SLURM_JOB_ID" not in environment
     assert "SBATCH_PARTITION" not in environment
+    assert "SQUEUE_FORMAT" not in environment
     assert environment["SLURM_CONF"] == "/etc/elsewhere/slurm.conf"
+
+
+def test_a_persons_own_options_do_not_change_what_is_read_from_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SQUEUE_FORMAT", "SQUEUE_STATES", "SLURM_TIME_FORMAT", "SINFO_FORMAT", "SCANCEL_INTERACTIVE"):
+        monkeypatch.setenv(name, "relative")
+    monkeypatch.setenv("SLURM_CONF", "/etc/elsewhere/slurm.conf")
+    seen = slurm.run_command("sh", "-c", "env")
+    assert "relative" not in seen
+    assert "SLURM_CONF=/etc/elsewhere/slurm.conf" in seen
 
 
 def test_a_failing_command_is_told_with_what_it_said() -> None:
@@ -116,7 +129,7 @@ def test_a_cluster_that_does_not_answer_is_not_taken_for_none(monkeypatch: pytes
         )
         script.chmod(0o755)
     monkeypatch.setenv("PATH", str(commands), prepend=":")
-    with pytest.raises(SiteError, match=r"Unable to connection slurm controller.*workers\.where=local"):
+    with pytest.raises(SiteError, match=r"Unable to connection slurm controller.*try again"):
         slurm.has_slurm.__wrapped__()
 
 
@@ -146,7 +159,7 @@ def test_a_requeued_worker_stays_with_its_run_when_another_is_the_latest(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first, latest = (create_run(validate_settings({"name": name}), tmp_path) for name in ("first", "latest"))
-    answers(monkeypatch, f"tandem-{first.run_id}\n")
+    answers(monkeypatch, f"tandem-{run_label(first)}\n")
     for name, value in ARRAY_TASK.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)

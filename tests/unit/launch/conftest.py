@@ -1,8 +1,8 @@
 """A run, and a Slurm whose answers are fixed; tests/slurm asks a real one."""
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,12 @@ import pytest
 
 from pipeline.cluster import slurm
 from pipeline.run.creation import create_run
-from pipeline.run.folder import RunFolder
 from pipeline.run.status import RunStatus, WorkerStatus, publish_status
 from pipeline.settings import load_settings
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> Any:
     """The folder of a run whose workers are to be Slurm tasks with a GPU."""
     overrides = ["slurm.gpus_per_worker=1", "workers.where=slurm"]
     return create_run(load_settings("digits", overrides), tmp_path / "results")
@@ -35,35 +34,33 @@ class FakeSlurm:
         self.cancelled = []
         self.hastened = []
 
-    def has(self, state: str, used: str = "0:00", reason: str = "None", name: None = None, job_id: str = "7") -> None:
+    def has(self, state: Any, used: Any = "0:00", reason: Any = "None", name: Any = None, job_id: Any = "7") -> None:
         """Let the queue have one task: of the first name that is asked for, if none is given."""
         self.queue = lambda names: [slurm.Task(job_id, name or names[0], state, used, reason)]
 
 
 @pytest.fixture
-def fake_slurm(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+def fake_slurm(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A cluster of three nodes, one of them in another partition too."""
     fake = FakeSlurm()
     nodes = [("gpu", "node1"), ("gpu", "node2"), ("cpu", "node2"), ("cpu", "node3")]
     monkeypatch.setattr(slurm, "nodes", lambda: [slurm.Node(p, n, n, "gpu:2", 4, 8000) for p, n in nodes])
     monkeypatch.setattr(slurm, "partitions", lambda: [slurm.Partition("gpu", True, True, None, ())])
     monkeypatch.setattr(slurm, "max_array_size", lambda: 4)
-    monkeypatch.setattr(slurm, "tasks", lambda names: fake.queue(names))
+    monkeypatch.setattr(slurm, "tasks", lambda names, with_ended=False: fake.queue(names))
     monkeypatch.setattr(slurm, "cancel", lambda names, state=None: fake.cancelled.append((*names, state)))
     monkeypatch.setattr(slurm, "hasten", lambda task: fake.hastened.append(task.job_id))
     return fake
 
 
 @pytest.fixture
-def submitted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def submitted(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The requests that would go to submitit, in order: (function, request)."""
     from pipeline.launch import local_backend, slurm_backend
 
     requests = []
 
-    def submit_apart(
-        submit: Callable[..., Any], request: dict[str, Any], what: str, environment: dict[str, str] | None = None
-    ) -> list[str]:
+    def submit_apart(submit: Any, request: Any, what: Any, environment: Any = None) -> Any:
         requests.append((submit.__name__, request))
         count = request.get("count", len(request.get("devices", ())))
         return [f"{len(requests)}_{index}" for index in range(count)]
@@ -74,7 +71,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.fixture
-def publish(run: RunFolder) -> Callable[..., Any]:
+def publish(run: Any) -> Any:
     """Publish a status of the run with some fields changed."""
     empty = {f.name: 0 for f in dataclasses.fields(RunStatus)} | {
         "run_id": run.run_id, "state": "searching", "message": "", "host": "login", "address": "login:1",
@@ -83,6 +80,19 @@ def publish(run: RunFolder) -> Callable[..., Any]:
     return lambda **changes: publish_status(run, RunStatus(**{**empty, **changes}))
 
 
-def worker(name: str, slurm_job_id: str = "") -> WorkerStatus:
+@pytest.fixture
+def journal(run: Any) -> Any:
+    """Let the journal have workers of (task, host) join."""
+
+    def join(*workers: Any) -> None:
+        with run.journal.open("a") as file:
+            for task, host in workers:
+                event = {"event": "worker_joined", "time": time.time(), "worker": f"{host}-{task}", "host": host}
+                file.write(json.dumps({**event, "slurm_job_id": task, "device": "cpu"}) + "\n")
+
+    return join
+
+
+def worker(name: Any, slurm_job_id: Any = "") -> Any:
     """A worker that the master knows."""
     return WorkerStatus(name, "node1", slurm_job_id, "cpu", "idle", "", time.time())

@@ -1,19 +1,18 @@
 """What a run asks of a machine without Slurm; tests/integration/test_launch_local.py starts real processes."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.launch import local_workers
+from pipeline.errors import SiteError
+from pipeline.launch import local_backend, local_workers
 from pipeline.launch.local_backend import LocalBackend
-from pipeline.run.folder import RunFolder
 from pipeline.settings import load_settings, validate_settings
 from tests.unit.launch.conftest import worker
 
 
-def backend_of(**sections: dict[str, Any]) -> LocalBackend:
+def backend_of(**sections: Any) -> Any:
     return LocalBackend(validate_settings(sections))
 
 
@@ -35,7 +34,15 @@ def test_workers_that_share_gpus_of_this_machine_are_warned_about(
     assert backend_of(workers={"count": 2}).describe() == "2 workers as processes of this machine on GPU 0, 1."
 
 
-def test_there_is_no_queue(run: RunFolder) -> None:
+def test_training_on_a_gpu_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(SiteError, match=r"training\.device is cuda, and there is no GPU for it here"):
+        backend_of(training={"device": "cuda"}).check(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert backend_of(training={"device": "cuda"}, workers={"count": 1}).check(tmp_path) == []
+
+
+def test_there_is_no_queue(run: Any) -> None:
     backend = LocalBackend(load_settings("digits"))
     assert backend.queue(run) is None
     assert not backend.cancel_waiting_master(run)
@@ -44,15 +51,29 @@ def test_there_is_no_queue(run: RunFolder) -> None:
 
 @pytest.mark.parametrize(("joined", "asked", "started"), [((), 2, 0), ((), 3, 1), (("host-12-ab",), 2, 1)])
 def test_processes_that_have_not_joined_yet_are_not_asked_for_again(
-    run: RunFolder,
-    publish: Callable[..., Any],
-    submitted: list[Any],
-    monkeypatch: pytest.MonkeyPatch,
-    joined: tuple[Any, ...],
-    asked: int,
-    started: int,
+    run: Any, publish: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch, joined: Any, asked: Any, started: Any
 ) -> None:
     monkeypatch.setattr(local_workers, "running", lambda folder: ["12", "34"])
     publish(workers=tuple(map(worker, joined)))
-    assert len(LocalBackend(load_settings("digits")).start_workers(run, asked)) == started
+    assert len(LocalBackend(load_settings("digits")).start_workers(run, asked).jobs) == started
     assert sum(len(request["devices"]) for _, request in submitted) == started
+
+
+def test_a_process_that_hangs_is_ended_and_replaced_and_that_is_said(
+    run: Any, publish: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, ages, ended = [1000.0], {"12": 5.0, "34": 1e6}, []
+    monkeypatch.setattr(local_backend.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(local_workers, "running", lambda folder: ["12", "34"])
+    monkeypatch.setattr(local_workers, "age_s", lambda folder, job: ages[job])
+    monkeypatch.setattr(local_workers, "end", lambda folder, jobs, grace_s: ended.extend(jobs))
+    publish()
+    backend = LocalBackend(load_settings("digits"))
+    assert backend.start_workers(run, 2).jobs == (), "34 may have lost its master for a moment"
+    now[0] += 100
+    started = backend.start_workers(run, 2)
+    assert ended == ["34"]
+    assert len(started.jobs) == 1, "12 is on its way"
+    assert "were ended: 34" in started.problem
+    publish(workers=(worker("host-12-ab"), worker("host-34-cd")))
+    assert backend.start_workers(run, 0).problem == ""

@@ -1,99 +1,115 @@
 """What a run asks of Slurm."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pipeline.cluster import slurm
-from pipeline.cluster.slurm import Task
 from pipeline.errors import SiteError
 from pipeline.launch import slurm_backend
 from pipeline.launch.slurm_backend import SlurmBackend
 from pipeline.run.creation import read_settings
-from pipeline.run.folder import RunFolder
+from pipeline.run.identity import run_label
 from pipeline.settings import changed
-from tests.unit.launch.conftest import FakeSlurm, worker
+from tests.unit.launch.conftest import worker
 
 
 @pytest.fixture
-def backend(run: RunFolder, fake_slurm: FakeSlurm, submitted: list[Any]) -> SlurmBackend:
+def backend(run: Any, fake_slurm: Any, submitted: Any) -> Any:
     return SlurmBackend(read_settings(run))
 
 
-def with_(backend: SlurmBackend, **slurm_settings: str | tuple[str]) -> SlurmBackend:
+def with_(backend: Any, **slurm_settings: Any) -> Any:
     return SlurmBackend(changed(backend.settings, {f"slurm.{name}": value for name, value in slurm_settings.items()}))
 
 
-def excluded(backend: SlurmBackend, run: RunFolder, submitted: list[Any]) -> str | None:
+def excluded(backend: Any, run: Any, submitted: Any) -> Any:
     """The nodes that the next request leaves out."""
     backend.start_workers(run, 1)
     return submitted[-1][1]["options"].get("exclude")
 
 
 def test_workers_are_asked_for_by_the_runs_name_in_arrays_that_slurm_takes(
-    backend: SlurmBackend, run: RunFolder, submitted: list[Any]
+    backend: Any, run: Any, submitted: Any
 ) -> None:
-    jobs = with_(backend, setup=("module load cuda",)).start_workers(run, 6)
-    assert jobs == ["1_0", "1_1", "1_2", "1_3", "2_0", "2_1"]
+    started = with_(backend, setup=("module load cuda",)).start_workers(run, 6)
+    assert started.jobs == ("1_0", "1_1", "1_2", "1_3", "2_0", "2_1")
     assert [(name, request["count"]) for name, request in submitted] == [("submit_workers", 4), ("submit_workers", 2)]
     for _, request in submitted:
         assert request["run"] == str(run.path)
-        assert request["name"] == f"tandem-{run.run_id}"
+        assert request["name"] == f"tandem-{run_label(run)}"
         assert request["setup"] == ["module load cuda"]
 
 
 def test_workers_on_their_way_are_not_asked_for_again(
-    backend: SlurmBackend, run: RunFolder, submitted: list[Any], fake_slurm: FakeSlurm, publish: Callable[..., Any]
+    backend: Any, run: Any, submitted: Any, fake_slurm: Any, publish: Any
 ) -> None:
     publish(workers=(worker("a", "7_0"),))
     states = [("7_0", "RUNNING", "5:00"), ("7_1", "RUNNING", "0:30"), ("7_2", "PENDING", "0:00")]
-    fake_slurm.queue = lambda names: [slurm.Task(job, *names, state, used, "None") for job, state, used in states]  # type: ignore[call-arg]
-    assert backend.start_workers(run, 2) == []
-    assert len(backend.start_workers(run, 3)) == 1, "7_0 is no help: the master counts it already"
+    fake_slurm.queue = lambda names: [slurm.Task(job, names[0], state, used, "None") for job, state, used in states]
+    assert backend.start_workers(run, 2).jobs == ()
+    assert len(backend.start_workers(run, 3).jobs) == 1, "7_0 is no help: the master counts it already"
     assert submitted[0][1]["count"] == 1
 
 
 @pytest.mark.parametrize(("used", "is_coming"), [("0:30", True), ("2:30:00", False), ("INVALID", True)])
 def test_a_task_that_has_run_for_long_without_a_worker_that_is_known_is_replaced(
-    backend: SlurmBackend, run: RunFolder, submitted: list[Any], fake_slurm: FakeSlurm, used: str, is_coming: bool
+    backend: Any, run: Any, submitted: Any, fake_slurm: Any, used: Any, is_coming: Any
 ) -> None:
     fake_slurm.has("RUNNING", used)
     backend.start_workers(run, 1)
     assert len(submitted) == (0 if is_coming else 1)
 
 
-def test_a_requeued_task_is_made_to_start_and_counts(
-    backend: SlurmBackend, run: RunFolder, submitted: list[Any], fake_slurm: FakeSlurm
-) -> None:
+def test_a_requeued_task_is_made_to_start_and_counts(backend: Any, run: Any, submitted: Any, fake_slurm: Any) -> None:
     fake_slurm.has("PENDING", reason="BeginTime")
-    assert backend.start_workers(run, 1) == []
+    assert backend.start_workers(run, 1).jobs == ()
     assert fake_slurm.hastened == ["7"]
 
 
-def test_a_task_that_a_person_holds_is_replaced(
-    backend: SlurmBackend, run: RunFolder, submitted: list[Any], fake_slurm: FakeSlurm
+def test_a_begin_time_of_a_person_is_left_alone(backend: Any, run: Any, submitted: Any, fake_slurm: Any) -> None:
+    fake_slurm.has("PENDING", reason="BeginTime")
+    later = with_(backend, extra={"begin": "20:00"}, master="slurm")
+    assert later.start_workers(run, 1).jobs == ()
+    assert "waits in the queue" in later.start_master(run).where
+    assert fake_slurm.hastened == []
+
+
+def test_a_node_whose_tasks_end_before_they_join_is_left_out_of_the_next_request(
+    backend: Any, run: Any, submitted: Any, fake_slurm: Any, journal: Any
 ) -> None:
+    backend.start_workers(run, 4)
+    journal(("1_3", "node2"))
+    fake_slurm.queue = lambda names: [
+        slurm.Task(f"1_{index}", names[0], "FAILED", "0:02", "NonZeroExitCode", "node1") for index in range(3)
+    ]
+    started = backend.start_workers(run, 3)
+    assert submitted[-1][1]["options"]["exclude"] == "node1"
+    assert started.failing_nodes.keys() == {"node1"}
+    assert started.failing_nodes["node1"].startswith("3 tasks ended there before a worker joined")
+
+
+def test_a_task_that_a_person_holds_is_replaced(backend: Any, run: Any, submitted: Any, fake_slurm: Any) -> None:
     fake_slurm.has("PENDING", reason="JobHeldUser")
-    assert len(backend.start_workers(run, 1)) == 1
+    assert len(backend.start_workers(run, 1).jobs) == 1
 
 
 def test_what_slurm_takes_of_a_request_counts_when_it_refuses_the_rest(
-    backend: SlurmBackend, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    backend: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse_the_second(submit: Callable[..., Any], request: dict[str, Any], what: str) -> list[str] | None:
+    def refuse_the_second(submit: Any, request: Any, what: Any) -> Any:
         if request["count"] < 4:
             raise SiteError("QOSMaxSubmitJobPerUserLimit")
         return ["1_0"] * 4
 
     monkeypatch.setattr(slurm_backend, "submit_apart", refuse_the_second)
-    assert len(backend.start_workers(run, 6)) == 4
+    assert len(backend.start_workers(run, 6).jobs) == 4
     with pytest.raises(SiteError, match="QOSMaxSubmitJobPerUserLimit"):
         backend.start_workers(run, 2)
 
 
 def test_nodes_under_suspicion_are_excluded_beside_those_that_the_settings_exclude(
-    backend: SlurmBackend, run: RunFolder, submitted: list[Any], publish: Callable[..., Any]
+    backend: Any, run: Any, submitted: Any, publish: Any
 ) -> None:
     assert excluded(backend, run, submitted) is None
     publish(suspected_nodes=dict.fromkeys(("node2", "a-host-that-is-no-node"), "it broke"))
@@ -102,11 +118,7 @@ def test_nodes_under_suspicion_are_excluded_beside_those_that_the_settings_exclu
 
 
 def test_nodes_under_suspicion_are_not_excluded_where_there_is_no_other(
-    backend: SlurmBackend,
-    run: RunFolder,
-    submitted: list[Any],
-    publish: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
+    backend: Any, run: Any, submitted: Any, publish: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(suspected_nodes={"node1": "it broke"})
     monkeypatch.setattr(slurm, "run_command", lambda *command: {"node[2-9]": "node2\nnode3\n"}[command[-1]])
@@ -116,19 +128,17 @@ def test_nodes_under_suspicion_are_not_excluded_where_there_is_no_other(
     assert excluded(with_(backend, partition="cpu"), run, submitted) == "node2"
 
 
-def test_a_master_is_a_job_where_the_settings_say_so(
-    backend: SlurmBackend, run: RunFolder, submitted: list[Any]
-) -> None:
+def test_a_master_is_a_job_where_the_settings_say_so(backend: Any, run: Any, submitted: Any) -> None:
     started = with_(backend, master="slurm").start_master(run)
     assert [(name, request["name"]) for name, request in submitted] == [
-        ("submit_master", f"tandem-master-{run.run_id}")
+        ("submit_master", f"tandem-master-{run_label(run)}")
     ]
     assert started.process is None
     assert "Slurm job 1_0; it starts when Slurm lets it" in started.where
 
 
 def test_a_master_that_waits_in_the_queue_is_hastened_and_not_submitted_again(
-    backend: SlurmBackend, run: RunFolder, submitted: list[Any], fake_slurm: FakeSlurm
+    backend: Any, run: Any, submitted: Any, fake_slurm: Any
 ) -> None:
     fake_slurm.has("PENDING", reason="BeginTime")
     started = with_(backend, master="slurm").start_master(run)
@@ -139,23 +149,21 @@ def test_a_master_that_waits_in_the_queue_is_hastened_and_not_submitted_again(
 
 @pytest.mark.parametrize(("state", "is_cancelled"), [("PENDING", True), ("RUNNING", False)])
 def test_a_master_is_cancelled_only_while_it_waits(
-    backend: SlurmBackend, run: RunFolder, fake_slurm: FakeSlurm, state: str, is_cancelled: bool
+    backend: Any, run: Any, fake_slurm: Any, state: Any, is_cancelled: Any
 ) -> None:
     fake_slurm.has(state, reason="Resources")
     assert with_(backend, master="slurm").cancel_waiting_master(run) is is_cancelled
-    assert fake_slurm.cancelled == [(f"tandem-master-{run.run_id}", "PENDING")] * is_cancelled
+    assert fake_slurm.cancelled == [(f"tandem-master-{run_label(run)}", "PENDING")] * is_cancelled
     assert not backend.cancel_waiting_master(run), "this master is a session of the login node"
 
 
-def test_workers_are_cancelled_by_the_runs_name(backend: SlurmBackend, run: RunFolder, fake_slurm: FakeSlurm) -> None:
+def test_workers_are_cancelled_by_the_runs_name(backend: Any, run: Any, fake_slurm: Any) -> None:
     backend.cancel_workers(run)
-    assert fake_slurm.cancelled == [(f"tandem-{run.run_id}", None)]
+    assert fake_slurm.cancelled == [(f"tandem-{run_label(run)}", None)]
 
 
-def test_the_queue_tells_workers_by_state_and_the_master_apart(
-    backend: SlurmBackend, run: RunFolder, fake_slurm: FakeSlurm
-) -> None:
-    def queue(names: list[str]) -> list[Task]:
+def test_the_queue_tells_workers_by_state_and_the_master_apart(backend: Any, run: Any, fake_slurm: Any) -> None:
+    def queue(names: Any) -> Any:
         workers, master = names
         return [
             slurm.Task("1_0", workers, "RUNNING", "1:00", "None"),
@@ -167,15 +175,23 @@ def test_the_queue_tells_workers_by_state_and_the_master_apart(
     fake_slurm.queue = queue
     state = backend.queue(run)
     assert (state.pending, state.running, state.held, state.master_waits) == (1, 1, 1, True)
-    assert str(state) == "workers: 1 pending, 1 running, 1 held; master: job 2, pending (BeginTime)"
+    assert str(state) == (
+        "workers: 1 pending, 1 running, 1 held (1 x Resources; 1 x JobHeldUser); master: job 2, pending (BeginTime)"
+    )
 
 
-def test_arrays_of_tasks_are_split_as_slurm_takes_them(
-    backend: SlurmBackend, run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_queue_says_why_tasks_wait(backend: Any, run: Any, fake_slurm: Any) -> None:
+    reason = "Job's account not permitted to use this partition (gpu allows ml not bio)"
+    fake_slurm.has("PENDING", reason=reason)
+    assert str(backend.queue(run)) == f"workers: 1 pending, 0 running ({reason})"
+    fake_slurm.has("PENDING", reason="None")
+    assert str(backend.queue(run)) == "workers: 1 pending, 0 running"
+
+
+def test_arrays_of_tasks_are_split_as_slurm_takes_them(backend: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = []
 
-    def submit_array(executor: None, tasks: list[type[Any]], what: str) -> list[str]:
+    def submit_array(executor: Any, tasks: Any, what: Any) -> Any:
         arrays.append(list(tasks))
         return [f"{len(arrays)}_{index}" for index in range(len(tasks))]
 

@@ -18,7 +18,7 @@ from pipeline.master.lease import take_lease
 from pipeline.master.run_files import RunFiles
 from pipeline.master.scheduler import Scheduler
 from pipeline.master.worker_pool import KnownWorker
-from pipeline.records import Evaluation
+from pipeline.records import Evaluation, StartedWorkers
 from pipeline.rpc.messages import AttemptId, Outcome, Registration
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import History, read_history, read_journal
@@ -112,9 +112,13 @@ class Master:
             search,
             self.files,
             self.dispatcher,  # type: ignore[arg-type]
-            self.requested.append,
+            self._request,
             read_journal(self.folder),
         )
+
+    def _request(self, count: int) -> StartedWorkers:
+        self.requested.append(count)
+        return StartedWorkers()
 
     def step(self) -> None:
         """What the master's loop does between two waits."""

@@ -310,3 +310,13 @@ def test_closing_closes_the_network_too(make_master: Callable[..., Any]) -> None
     master = make_master()
     master.close()
     assert master.dispatcher.is_down
+
+
+def test_a_node_on_which_workers_end_before_they_join_is_left_out_and_that_is_remembered(master: Any) -> None:
+    master.join("w0")
+    master.join("w1", "b")
+    master.scheduler.requester.failing_nodes = {"b": "3 tasks ended there"}
+    master.step()
+    assert master.scheduler.policy.excluded == {"b": "3 tasks ended there"}
+    assert master.connections["w1"].dismissed == ["excluded"]
+    assert master.events("node_suspected")[0]["reason"] == "3 tasks ended there"

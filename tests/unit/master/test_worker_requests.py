@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import SiteError
 from pipeline.master.worker_requests import REQUEST_S, RETURN_S, WorkerRequester
+from pipeline.records import StartedWorkers
 from pipeline.runtime import SystemRuntime
 from pipeline.settings import load_settings
 
@@ -18,12 +19,12 @@ class Clock(SystemRuntime):
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def monotonic(self) -> float:
+    def monotonic(self) -> Any:
         return self.now
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> Any:
     return Clock()
 
 
@@ -33,16 +34,18 @@ class Site:
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.problem: str | None = None
+        self.answer = StartedWorkers(("1_0",))
         self.called = threading.Semaphore(0)
 
-    def request(self, count: int) -> None:
+    def request(self, count: Any) -> Any:
         self.asked.append(count)
         self.called.release()
         if self.problem:
             raise SiteError(self.problem)
+        return self.answer
 
 
-def make(site: Site, clock: Clock, count: int = 4) -> WorkerRequester:
+def make(site: Any, clock: Any, count: Any = 4) -> Any:
     notes = []
     files: Any = SimpleNamespace(note=lambda event, **fields: notes.append((event, fields)))
     made = WorkerRequester(load_settings("digits", [f"workers.count={count}"]), site.request, files, clock)
@@ -50,14 +53,14 @@ def make(site: Site, clock: Clock, count: int = 4) -> WorkerRequester:
     return made
 
 
-def tick(requester: WorkerRequester, site: Site, present: int, useful: int = 100, expect: bool = True) -> None:
+def tick(requester: Any, site: Any, present: Any, useful: Any = 100, expect: Any = True) -> None:
     requester.tick(present, useful)
     assert site.called.acquire(timeout=5 if expect else 0.05) == expect
     while requester._busy.is_set():
         threading.Event().wait(0.001)
 
 
-def test_it_asks_for_what_is_missing_and_no_more_than_is_useful(clock: Clock) -> None:
+def test_it_asks_for_what_is_missing_and_no_more_than_is_useful(clock: Any) -> None:
     site = Site()
     tick(make(site, clock), site, present=1)
     tick(make(site, clock), site, present=1, useful=2)
@@ -66,7 +69,7 @@ def test_it_asks_for_what_is_missing_and_no_more_than_is_useful(clock: Clock) ->
     assert site.asked == [3, 1]
 
 
-def test_it_asks_less_and_less_often_while_nobody_comes_and_at_once_again_when_somebody_has(clock: Clock) -> None:
+def test_it_asks_less_and_less_often_while_nobody_comes_and_at_once_again_when_somebody_has(clock: Any) -> None:
     site = Site()
     requester = make(site, clock)
     tick(requester, site, present=0)
@@ -84,7 +87,7 @@ def test_it_asks_less_and_less_often_while_nobody_comes_and_at_once_again_when_s
     assert [fields["count"] for _, fields in requester.notes] == [4, 4, 3, 3]
 
 
-def test_workers_of_an_earlier_master_are_given_time_to_return(clock: Clock) -> None:
+def test_workers_of_an_earlier_master_are_given_time_to_return(clock: Any) -> None:
     site = Site()
     requester = make(site, clock)
     requester.wait_for_returning()
@@ -94,7 +97,7 @@ def test_workers_of_an_earlier_master_are_given_time_to_return(clock: Clock) -> 
     assert site.asked == [1]
 
 
-def test_a_request_that_fails_is_told_and_tried_again(clock: Clock) -> None:
+def test_a_request_that_fails_is_told_and_tried_again(clock: Any) -> None:
     site = Site()
     requester = make(site, clock)
     site.problem = "the partition is down"
@@ -104,3 +107,31 @@ def test_a_request_that_fails_is_told_and_tried_again(clock: Clock) -> None:
     clock.now += REQUEST_S
     tick(requester, site, present=0)
     assert requester.problem == ""
+
+
+def test_what_came_of_a_request_is_told_and_only_what_was_asked_for_is_logged(clock: Any, caplog: Any) -> None:
+    caplog.set_level("INFO", "tandem.master")
+    site = Site()
+    requester = make(site, clock)
+    tick(requester, site, present=2)
+    assert "asked for 1 workers: 1_0" in caplog.text
+    caplog.clear()
+    site.answer = StartedWorkers(problem="1 task ended on node1", failing_nodes={"node2": "3 tasks ended there"})
+    clock.now += REQUEST_S
+    tick(requester, site, present=2)
+    assert "asked for" not in caplog.text, "enough are on their way"
+    assert requester.problem == "1 task ended on node1"
+    assert requester.failing_nodes == {"node2": "3 tasks ended there"}
+
+
+def test_a_worker_that_joins_ends_the_long_pause_after_a_full_cluster(clock: Any) -> None:
+    site = Site()
+    requester = make(site, clock)
+    for _ in range(6):
+        tick(requester, site, present=0)
+        clock.now += 1000
+    tick(requester, site, present=0)  # the next one is 600 s from here
+    requester.worker_joined()
+    clock.now += REQUEST_S + 1
+    tick(requester, site, present=3)
+    assert site.asked[-1] == 1

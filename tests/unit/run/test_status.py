@@ -23,7 +23,7 @@ from pipeline.run.status import (
 from pipeline.run.status_view import duration, progress_line, status_lines, status_table
 
 
-def status_of(**changes: Any) -> RunStatus:
+def status_of(**changes: Any) -> Any:
     now = time.time()
     status = RunStatus(
         run_id="digits-1", state="searching", message="", term=2, host="login", pid=77, address="10.0.0.1:9090",
@@ -70,6 +70,27 @@ def test_lines_and_tables_say_all_that_matters(tmp_path: Path) -> None:
             assert expected in text
 
 
+def test_nine_workers_and_everything_else_are_seen_on_a_terminal_of_100_by_30(tmp_path: Path) -> None:
+    now = time.time()
+    names = [f"node{i}-45495457_{i}-r1-ab1{i}" for i in range(9)]
+    rungs = tuple(RungStatus(400.0 * 3**i, 27, 9, 1, 2, 15) for i in range(4))
+    status = status_of(
+        message="1 task ended on node4 before a worker joined. The last one said: No module named 'torch' (jobs/1.out)",
+        workers=tuple(
+            WorkerStatus(n, n[:5], n[6:16], "cuda 0", "training", "10-0-26 on 10800, attempt 2", now - 2000, now + 9e4)
+            for n in names
+        ),
+        brackets=tuple(BracketStatus(i, False, rungs) for i in range(6)),
+        incumbents=tuple(IncumbentStatus(400.0 * 3**i, "0-0-3", 0.0625) for i in range(4)),
+    )
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(status_table(RunFolder(tmp_path), status, QueueState(pending=1, reasons={"Resources": 1})))
+    text = console.export_text()
+    assert len(text.rstrip("\n").splitlines()) <= 30
+    for expected in (*(name[:16] for name in names), "on 10800", "6.25% on 10800", "1 pending", "Node node3"):
+        assert expected in text
+
+
 def test_a_silent_master_is_called_silent(tmp_path: Path) -> None:
     stale = status_of(updated=time.time() - 2 * STALE_S)
     assert stale.is_stale()
@@ -78,7 +99,7 @@ def test_a_silent_master_is_called_silent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["searching", "left"])
-def test_a_master_whose_job_waits_in_the_queue_needs_no_person(tmp_path: Path, state: str) -> None:
+def test_a_master_whose_job_waits_in_the_queue_needs_no_person(tmp_path: Path, state: Any) -> None:
     stale = status_of(updated=time.time() - 2 * STALE_S, state=state)
     queue = QueueState(master="job 12, pending (BeginTime)", master_waits=True)
     lines = status_lines(RunFolder(tmp_path), stale, queue)
@@ -99,5 +120,5 @@ def test_progress_says_how_many_proposals_came_from_the_model() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (7500, "2 h 5 min"), (180000, "2 d 2 h")]
 )
-def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
+def test_durations_read_as_a_person_says_them(seconds: Any, text: Any) -> None:
     assert duration(seconds) == text

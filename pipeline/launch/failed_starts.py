@@ -1,0 +1,98 @@
+"""Which nodes end workers before they join: a module is missing there, a disk is full, the network is blocked.
+
+The master hears nothing of such a worker. Slurm does: its task has ended, and the journal has no worker of that task.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pipeline.cluster import slurm
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import read_journal
+
+# States of a task that ended by itself; others were ended by a person, by Slurm or with their node.
+ENDED_BY_ITSELF = ("COMPLETED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY")
+LAST_WORDS = 200
+
+
+class FailedStarts:
+    """Counts tasks that ended before their workers joined, by node, until a worker of the node joins.
+
+    Args:
+        limit: so many of them, and the node is to be left out, if workers of another node have joined.
+
+    Attributes:
+        problem: what a person should know, or "".
+        failing_nodes: nodes to leave out, with the reason.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: set[str] = set()
+        self._failed: dict[str, list[str]] = defaultdict(list)
+        self._works: set[str] = set()
+        self.problem = ""
+        self.failing_nodes: Mapping[str, str] = {}
+
+    def submitted(self, jobs: Iterable[str]) -> None:
+        """These tasks are to be followed."""
+        self._open |= set(jobs)
+
+    def look(self, folder: RunFolder, tasks: Iterable[slurm.Task]) -> None:
+        """See which of the tasks have joined, and which have ended instead.
+
+        Args:
+            tasks: as squeue has them, those that ended lately included.
+        """
+        if not self._open:
+            return
+        ended = [t for t in tasks if t.job_id in self._open and t.state in ENDED_BY_ITSELF]
+        # After squeue: what has joined by now has joined.
+        joined = {e["slurm_job_id"]: str(e["host"]) for e in read_journal(folder) if e["event"] == "worker_joined"}
+        for job in self._open & set(joined):
+            self._works.add(joined[job])
+            self._failed.pop(joined[job], None)
+        for task in ended:
+            if task.job_id not in joined:
+                self._failed[task.node].append(task.job_id)
+        self._open -= {task.job_id for task in ended} | set(joined)
+        self._conclude(folder)
+
+    def _conclude(self, folder: RunFolder) -> None:
+        self.failing_nodes = {
+            node: f"{_tasks(len(jobs))} ended there before a worker joined; the last one said: "
+            f"{last_words(folder, jobs[-1])}"
+            for node, jobs in self._failed.items()
+            if len(jobs) >= self._limit and self._works - {node}
+        }
+        others = {node: jobs for node, jobs in self._failed.items() if node not in self.failing_nodes}
+        self.problem = ""
+        if others:
+            jobs = [job for each in others.values() for job in each]
+            self.problem = (
+                f"{_tasks(len(jobs))} ended on {', '.join(sorted(others))} before a worker joined. The last one said: "
+                f"{last_words(folder, jobs[-1])} ({task_log(folder, jobs[-1])})"
+            )
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'s' if count > 1 else ''}"
+
+
+def task_log(folder: RunFolder, job: str) -> Path:
+    """The log of a task, as submitit names it."""
+    return folder.jobs / f"{job}_0_log.out"
+
+
+def last_words(folder: RunFolder, job: str) -> str:
+    """The last line of a task's log that says why it ended."""
+    try:
+        lines = task_log(folder, job).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return "nothing: it has no log, so its node may not see the run folder"
+    said = [line.strip() for line in lines if line.strip()]
+    own = [line for line in said if not line.startswith("srun: ")]  # srun repeats the exit code
+    return (own or said or ["nothing: its log is empty"])[-1][-LAST_WORDS:]
