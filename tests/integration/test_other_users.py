@@ -31,7 +31,7 @@ def run() -> Any:
 
 # Everything is imported before: the interpreter itself may lie in a folder that is root's alone.
 PROGRAM = f"""
-import os, sys
+import importlib.readers, os
 import pipeline.analysis.report, pipeline.cli, pipeline.operations, pipeline.storage.collect
 os.setgroups([]), os.setgid({NAMELESS}), os.setuid({NAMELESS})
 pipeline.cli.main()
