@@ -34,17 +34,18 @@ NOT_NAMED = (
     "training.overhead_share",
     "training.checkpoint_interval_s",
 )
-# Settings that the other methods ignore: they tell BOHB's runs from each other only.
-OF_BOHB = (
+# Settings that the other methods ignore: they tell runs of one method from each other only.
+OF_ONE_METHOD = (
     "search.random_fraction",
     "search.top_n_percent",
     "search.num_samples",
     "search.bandwidth_factor",
     "search.min_bandwidth",
     "search.min_points_in_model",
+    "search.gp_random_fraction",
 )
 RUNS_TABLE = "compared_runs"
-METHOD_NAMES = {"bohb": "BOHB", "hyperband": "Hyperband", "random": "random search"}
+METHOD_NAMES = {"bohb": "BOHB", "gp": "Gaussian process", "hyperband": "Hyperband", "random": "random search"}
 
 
 def group_name(settings: Mapping[str, object], others: Sequence[Mapping[str, object]]) -> str:
@@ -56,7 +57,7 @@ def group_name(settings: Mapping[str, object], others: Sequence[Mapping[str, obj
     differing = sorted(
         key for key in {key for f in flat for key in f}
         if key.startswith(("search.", "training.", "data.", "space.", "workers.count")) and key not in NOT_NAMED
-        and any(f.get(key, absent) != mine.get(key, absent) for f in (same_method if key in OF_BOHB else flat))
+        and any(f.get(key, absent) != mine.get(key, absent) for f in (same_method if key in OF_ONE_METHOD else flat))
     )  # fmt: skip
     return ", ".join([name, *(f"{key.rpartition('.')[2]}={mine.get(key, absent)}" for key in differing)])
 

@@ -123,4 +123,9 @@ class ThreadDied:
     traceback: str
 
 
-Event = Joined | Unreachable | Left | Delivered | DispatchEnded | Gone | ThreadDied
+@dataclass(frozen=True)
+class Proposed:
+    """A proposal that the search waited for has been made."""
+
+
+Event = Joined | Unreachable | Left | Delivered | DispatchEnded | Gone | ThreadDied | Proposed

@@ -27,6 +27,7 @@ from pipeline.master.events import (
 )
 from pipeline.master.failures import FailurePolicy
 from pipeline.master.membership import Membership
+from pipeline.master.proposals import ProposalMaker
 from pipeline.master.resume import attempts_on_disk, restore
 from pipeline.master.run_files import RunFiles
 from pipeline.master.worker_pool import KnownWorker, WorkerPool, WorkerState
@@ -95,6 +96,9 @@ class Scheduler:
             dispatcher.forget,
             runtime,
         )
+        self.proposals: ProposalMaker | None = None
+        if search.proposer.is_slow:
+            search.background = self.proposals = ProposalMaker(dispatcher.inbox, runtime)
         self.outcome: MasterOutcome | None = None
         self.retried = self.restored.retried
         self._ending: MasterOutcome | None = None
@@ -299,7 +303,7 @@ class Scheduler:
             if due is None:
                 break
             self.evaluations.submit(self._job(*due))
-        is_quiet = not self.evaluations.waiting and not self.pool.busy_count()
+        is_quiet = not (self.evaluations.waiting or self.pool.busy_count() or self.search.is_proposing)
         if may_draw and self.policy.held and is_quiet and self.pool.idle():
             self.attempts.end_held()
             self.attempts.commit()
@@ -364,6 +368,8 @@ class Scheduler:
 
     def close(self) -> None:
         """Close files and connections."""
+        if self.proposals is not None:
+            self.proposals.close()
         self.checkpoints.close()
         self.dispatcher.shutdown()
         self.files.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from ConfigSpace import ConfigurationSpace
@@ -14,7 +16,7 @@ from scipy.special import ndtr, ndtri
 from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.densities import Array, Density, fit_density
 from pipeline.search.encoding import Encoding
-from pipeline.search.proposers import Proposal, RandomProposer
+from pipeline.search.proposers import Pending, Proposal, RandomProposer
 from pipeline.settings import Settings
 
 
@@ -55,6 +57,8 @@ class BohbProposer:
     `num_samples` candidates from the widened good density the one with the largest ratio good / bad is proposed.
     """
 
+    is_slow = False
+
     def __init__(self, space: ConfigurationSpace, settings: Settings) -> None:
         self._seed = settings.seed
         self._random = RandomProposer(space, settings.seed)
@@ -73,18 +77,22 @@ class BohbProposer:
         value = math.inf if loss is None or not math.isfinite(loss) else loss
         self._observed[budget].add(value, config_id, self._encoding.vector(configuration))
 
-    def propose(self, config_id: ConfigId, budget: float) -> Proposal:
-        """As `Proposer.propose`; at random until a budget has enough observations, and for a share of the draws."""
+    def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
+        """As `Proposer.plan`."""
+        return partial(self.propose, config_id)
+
+    def propose(self, config_id: ConfigId) -> Proposal:
+        """The proposal of a config_id; at random until there are enough observations, and for a share of the draws."""
         random = np.random.default_rng(derive_seed(self._seed, "model", *config_id))
         model_budget = self._model_budget()
         if model_budget is None or random.random() < self._search.random_fraction:
-            return self._random.propose(config_id, budget)
+            return self._random.propose(config_id)
         good, bad = self._model(model_budget)
         candidates = best_first(good, bad, random, self._search.num_samples, self._search.bandwidth_factor)
         for vector in candidates if self._encoding.is_plain else self._allowed(candidates):
             return Proposal(self._encoding.configuration(vector), model_budget)
         # Every candidate is forbidden.
-        return self._random.propose(config_id, budget)
+        return self._random.propose(config_id)
 
     def _allowed(self, candidates: Array) -> Array:
         return np.asarray(candidates[self._encoding.legal(candidates)[1]])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ from hpbandster.core.base_iteration import BaseIteration
 from hpbandster.core.dispatcher import Job
 
 from pipeline.records import ConfigId, Configuration
-from pipeline.run.history import Draw
 
 log = logging.getLogger("tandem.search")
 
-Sampler = Callable[[ConfigId, float], Draw]
+# A configuration that is to be drawn, and the budget that it is first run on.
+Due = tuple[ConfigId, float]
+Run = tuple[ConfigId, Configuration, float]
 
 
 def bracket_shape(ladder: Sequence[float], eta: float, iteration: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -48,26 +49,20 @@ def planned_evaluations(ladder: Sequence[float], eta: float, iterations: int) ->
 
 
 class Bracket(BaseIteration):  # type: ignore[misc]
-    """One bracket: hpbandster's SuccessiveHalving, with draws keyed by config_id.
+    """One bracket: hpbandster's SuccessiveHalving, given configurations from outside.
 
     Args:
         iteration: number of the bracket.
         num_configs, budgets: see `bracket_shape`.
-        sampler: draws the configuration of a config_id that is first run on a budget.
     """
 
-    def __init__(self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float], sampler: Sampler) -> None:
-        super().__init__(iteration, list(num_configs), list(budgets), self._sample_next, logger=log)
-        self._sampler = sampler
+    def __init__(self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float]) -> None:
+        super().__init__(iteration, list(num_configs), list(budgets), None, logger=log)
         # hpbandster looks through all configurations for these two; with thousands of results that is most of the time.
         self._queue: deque[ConfigId] = deque()
         self._awaited = 0
         # The rung's survivors, by stage: what `verify` compares promotions with.
         self.promoted: dict[int, frozenset[ConfigId]] = {}
-
-    def _sample_next(self, budget: float) -> tuple[dict[str, Any], dict[str, Any]]:
-        draw = self._sampler((self.HPB_iter, self.stage, self.actual_num_configs[self.stage]), budget)
-        return dict(draw.configuration), dict(draw.info)
 
     def _advance_to_next_stage(self, config_ids: list[ConfigId], losses: np.ndarray) -> np.ndarray:
         """The best by (loss, config_id): hpbandster's argsort leaves ties to the order of arrival."""
@@ -95,22 +90,8 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         self._queue = deque(c for c, datum in self.data.items() if datum.status == "QUEUED")
         self._awaited = len(self._queue)
 
-    def get_next_run(self) -> tuple[ConfigId, Configuration, float] | None:
-        """The next configuration to run, drawn if need be; None: wait for results, or finished."""
-        while not self.is_finished:
-            due = self.next_queued()
-            if due is not None:
-                return due
-            if self.unfilled():
-                self.add_configuration()
-            elif self._awaited:
-                return None
-            else:
-                self.process_results()
-        return None
-
     # State -------------------------------------------------------------------------------------------------------
-    def next_queued(self) -> tuple[ConfigId, Configuration, float] | None:
+    def next_queued(self) -> Run | None:
         """The next configuration that waits to be run, without drawing one."""
         while self._queue:
             config_id = self._queue.popleft()
@@ -121,7 +102,7 @@ class Bracket(BaseIteration):  # type: ignore[misc]
                 return config_id, datum.config, float(datum.budget)
         return None
 
-    def outstanding(self) -> list[tuple[ConfigId, Configuration, float]]:
+    def outstanding(self) -> list[Run]:
         """Evaluations of the present rung without a result: queued or running, by config_id."""
         return [
             (config_id, datum.config, datum.budget)
@@ -135,6 +116,12 @@ class Bracket(BaseIteration):  # type: ignore[misc]
             return 0
         return int(self.num_configs[self.stage] - self.actual_num_configs[self.stage])
 
+    def to_draw(self) -> Due | None:
+        """The configuration that the present rung lacks next."""
+        if not self.unfilled():
+            return None
+        return (self.HPB_iter, self.stage, self.actual_num_configs[self.stage]), float(self.budgets[self.stage])
+
     def most_parallel(self) -> int:
         """The most evaluations of this bracket that may ever run side by side from now on."""
         if self.is_finished:
@@ -142,16 +129,15 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         now = len(self.outstanding()) + self.unfilled()
         return int(max([now, *self.num_configs[self.stage + 1 :]]))
 
-    # Rebuilding --------------------------------------------------------------------------------------------------
+    # Going on ----------------------------------------------------------------------------------------------------
     def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
-        """Take in a configuration that was drawn before.
+        """Take in a configuration; it waits to be run.
 
         Raises:
-            ValueError: the bracket would not have drawn this config_id now.
+            ValueError: the bracket lacks another one, or none.
         """
-        self.promote_when_complete()
-        due = (self.HPB_iter, self.stage, self.actual_num_configs[self.stage])
-        if self.is_finished or self.unfilled() == 0 or config_id != due:
+        due = self.to_draw()
+        if due is None or due[0] != config_id:
             raise ValueError(f"bracket {self.HPB_iter} was not due to draw {config_id} (stage {self.stage})")
         self.add_configuration(dict(configuration), dict(info))
 
@@ -161,7 +147,6 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         Raises:
             ValueError: the bracket does not wait for this evaluation.
         """
-        self.promote_when_complete()
         datum = self.data.get(config_id)
         if datum is None or datum.budget != budget or datum.status not in ("QUEUED", "RUNNING"):
             raise ValueError(f"bracket {self.HPB_iter} does not wait for {config_id} on budget {budget:g}")
@@ -171,8 +156,87 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         job = Job(config_id, config=datum.config, budget=budget)
         job.result = None if loss is None else {"loss": loss}
         self.register_result(job)
-
-    def promote_when_complete(self) -> None:
-        """Promote the rung's best once every evaluation of it has a result (hpbandster waits until asked for a run)."""
+        # Once every evaluation of the rung has a result: hpbandster waits until it is asked for a run.
         while not self._awaited and not self.is_finished and self.unfilled() == 0:
             self.process_results()
+
+
+class Brackets:
+    """All brackets of a search, one after the other: one begins when those before it leave nothing to be started.
+
+    Args:
+        ladder: all budgets, ascending.
+        count: brackets of the search.
+
+    Attributes:
+        iterations: brackets that have begun.
+    """
+
+    def __init__(self, ladder: Sequence[float], eta: float, count: int) -> None:
+        self._ladder, self._eta, self._count = ladder, eta, count
+        self.iterations: list[Bracket] = []
+        self._open: list[Bracket] = []
+
+    def next_queued(self) -> Run | None:
+        """The next evaluation of a configuration that has been drawn; it counts as running from now on."""
+        for bracket in self.open():
+            if run := bracket.next_queued():
+                return run
+        return None
+
+    def next_step(self) -> Run | Due | None:
+        """As `next_queued`, or a configuration that is to be drawn first; None: wait for results, or done."""
+        for bracket in self.open():
+            if step := bracket.next_queued() or bracket.to_draw():
+                return step
+        if len(self.iterations) >= self._count:
+            return None
+        return (len(self.iterations), 0, 0), float(self._shape(len(self.iterations))[1][0])
+
+    def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
+        """Take in a configuration; it waits to be run.
+
+        Raises:
+            ValueError: it would not be drawn now.
+        """
+        if config_id[0] >= self._count:
+            raise ValueError(f"the run has {self._count} brackets only")
+        while len(self.iterations) <= config_id[0]:
+            bracket = Bracket(len(self.iterations), *self._shape(len(self.iterations)))
+            self.iterations.append(bracket)
+            self._open.append(bracket)
+        self.iterations[config_id[0]].add_drawn(config_id, configuration, info)
+
+    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
+        """Take in a result (None: crashed) and promote; the configuration.
+
+        Raises:
+            ValueError: no bracket waits for this evaluation.
+        """
+        if not 0 <= config_id[0] < len(self.iterations):
+            raise ValueError(f"bracket {config_id[0]} has not begun")
+        bracket = self.iterations[config_id[0]]
+        bracket.add_result(config_id, budget, loss)
+        configuration: Configuration = bracket.data[config_id].config
+        return configuration
+
+    def open(self) -> list[Bracket]:
+        """Brackets that have begun and not ended."""
+        self._open = [b for b in self._open if not b.is_finished]
+        return self._open
+
+    def is_done(self) -> bool:
+        """Whether every bracket has ended."""
+        return len(self.iterations) >= self._count and not self.open()
+
+    def most_parallel(self, limit: int) -> int:
+        """How many evaluations may run side by side from now on, at most `limit`."""
+        count = sum(b.most_parallel() for b in self.open())
+        for iteration in range(len(self.iterations), self._count):
+            if count >= limit:
+                break
+            count += self._shape(iteration)[0][0]
+        return min(count, limit)
+
+    def _shape(self, iteration: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        return bracket_shape(self._ladder, self._eta, iteration)

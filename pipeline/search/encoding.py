@@ -48,6 +48,7 @@ class Encoding:
     Attributes:
         names: of the hyperparameters with a coordinate, in ConfigSpace's order.
         choices: shape (d,), int: number of categories, 0 for a number.
+        conditional: shape (d,): whether a condition may switch it off.
         is_plain: neither conditions nor forbidden clauses.
     """
 
@@ -63,6 +64,7 @@ class Encoding:
         self._dimensions = tuple(dimensions)
         self.names = tuple(d.name for d in dimensions)
         self.choices = np.array([d.choices for d in dimensions], dtype=np.int64)
+        self.conditional = np.array([bool(space.parent_conditions_of[n]) for n in self.names], dtype=np.bool_)
         self.is_plain = not space.conditions and not space.forbidden_clauses
         # Parents first: a condition on a hyperparameter that is switched off itself is not met.
         self._conditions = [
@@ -127,7 +129,7 @@ def _ordinal(name: str, row: int, values: tuple[Value, ...]) -> Dimension:
         name, row, 0, n,
         encode=middle.__getitem__,
         decode=lambda x: values[min(int(x * n), n - 1)],
-        snap=lambda x: (np.minimum(np.floor(x * n), n - 1) + 0.5) / n,
+        snap=lambda x: (np.minimum(np.floor(x * n), n - 1) + 0.5) / n
     )  # fmt: skip
 
 
@@ -137,7 +139,7 @@ def _categorical(name: str, row: int, values: tuple[Value, ...]) -> Dimension:
         name, row, len(values), 0,
         encode=index.__getitem__,
         decode=lambda x: values[round(x)],
-        snap=np.rint,
+        snap=np.rint
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from ConfigSpace import ConfigurationSpace
 
 from pipeline.search.bohb import BohbProposer
+from pipeline.search.gp import GpProposer
 from pipeline.search.proposers import Proposer, RandomProposer
 from pipeline.settings import Settings
 
@@ -18,6 +19,7 @@ def make_proposer(settings: Settings, space: ConfigurationSpace) -> Proposer:
     """The proposer that `search.method` asks for."""
     makers: Mapping[str, Callable[[], Proposer]] = {
         "bohb": lambda: BohbProposer(space, settings),
+        "gp": lambda: GpProposer(space, settings),
         "hyperband": lambda: RandomProposer(space, settings.seed),
         "random": lambda: RandomProposer(space, settings.seed),
     }

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.problems.space import build_space
 from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
 from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, Result
-from pipeline.search.brackets import Bracket, bracket_shape
+from pipeline.runtime import Reply
+from pipeline.search.brackets import Bracket, Brackets, Run
 from pipeline.search.methods import make_proposer
-from pipeline.search.proposers import Proposer
+from pipeline.search.proposers import Proposal, Proposer
 from pipeline.settings import Settings, budget_ladder
 
 log = logging.getLogger("tandem.search")
@@ -36,13 +38,24 @@ class Accepted:
     training_s: float
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """A proposal that is being made."""
+
+    config_id: ConfigId
+    proposal: Reply
+    results_seen: int
+
+
 class Search:
     """Which evaluation is next, and what a result means.
 
     Attributes:
         proposer: proposes configurations.
+        background: runs what a slow proposer has planned, elsewhere; None: proposals are made at once, however long
+            they take. One proposal is made at a time, of the results and the evaluations under way when it was begun,
+            which its draw's `results_seen` tells: the files still say all that it depends on.
         results_seen: lines of results.json that were taken in.
-        iterations: brackets that have begun.
         draws: configurations drawn, in order.
         accepted: results by (config_id, budget).
         incumbents: the best configuration and its loss, by budget; ties go to the smaller config_id.
@@ -54,29 +67,34 @@ class Search:
         self.settings = settings
         self.ladder = budget_ladder(settings.search)
         self.proposer = proposer or make_proposer(settings, build_space(settings))
+        self.background: Callable[[Callable[[], Proposal]], Reply] | None = None
         self.results_seen = 0
-        self.iterations: list[Bracket] = []
         self.draws: list[Draw] = []
         self.accepted: dict[EvaluationKey, Accepted] = {}
         self.incumbents: dict[float, tuple[ConfigId, float]] = {}
         self.model_based = 0
         self.trained_s = 0.0
-        self._open: list[Bracket] = []
+        self._halving = Brackets(self.ladder, settings.search.eta, settings.search.iterations)
+        self._ahead: _Ahead | None = None
         self._new_draws: list[Draw] = []
 
     # Going on ----------------------------------------------------------------------------------------------------
-    def next_evaluation(self, may_draw: bool = True) -> tuple[ConfigId, Configuration, float] | None:
-        """The next evaluation to run, drawing a configuration if need be; None: wait for results, or done."""
-        while True:
-            self._open = [b for b in self._open if not b.is_finished]
-            for bracket in self._open:
-                run = bracket.get_next_run() if may_draw else bracket.next_queued()
-                if run is not None:
-                    config_id, configuration, budget = run
-                    return config_id, configuration, float(budget)
-            if not may_draw or len(self.iterations) >= self.settings.search.iterations:
+    def next_evaluation(self, may_draw: bool = True) -> Run | None:
+        """The next evaluation to run, drawing a configuration if need be; None: wait for results or for a proposal that
+        is being made, or done.
+        """
+        if not may_draw:
+            return self._halving.next_queued()
+        while (step := self._halving.next_step()) is not None:
+            if len(step) == 3:
+                return step
+            draw = self._drawn(*step)
+            if draw is None:
                 return None
-            self._begin_bracket()
+            self._halving.add_drawn(draw.config_id, draw.configuration, draw.info)
+            self._note(draw)
+            self._new_draws.append(draw)
+        return None
 
     def take_new_draws(self) -> list[Draw]:
         """Configurations drawn since the last call: they must be on disk before they are dispatched."""
@@ -92,9 +110,7 @@ class Search:
         if (result.config_id, result.budget) in self.accepted:
             self.results_seen += 1  # two masters in the same instant could leave a second line
             return
-        bracket = self._bracket_of(result.config_id)
-        bracket.add_result(result.config_id, result.budget, result.loss)
-        configuration = bracket.data[result.config_id].config
+        configuration = self._halving.add_result(result.config_id, result.budget, result.loss)
         self.proposer.absorb(result.config_id, configuration, result.budget, result.loss)
         self.results_seen += 1
         attempt, training_s = result.info.get("attempt") or 0, result.info.get("training_s") or 0.0
@@ -104,7 +120,6 @@ class Search:
         inherited = self.accepted[result.config_id, lower.budget].training_s if lower else 0.0
         self.trained_s += max(0.0, accepted.training_s - inherited)
         self._consider(result)
-        bracket.promote_when_complete()
 
     def evaluation(self, config_id: ConfigId, configuration: Configuration, budget: float, attempt: int) -> Evaluation:
         """What a worker must know of one attempt."""
@@ -118,54 +133,61 @@ class Search:
             is_largest=budget == self.ladder[-1],
         )
 
-    def propose(self, config_id: ConfigId, budget: float) -> Draw:
-        """The draw of a config_id on its first budget, given the results taken in so far; nothing remembers it."""
-        proposal = self.proposer.propose(config_id, budget)
-        info: DrawInfo = {
-            "model_based_pick": proposal.model_budget is not None,
-            "budget": budget,
-            "results_seen": self.results_seen,
-            "model_budget": proposal.model_budget,
-            "drawn": time.time(),
-        }
-        return Draw(config_id, proposal.configuration, info)
+    def plan(self, config_id: ConfigId, budget: float) -> Callable[[], Proposal]:
+        """How to make the proposal of a config_id for its first budget, given the results taken in and the evaluations
+        under way; nothing remembers it.
+        """
+        return self.proposer.plan(config_id, budget, [(c, b) for _, c, b in self.outstanding()])
 
     # State -------------------------------------------------------------------------------------------------------
     @property
+    def iterations(self) -> Sequence[Bracket]:
+        """Brackets that have begun."""
+        return self._halving.iterations
+
+    @property
     def is_done(self) -> bool:
         """Whether every bracket has ended."""
-        return len(self.iterations) >= self.settings.search.iterations and all(b.is_finished for b in self.iterations)
+        return self._halving.is_done()
 
-    def open_brackets(self) -> list[Bracket]:
+    @property
+    def is_proposing(self) -> bool:
+        """Whether `next_evaluation` waits for a proposal that is being made."""
+        return self._ahead is not None
+
+    def open_brackets(self) -> Sequence[Bracket]:
         """Brackets that have begun and not ended."""
-        return [b for b in self._open if not b.is_finished]
+        return self._halving.open()
 
-    def outstanding(self) -> list[tuple[ConfigId, Configuration, float]]:
+    def outstanding(self) -> list[Run]:
         """Evaluations that have been scheduled and have no result, oldest bracket first."""
         return [entry for bracket in self.open_brackets() for entry in bracket.outstanding()]
 
     def most_parallel(self, limit: int) -> int:
         """How many evaluations may run side by side from now on, at most `limit`: more workers are of no use."""
-        count = sum(b.most_parallel() for b in self.open_brackets())
-        for iteration in range(len(self.iterations), self.settings.search.iterations):
-            if count >= limit:
-                break
-            count += bracket_shape(self.ladder, self.settings.search.eta, iteration)[0][0]
-        return min(count, limit)
+        return self._halving.most_parallel(limit)
 
     # Inside ------------------------------------------------------------------------------------------------------
-    def _begin_bracket(self) -> None:
-        number = len(self.iterations)
-        counts, budgets = bracket_shape(self.ladder, self.settings.search.eta, number)
-        bracket = Bracket(number, counts, budgets, self._draw)
-        self.iterations.append(bracket)
-        self._open.append(bracket)
+    def _drawn(self, config_id: ConfigId, budget: float) -> Draw | None:
+        """The draw of a config_id; None: its proposal is being made."""
+        if not self.proposer.is_slow or self.background is None:
+            return self._draw(config_id, budget, self.plan(config_id, budget)(), self.results_seen)
+        if self._ahead is None or self._ahead.config_id != config_id:
+            self._ahead = _Ahead(config_id, self.background(self.plan(config_id, budget)), self.results_seen)
+        if not self._ahead.proposal.done():
+            return None
+        ahead, self._ahead = self._ahead, None
+        return self._draw(config_id, budget, ahead.proposal.result(), ahead.results_seen)
 
-    def _draw(self, config_id: ConfigId, budget: float) -> Draw:
-        draw = self.propose(config_id, budget)
-        self._note(draw)
-        self._new_draws.append(draw)
-        return draw
+    def _draw(self, config_id: ConfigId, budget: float, proposal: Proposal, results_seen: int) -> Draw:
+        info: DrawInfo = {
+            "model_based_pick": proposal.model_budget is not None,
+            "budget": budget,
+            "results_seen": results_seen,
+            "model_budget": proposal.model_budget,
+            "drawn": time.time(),
+        }
+        return Draw(config_id, proposal.configuration, info)
 
     def _consider(self, result: Result) -> None:
         best = self.incumbents.get(result.budget)
@@ -175,11 +197,6 @@ class Search:
     def _note(self, draw: Draw) -> None:
         self.draws.append(draw)
         self.model_based += bool(draw.info["model_based_pick"])
-
-    def _bracket_of(self, config_id: ConfigId) -> Bracket:
-        if not 0 <= config_id[0] < len(self.iterations):
-            raise ValueError(f"bracket {config_id[0]} has not begun")
-        return self.iterations[config_id[0]]
 
     def _lower_rung(self, config_id: ConfigId, budget: float) -> LowerRung | None:
         if self.settings.search.promotion != "continue":
@@ -197,12 +214,8 @@ class Search:
         missing = [k for k in DRAW_KEYS if k not in draw.info]
         if missing:
             raise ValueError(f"its config_info lacks {', '.join(missing)}: another version wrote it")
-        if draw.config_id[0] >= self.settings.search.iterations:
-            raise ValueError(f"the run has {self.settings.search.iterations} brackets only")
-        while len(self.iterations) <= draw.config_id[0]:
-            self._begin_bracket()
-        bracket = self.iterations[draw.config_id[0]]
-        bracket.add_drawn(draw.config_id, draw.configuration, draw.info)
-        if draw.info["budget"] != bracket.data[draw.config_id].budget:
+        self._halving.add_drawn(draw.config_id, draw.configuration, draw.info)
+        due = self.iterations[draw.config_id[0]].data[draw.config_id].budget
+        if draw.info["budget"] != due:
             raise ValueError(f"it was drawn for budget {draw.info['budget']:g}, which is not that rung's")
         self._note(draw)

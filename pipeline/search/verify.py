@@ -69,11 +69,12 @@ def _doubles(history: History) -> Iterator[str]:
 
 def _proposal_differences(search: Search, draw: Draw) -> list[str]:
     budget = float(draw.info.get("budget", math.nan))
-    derived = search.propose(draw.config_id, budget)
+    derived = search.plan(draw.config_id, budget)()
+    expected = {"model_based_pick": derived.model_budget is not None, "model_budget": derived.model_budget}
     found = [
-        f"{key} is {draw.info.get(key)!r}, derived: {derived.info[key]!r}"
-        for key in ("model_based_pick", "model_budget")
-        if draw.info.get(key) != derived.info[key]
+        f"{key} is {draw.info.get(key)!r}, derived: {value!r}"
+        for key, value in expected.items()
+        if draw.info.get(key) != value
     ]
     return found + _configuration_differences(draw.configuration, derived.configuration)
 

@@ -178,8 +178,9 @@ class ProblemSettings(Section):
 class SearchSettings(Section):
     """How configurations are proposed and promoted."""
 
-    method: Literal["bohb", "hyperband", "random"] = "bohb"
-    """BOHB (Falkner et al. 2018), Hyperband (Li et al. 2018), or random search on the largest budget."""
+    method: Literal["bohb", "gp", "hyperband", "random"] = "bohb"
+    """BOHB (Falkner et al. 2018), a Gaussian process over configurations and budgets, Hyperband (Li et al. 2018), or
+    random search on the largest budget."""
     budget_unit: Literal["seconds", "epochs", "batches", "steps"] = "seconds"
     """What a budget counts: what training takes on any machine, or what an objective counts (steps are batches)."""
     min_budget: Positive = 400.0
@@ -202,6 +203,8 @@ class SearchSettings(Section):
     """BOHB: candidates come from the good density widened by this factor."""
     min_bandwidth: Positive = 1e-3
     """BOHB: lower limit of a kernel's bandwidth (of a unit interval)."""
+    gp_random_fraction: Share = 0.2
+    """gp: share of proposals drawn at random."""
     min_points_in_model: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """BOHB: observations that each density needs; default and least: number of hyperparameters + 1."""
 

@@ -91,11 +91,12 @@ def test_the_papers_search_costs_what_facts_say() -> None:
 
 
 def test_the_best_are_promoted_and_ties_go_to_the_smaller_config_id() -> None:
-    bracket = Bracket(0, (4, 2), (1.0, 3.0), lambda config_id, budget: Draw(config_id, {"x": config_id[2]}, {}))
-    runs = [bracket.get_next_run() for _ in range(4)]
+    bracket = Bracket(0, (4, 2), (1.0, 3.0))
+    for index in range(4):
+        bracket.add_drawn((0, 0, index), {"x": index}, {})
+    runs = [bracket.next_queued() for _ in range(4)]
     for config_id, _, budget in reversed(runs):
         bracket.add_result(config_id, budget, 0.1 if config_id[2] == 3 else 0.5)
-    bracket.promote_when_complete()
     assert bracket.promoted[1] == {(0, 0, 3), (0, 0, 0)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -25,10 +25,11 @@ from pipeline.search.densities import fit_density
 from pipeline.search.methods import make_proposer
 from pipeline.search.proposers import Proposer, RandomProposer
 from pipeline.search.search import Search
-from pipeline.settings import load_settings
+from pipeline.settings import SearchSettings, load_settings
 from pipeline.settings.space import build_space
 
 SETTINGS = load_settings("digits")
+METHODS = get_args(SearchSettings.model_fields["method"].annotation)
 
 
 def small_space() -> ConfigurationSpace:
@@ -50,13 +51,13 @@ def feed(
 ) -> None:
     for index in range(count):
         config_id = (0, 0, index)
-        configuration = RandomProposer(space, 7).propose(config_id, budget).configuration
+        configuration = RandomProposer(space, 7).propose(config_id).configuration
         proposer.absorb(config_id, configuration, budget, loss(configuration, index))
 
 
 def modelled_of(proposer: Proposer, count: int) -> list:
     """The configurations among so many proposals that the model made."""
-    proposals = [proposer.propose((1, 0, i), 1.0) for i in range(count)]
+    proposals = [proposer.propose((1, 0, i)) for i in range(count)]
     return [p.configuration for p in proposals if p.model_budget is not None]
 
 
@@ -104,10 +105,10 @@ def test_no_model_before_both_densities_have_enough_observations() -> None:
     proposer = BohbProposer(space, SETTINGS)
     least = 2 * (len(space) + 1)
     feed(proposer, space, least - 1, lambda c, i: c["x"])
-    assert {proposer.propose((1, 0, i), 1.0).model_budget for i in range(40)} == {None}
-    one_more = RandomProposer(space, 7).propose((0, 0, least), 1.0).configuration
+    assert {proposer.propose((1, 0, i)).model_budget for i in range(40)} == {None}
+    one_more = RandomProposer(space, 7).propose((0, 0, least)).configuration
     proposer.absorb((0, 0, least), one_more, 1.0, 0.5)
-    budgets = [proposer.propose((1, 0, i), 1.0).model_budget for i in range(300)]
+    budgets = [proposer.propose((1, 0, i)).model_budget for i in range(300)]
     share = sum(budget is not None for budget in budgets) / len(budgets)
     assert share == pytest.approx(1 - SETTINGS.search.random_fraction, abs=0.1)
     assert set(budgets) == {None, 1.0}
@@ -119,7 +120,7 @@ def test_the_model_of_the_largest_budget_that_has_one_is_used() -> None:
     feed(proposer, space, 20, lambda c, i: c["x"], budget=1.0)
     feed(proposer, space, 12, lambda c, i: c["x"], budget=3.0)
     feed(proposer, space, 3, lambda c, i: c["x"], budget=9.0)
-    budgets = {proposer.propose((1, 0, i), 1.0).model_budget for i in range(60)}
+    budgets = {proposer.propose((1, 0, i)).model_budget for i in range(60)}
     assert budgets == {None, 3.0}
 
 
@@ -139,14 +140,14 @@ def test_proposals_do_not_depend_on_the_order_of_results_nor_on_proposals_before
         space = small_space()
         made = BohbProposer(space, SETTINGS)
         for index in order:
-            drawn = RandomProposer(space, 7).propose((0, 0, index), 1.0)
+            drawn = RandomProposer(space, 7).propose((0, 0, index))
             made.absorb((0, 0, index), drawn.configuration, 1.0, losses[index])
         return made
 
     forward, backward = proposer(range(40)), proposer(reversed(range(40)))
     for i in range(5):
-        forward.propose((9, 0, i), 1.0)
-    assert [forward.propose((1, 0, i), 1.0) for i in range(20)] == [backward.propose((1, 0, i), 1.0) for i in range(20)]
+        forward.propose((9, 0, i))
+    assert [forward.propose((1, 0, i)) for i in range(20)] == [backward.propose((1, 0, i)) for i in range(20)]
 
 
 def test_crashes_and_infinite_losses_are_bad_observations() -> None:
@@ -173,7 +174,7 @@ def test_proposals_of_a_conditional_space_are_valid_configurations() -> None:
     proposer = BohbProposer(space, SETTINGS)
     feed(proposer, space, 60, lambda c, i: float(c.get("depth") or 0))
     for i in range(60):
-        configuration = proposer.propose((1, 0, i), 1.0).configuration
+        configuration = proposer.propose((1, 0, i)).configuration
         assert ("depth" in configuration) == (configuration["kind"] == "deep")
         assert ("a_first" in configuration) == (configuration["kind"] == "deep")
 
@@ -203,19 +204,20 @@ def test_where_every_candidate_is_forbidden_a_draw_is_random() -> None:
     again = BohbProposer(space, SETTINGS)
     for index in range(40):
         again.absorb((0, 0, index), {"n": 4, "x": index / 40}, 1.0, index / 40)
-    proposals = [again.propose((1, 0, i), 1.0) for i in range(20)]
+    proposals = [again.propose((1, 0, i)) for i in range(20)]
     assert {p.configuration["n"] == 4 for p in proposals} == {False}
 
 
-@pytest.mark.parametrize("method", ["bohb", "hyperband", "random"])
+@pytest.mark.parametrize("method", METHODS)
 def test_proposals_are_plain_values_that_travel(method: str) -> None:
     settings = load_settings("digits", [f"search.method={method}"])
     space = build_space(settings.space)
     proposer = make_proposer(settings, space)
-    feed(proposer, space, 50, lambda c, i: c["momentum"])
+    feed(proposer, space, 50, lambda c, i: c["momentum"], settings.search.max_budget)
     search = Search(settings, proposer)
-    for i in range(10):
-        draw = search.propose((3, 0, i), 0.4)
+    for _ in range(10):
+        search.next_evaluation()
+    for draw in search.take_new_draws():
         assert {type(v) for v in draw.configuration.values()} <= {int, float}
         assert set(draw.configuration) == {h.name for h in space.values()}
         assert type(draw.info["results_seen"]) is int
@@ -225,7 +227,7 @@ def test_proposals_are_plain_values_that_travel(method: str) -> None:
 def test_random_proposals_cover_the_space_evenly() -> None:
     space = small_space()
     proposer = RandomProposer(space, seed=5)
-    drawn = [proposer.propose((0, 0, i), 1.0).configuration for i in range(600)]
+    drawn = [proposer.propose((0, 0, i)).configuration for i in range(600)]
     assert np.mean([c["x"] for c in drawn]) == pytest.approx(0.5, abs=0.04)
     assert np.mean([c["c"] == "a" for c in drawn]) == pytest.approx(1 / 3, abs=0.06)
     assert len({c["x"] for c in drawn}) == 600

@@ -69,7 +69,7 @@ def test_every_field_is_documented() -> None:
     [
         ("search.eta=1", "search.eta", "greater than or equal to 2"),
         ("search.eta=three", "search.eta", "number"),
-        ("search.method=tpe", "search.method", "'bohb', 'hyperband' or 'random'"),
+        ("search.method=tpe", "search.method", "'bohb', 'gp', 'hyperband' or 'random'"),
         ("search.max_budget=100", "search.max_budget", "145.8"),
         ("search.min_budget=20", "search.max_budget", "below search.min_budget (20)"),
         ("search.budgets=[1,3]", "search.budgets", "min_budget"),

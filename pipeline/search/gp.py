@@ -1,0 +1,104 @@
+"""The proposer of `search.method: gp`: a Gaussian process over configurations and budgets, from the first handful of
+results on.
+
+A proposal depends on the seed, its config_id, the results and the evaluations under way. The hyperparameters of the
+process depend on the first results alone, up to the number at which they were fitted last (`milestone`), and are fitted
+from the prior's own start: whoever resumes a search needs one fit, and gets the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from ConfigSpace import ConfigurationSpace
+from threadpoolctl import ThreadpoolController
+
+from pipeline.records import ConfigId, Configuration, derive_seed
+from pipeline.search.belief import Belief, Fitted, Frame, Observation, fit_belief
+from pipeline.search.candidates import most_promising
+from pipeline.search.encoding import Encoding
+from pipeline.search.gaussian_process import Embedding
+from pipeline.search.proposers import Pending, Proposal, RandomProposer
+from pipeline.settings import Settings, budget_ladder
+
+# Losses before the model is asked.
+LEAST = 5
+# Hyperparameters are fitted again once there are so many times more results, and on at most so many.
+GROWTH, FIT_MOST = 1.15, 300
+# Results and evaluations under way that a proposal takes into account: its cost grows with the cube of their number.
+MOST, PENDING_MOST = 1000, 200
+
+
+class GpProposer:
+    """Bayesian optimisation over configurations and budgets."""
+
+    is_slow = True
+
+    def __init__(self, space: ConfigurationSpace, settings: Settings) -> None:
+        self._seed = settings.seed
+        self._random_fraction = settings.search.gp_random_fraction
+        self._random = RandomProposer(space, settings.seed)
+        self._encoding = Encoding(space)
+        self._ladder = budget_ladder(settings.search)
+        self._frame = Frame(Embedding(self._encoding.choices, self._encoding.conditional), self._ladder)
+        self._observed: list[Observation] = []
+        self._losses = 0
+        self._fitted: tuple[int, Fitted] | None = None
+        # One thread: a master shares its host, and the order of additions must not depend on how many cores there are.
+        self._threads = ThreadpoolController()
+
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
+        """As `Proposer.absorb`."""
+        value = math.inf if loss is None or not math.isfinite(loss) else loss
+        vector = self._encoding.vector(configuration)
+        self._observed.append(Observation(config_id, vector, self._ladder.index(budget), value))
+        self._losses += math.isfinite(value)
+
+    def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
+        """As `Proposer.plan`; at random until there are a few results, and for a share of the draws."""
+        random = np.random.default_rng(derive_seed(self._seed, "model", *config_id))
+        if self._losses < LEAST or random.random() < self._random_fraction:
+            return partial(self._random.propose, config_id)
+        return partial(self._propose, config_id, random, list(self._observed), list(pending)[-PENDING_MOST:])
+
+    def _propose(
+        self, config_id: ConfigId, random: np.random.Generator, observed: list[Observation], pending: list[Pending]
+    ) -> Proposal:
+        with self._threads.limit(limits=1):
+            belief = self._belief(observed, pending)
+            vector = most_promising(self._encoding, belief.best_first, belief.known, belief.merit, random)
+        if vector is None:
+            return self._random.propose(config_id)
+        return Proposal(self._encoding.configuration(vector), self._ladder[-1])
+
+    def _belief(self, observed: list[Observation], pending: list[Pending]) -> Belief:
+        first = milestone(observed)
+        if self._fitted is None or self._fitted[0] != first:
+            self._fitted = (first, fit_belief(_chosen(observed[:first], FIT_MOST), self._frame))
+        under_way = np.array([self._encoding.vector(c) for c, _ in pending]).reshape(
+            len(pending), len(self._encoding.choices)
+        )
+        return Belief(_chosen(observed, MOST), under_way, self._frame, self._fitted[1])
+
+
+def milestone(observed: Sequence[Observation]) -> int:
+    """The number of results at which hyperparameters were fitted last."""
+    with_loss = [number for number, o in enumerate(observed, start=1) if not o.crashed]
+    reached = with_loss[LEAST - 1]
+    while (following := max(reached + 1, int(reached * GROWTH))) <= len(observed):
+        reached = following
+    return reached
+
+
+def _chosen(observed: Sequence[Observation], most: int) -> list[Observation]:
+    """Observations in an order that does not depend on that of their arrival; the half of `most` that tells most about
+    good configurations (the largest budgets, the smallest losses), and as many evenly spread among the others.
+    """
+    ordered = sorted(observed, key=lambda o: (-o.level, o.loss, o.config_id))
+    if len(ordered) <= most:
+        return ordered
+    first, rest = ordered[: most // 2], ordered[most // 2 :]
+    return first + [rest[int(i)] for i in np.linspace(0, len(rest) - 1, most - len(first))]

@@ -1,0 +1,93 @@
+"""Every draw of every method can be derived again from the files alone, whatever the order of draws and results."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import History, Result
+from pipeline.search.replay import rebuild
+from pipeline.search.search import Search
+from pipeline.search.verify import verify
+from pipeline.settings import SearchSettings, load_settings
+from tests.unit.search.test_brackets import loss_of, write_run
+
+METHODS = get_args(SearchSettings.model_fields["method"].annotation)
+SMALL = ["search.min_budget=1", "search.max_budget=9", "search.iterations=12", "search.min_points_in_model=1"]
+
+
+class Elsewhere:
+    """A background in which a proposal is ready when chance says so."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.waiting: list[tuple[Future, object]] = []
+
+    def __call__(self, plan: Any) -> Any:
+        reply: Future = Future()
+        self.waiting.append((reply, plan))
+        return reply
+
+    def go_on(self) -> None:
+        while self.waiting and self.chance.random() < 0.5:
+            reply, plan = self.waiting.pop(0)
+            reply.set_result(plan())
+
+
+def wander(search: Search, chance: random.Random, steps: int, results: list[Result]) -> None:
+    """So many draws and results in random order, with crashes, up to 8 at a time, proposals made elsewhere."""
+    elsewhere = search.background = search.background or Elsewhere(chance)
+    running = [(config_id, budget) for config_id, _, budget in search.outstanding()]
+    while search.next_evaluation(may_draw=False):
+        pass
+    for _ in range(steps):
+        elsewhere.go_on()
+        if running and chance.random() < 0.5:
+            config_id, budget = running.pop(chance.randrange(len(running)))
+            loss = None if chance.random() < 0.1 else loss_of(config_id, budget)
+            info = {} if loss is None else {"attempt": 1, "training_s": budget}
+            results.append(Result(config_id, budget, 0, 0, 1, loss, info, None if loss else "not_finite: so it is"))
+            search.absorb(results[-1])
+        elif len(running) < 8 and (due := search.next_evaluation()):
+            running.append((due[0], due[2]))
+
+
+def next_draws(search: Search, count: int) -> list:
+    search.background = None
+    found = []
+    while len(found) < count and search.next_evaluation():
+        found.extend((d.config_id, d.configuration, d.info["results_seen"]) for d in search.take_new_draws())
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_search_rebuilt_at_any_moment_proposes_what_it_would_have(method: str, seed: int) -> None:
+    chance = random.Random(seed)
+    chosen = load_settings("digits", [f"search.method={method}", f"seed={seed}", *SMALL])
+    search, results = Search(chosen), []
+    for _ in range(4):
+        wander(search, chance, 15, results)
+        rebuilt = rebuild(chosen, History(tuple(search.draws), tuple(results)))
+        assert rebuilt.outstanding() == search.outstanding()
+        expected = next_draws(rebuild(chosen, History(tuple(search.draws), tuple(results))), 2)
+        assert next_draws(rebuilt, 2) == expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_verify_finds_nothing_in_a_run_whose_proposals_were_made_elsewhere(method: str, tmp_path: Path) -> None:
+    chosen = load_settings("digits", [f"search.method={method}", *SMALL])
+    search, results = Search(chosen), []
+    wander(search, random.Random(3), 350, results)
+    assert search.is_done or len(results) > 60
+    assert any(d.info["model_based_pick"] for d in search.draws) == (method in ("bohb", "gp"))
+    write_run(RunFolder(tmp_path), chosen, search.draws, results)
+    assert verify(RunFolder(tmp_path)) == []
