@@ -28,7 +28,7 @@ from pipeline.rpc.messages import AttemptId
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result
 from pipeline.runtime import SYSTEM, Queue, Runtime
-from pipeline.search.brackets import Bracket
+from pipeline.search.brackets import Group
 from pipeline.search.search import Search
 
 log = logging.getLogger("tandem.master")
@@ -84,7 +84,9 @@ class CheckpointKeeper:
         config_id, budget = attempt.key
         if self._search.incumbents.get(budget, (None,))[0] == config_id and result.loss is not None:
             self._keep(attempt, result.loss)
-        self._tidy_those_that_are_over(self._search.iterations[config_id[0]])
+        # Without barriers, every configuration may be promoted until the last evaluation ends.
+        for bracket in self._search.iterations if self._search.is_done else [self._search.iterations[config_id[0]]]:
+            self._tidy_those_that_are_over(bracket)
         if config_id not in self._cleared:
             self._tidy(config_id)
 
@@ -101,7 +103,7 @@ class CheckpointKeeper:
     def _keep(self, attempt: AttemptId, loss: float) -> None:
         self._put(attempt.config_id, lambda: self._keep_incumbent(attempt, loss))
 
-    def _tidy_those_that_are_over(self, bracket: Bracket) -> None:
+    def _tidy_those_that_are_over(self, bracket: Group) -> None:
         for config_id in bracket.data:
             if config_id not in self._cleared and is_over(bracket, config_id):
                 self._cleared.add(config_id)

@@ -17,7 +17,7 @@ from pipeline.records import EvaluationKey, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
 from pipeline.runtime import SYSTEM, Queue, Runtime
-from pipeline.search.brackets import Bracket, planned_evaluations
+from pipeline.search.brackets import Group
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
@@ -92,7 +92,7 @@ class StatusPublisher:
         crashed = sum(a.loss is None for a in search.accepted.values())
         brackets = len(search.iterations)
         if self._planned[0] != brackets:
-            planned = planned_evaluations(search.ladder, self._settings.search.eta, self._settings.search.iterations)
+            planned = search.planned()
             self._planned = brackets, planned
         return RunStatus(
             run_id=self._folder.run_id,
@@ -146,13 +146,14 @@ def _worker_status(worker: KnownWorker) -> WorkerStatus:
     )
 
 
-def _bracket_status(bracket: Bracket, search: Search, waiting: set[EvaluationKey]) -> BracketStatus:
+def _bracket_status(bracket: Group, search: Search, waiting: set[EvaluationKey]) -> BracketStatus:
     rungs = []
+    outstanding = bracket.outstanding()
     for stage, budget in enumerate(bracket.budgets):
         results = [search.accepted.get((config_id, budget)) for config_id in bracket.data]
         crashed = sum(r is not None and r.loss is None for r in results)
         finished = sum(r is not None for r in results) - crashed
-        here = [c for c, _, _ in bracket.outstanding()] if stage == bracket.stage and not bracket.is_finished else []
+        here = [c for c, _, b in outstanding if b == budget]
         queued = sum((c, budget) in waiting for c in here)
         rungs.append(
             RungStatus(

@@ -138,7 +138,7 @@ def model_observations(settings: Settings) -> int | None:
         return None
     for number in range(1, MOST_OBSERVATIONS + 1):
         config_id = (number, 0, 0)
-        configuration = random.propose(config_id, settings.search.max_budget).configuration
+        configuration = random.propose(config_id).configuration
         proposer.absorb(config_id, configuration, settings.search.max_budget, math.sin(number))
         if _proposes_by_model(proposer, number, settings.search.max_budget):
             return number
@@ -147,5 +147,5 @@ def model_observations(settings: Settings) -> int | None:
 
 def _proposes_by_model(proposer: Proposer, number: int, budget: float) -> bool:
     """A share of the draws is random whatever is known, so that a few are tried."""
-    tries = (proposer.propose((number, 0, i), budget) for i in range(1, TRIES + 1))
+    tries = (proposer.plan((number, 0, i), budget, [])() for i in range(1, TRIES + 1))
     return any(proposal.model_budget is not None for proposal in tries)

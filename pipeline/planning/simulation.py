@@ -11,7 +11,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -19,7 +19,7 @@ from itertools import count
 from pipeline.errors import SettingsError
 from pipeline.records import ConfigId, Configuration, EvaluationKey
 from pipeline.run.history import Result
-from pipeline.search.proposers import Proposal
+from pipeline.search.proposers import Pending, Proposal
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
@@ -95,12 +95,14 @@ class Timeline:
 class NoProposer:
     """Stands in for a proposer: which configuration is drawn changes nothing about when it is trained."""
 
+    is_slow = False
+
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """Results change nothing here."""
 
-    def propose(self, config_id: ConfigId, budget: float) -> Proposal:
+    def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """A configuration without values."""
-        return Proposal({})
+        return partial(Proposal, {})
 
 
 @dataclass

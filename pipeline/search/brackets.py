@@ -10,7 +10,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from hpbandster.core.base_iteration import BaseIteration
@@ -23,6 +23,71 @@ log = logging.getLogger("tandem.search")
 # A configuration that is to be drawn, and the budget that it is first run on.
 Due = tuple[ConfigId, float]
 Run = tuple[ConfigId, Configuration, float]
+
+
+class Group(Protocol):
+    """Configurations that are drawn one after the other: a bracket, or what stands in its place.
+
+    Attributes:
+        HPB_iter: its number, the first part of its config_ids.
+        data: hpbandster's record of each configuration, by config_id.
+        num_configs: evaluations expected on each budget.
+        budgets: ascending.
+        is_finished: none of its configurations will be evaluated any more.
+    """
+
+    HPB_iter: int
+    data: dict[ConfigId, Any]
+    num_configs: list[int]
+    budgets: list[float]
+    is_finished: bool
+
+    def outstanding(self) -> list[Run]:
+        """Evaluations that have been scheduled and have no result: queued or running, by config_id."""
+
+
+class Halving(Protocol):
+    """How configurations are given budgets: what is evaluated next, and what a result means.
+
+    Attributes:
+        iterations: groups that have begun.
+    """
+
+    @property
+    def iterations(self) -> Sequence[Group]:
+        """See the class."""
+
+    def next_queued(self) -> Run | None:
+        """The next evaluation of a configuration that has been drawn; it counts as running from now on."""
+
+    def next_step(self) -> Run | Due | None:
+        """As `next_queued`, or a configuration that is to be drawn first; None: wait for results, or done."""
+
+    def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
+        """Take in a configuration; it waits to be run.
+
+        Raises:
+            ValueError: it would not be drawn now.
+        """
+
+    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
+        """Take in a result (None: crashed) and promote; the configuration.
+
+        Raises:
+            ValueError: nobody waits for this evaluation.
+        """
+
+    def open(self) -> Sequence[Group]:
+        """Groups that have begun and not ended."""
+
+    def is_done(self) -> bool:
+        """Whether everything has ended."""
+
+    def most_parallel(self, limit: int) -> int:
+        """How many evaluations may run side by side from now on, at most `limit`."""
+
+    def planned(self) -> int:
+        """Evaluations of the whole search, promotions included, as far as that is known before."""
 
 
 def bracket_shape(ladder: Sequence[float], eta: float, iteration: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -103,7 +168,9 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         return None
 
     def outstanding(self) -> list[Run]:
-        """Evaluations of the present rung without a result: queued or running, by config_id."""
+        """See `Group`; all are of the present rung."""
+        if not self._awaited:
+            return []
         return [
             (config_id, datum.config, datum.budget)
             for config_id, datum in sorted(self.data.items())
@@ -178,14 +245,14 @@ class Brackets:
         self._open: list[Bracket] = []
 
     def next_queued(self) -> Run | None:
-        """The next evaluation of a configuration that has been drawn; it counts as running from now on."""
+        """See `Halving`."""
         for bracket in self.open():
             if run := bracket.next_queued():
                 return run
         return None
 
     def next_step(self) -> Run | Due | None:
-        """As `next_queued`, or a configuration that is to be drawn first; None: wait for results, or done."""
+        """See `Halving`."""
         for bracket in self.open():
             if step := bracket.next_queued() or bracket.to_draw():
                 return step
@@ -194,11 +261,7 @@ class Brackets:
         return (len(self.iterations), 0, 0), float(self._shape(len(self.iterations))[1][0])
 
     def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
-        """Take in a configuration; it waits to be run.
-
-        Raises:
-            ValueError: it would not be drawn now.
-        """
+        """See `Halving`."""
         if config_id[0] >= self._count:
             raise ValueError(f"the run has {self._count} brackets only")
         while len(self.iterations) <= config_id[0]:
@@ -208,11 +271,7 @@ class Brackets:
         self.iterations[config_id[0]].add_drawn(config_id, configuration, info)
 
     def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
-        """Take in a result (None: crashed) and promote; the configuration.
-
-        Raises:
-            ValueError: no bracket waits for this evaluation.
-        """
+        """See `Halving`."""
         if not 0 <= config_id[0] < len(self.iterations):
             raise ValueError(f"bracket {config_id[0]} has not begun")
         bracket = self.iterations[config_id[0]]
@@ -221,22 +280,26 @@ class Brackets:
         return configuration
 
     def open(self) -> list[Bracket]:
-        """Brackets that have begun and not ended."""
+        """See `Halving`."""
         self._open = [b for b in self._open if not b.is_finished]
         return self._open
 
     def is_done(self) -> bool:
-        """Whether every bracket has ended."""
+        """See `Halving`."""
         return len(self.iterations) >= self._count and not self.open()
 
     def most_parallel(self, limit: int) -> int:
-        """How many evaluations may run side by side from now on, at most `limit`."""
+        """See `Halving`."""
         count = sum(b.most_parallel() for b in self.open())
         for iteration in range(len(self.iterations), self._count):
             if count >= limit:
                 break
             count += self._shape(iteration)[0][0]
         return min(count, limit)
+
+    def planned(self) -> int:
+        """See `Halving`."""
+        return planned_evaluations(self._ladder, self._eta, self._count)
 
     def _shape(self, iteration: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
         return bracket_shape(self._ladder, self._eta, iteration)

@@ -38,7 +38,8 @@ class Proposer(Protocol):
     """Proposes configurations, and learns from results.
 
     Attributes:
-        is_slow: a proposal may take long enough to keep the master waiting.
+        is_slow: a proposal may take long enough to keep the master waiting. Only such a proposer is told what is under
+            way.
     """
 
     is_slow: bool

@@ -15,7 +15,8 @@ from pipeline.problems.space import build_space
 from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
 from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, Result
 from pipeline.runtime import Reply
-from pipeline.search.brackets import Bracket, Brackets, Run
+from pipeline.search.asha import Asha
+from pipeline.search.brackets import Brackets, Group, Halving, Run
 from pipeline.search.methods import make_proposer
 from pipeline.search.proposers import Proposal, Proposer
 from pipeline.settings import Settings, budget_ladder
@@ -74,7 +75,8 @@ class Search:
         self.incumbents: dict[float, tuple[ConfigId, float]] = {}
         self.model_based = 0
         self.trained_s = 0.0
-        self._halving = Brackets(self.ladder, settings.search.eta, settings.search.iterations)
+        halving: type[Brackets] | type[Asha] = Asha if settings.search.scheduler == "asha" else Brackets
+        self._halving: Halving = halving(self.ladder, settings.search.eta, settings.search.iterations)
         self._ahead: _Ahead | None = None
         self._new_draws: list[Draw] = []
 
@@ -137,12 +139,13 @@ class Search:
         """How to make the proposal of a config_id for its first budget, given the results taken in and the evaluations
         under way; nothing remembers it.
         """
-        return self.proposer.plan(config_id, budget, [(c, b) for _, c, b in self.outstanding()])
+        pending = [(c, b) for _, c, b in self.outstanding()] if self.proposer.is_slow else []
+        return self.proposer.plan(config_id, budget, pending)
 
     # State -------------------------------------------------------------------------------------------------------
     @property
-    def iterations(self) -> Sequence[Bracket]:
-        """Brackets that have begun."""
+    def iterations(self) -> Sequence[Group]:
+        """Brackets (or what stands in their place) that have begun."""
         return self._halving.iterations
 
     @property
@@ -155,7 +158,11 @@ class Search:
         """Whether `next_evaluation` waits for a proposal that is being made."""
         return self._ahead is not None
 
-    def open_brackets(self) -> Sequence[Bracket]:
+    def planned(self) -> int:
+        """Evaluations of the whole search, promotions included, as far as that is known before."""
+        return self._halving.planned()
+
+    def open_brackets(self) -> Sequence[Group]:
         """Brackets that have begun and not ended."""
         return self._halving.open()
 

@@ -181,6 +181,10 @@ class SearchSettings(Section):
     method: Literal["bohb", "gp", "hyperband", "random"] = "bohb"
     """BOHB (Falkner et al. 2018), a Gaussian process over configurations and budgets, Hyperband (Li et al. 2018), or
     random search on the largest budget."""
+    scheduler: Literal["brackets", "asha"] = "brackets"
+    """Hyperband's brackets, whose rungs are promoted when they are complete; or asynchronous successive halving (Li et
+    al. 2020): every configuration begins on the smallest budget and is promoted as soon as it is among the best 1/eta
+    of its rung."""
     budget_unit: Literal["seconds", "epochs", "batches", "steps"] = "seconds"
     """What a budget counts: what training takes on any machine, or what an objective counts (steps are batches)."""
     min_budget: Positive = 400.0
@@ -190,7 +194,7 @@ class SearchSettings(Section):
     eta: Annotated[float, Field(ge=2, le=1e6, allow_inf_nan=False)] = 3.0
     """One configuration in eta is promoted; each rung's budget is eta times the one below."""
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 64
-    """Number of brackets."""
+    """Number of brackets; under asha, of batches of as many new configurations as the largest bracket has."""
     promotion: Literal["continue", "restart"] = "continue"
     """A promoted configuration continues from its lower rung's checkpoint, or is trained from scratch."""
     random_fraction: Share = 1 / 3

@@ -1,0 +1,195 @@
+"""Asynchronous successive halving (ASHA: Li et al. 2020, Algorithm 2): a configuration is promoted as soon as it is
+among the best 1/eta of its rung; nobody waits for a rung to be complete.
+
+Promotions are a function of the results in the order of results.json: each result promotes what it makes promotable, at
+once, whether a worker is free or not. So the files say all, wherever the master was killed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpbandster.core.base_iteration import Datum
+
+from pipeline.records import ConfigId, Configuration
+from pipeline.search.brackets import Due, Run, bracket_shape
+
+# A result's place in its rung: ties go to the smaller config_id.
+Key = tuple[float, ConfigId]
+
+
+class Batch:
+    """So many configurations drawn one after the other: what stands in the place of a bracket, where there is none.
+
+    A batch has as many configurations as the largest bracket, and as many promotions are expected of it. It ends when
+    the search does: any configuration may be promoted until then. For its attributes see `Group`.
+    """
+
+    def __init__(self, number: int, num_configs: Sequence[int], budgets: Sequence[float]) -> None:
+        self.HPB_iter = number
+        self.data: dict[ConfigId, Datum] = {}
+        self.num_configs, self.budgets = list(num_configs), list(budgets)
+        self.is_finished = False
+        self._awaited = 0
+
+    def outstanding(self) -> list[Run]:
+        """See `Group`."""
+        if not self._awaited:
+            return []
+        return [
+            (config_id, datum.config, datum.budget)
+            for config_id, datum in sorted(self.data.items())
+            if datum.status in ("QUEUED", "RUNNING")
+        ]
+
+    def queue(self, config_id: ConfigId, budget: float) -> None:
+        """A configuration waits to be run on a budget."""
+        datum = self.data[config_id]
+        datum.status, datum.budget = "QUEUED", budget
+        self._awaited += 1
+
+    def end(self, config_id: ConfigId, status: str) -> None:
+        """An evaluation has its result."""
+        self.data[config_id].status = status
+        self._awaited -= 1
+
+
+@dataclass
+class Rung:
+    """The results on one budget.
+
+    Attributes:
+        count: results, crashes included.
+        keys: of those with a loss, the best first.
+        waiting: of those that were not promoted, the best first.
+    """
+
+    count: int = 0
+    keys: list[Key] = field(default_factory=list)
+    waiting: list[Key] = field(default_factory=list)
+
+    def add(self, key: Key | None, eta: float) -> ConfigId | None:
+        """Take in a result (None: crashed); the configuration that it makes promotable.
+
+        There is never more than one: the best `count // eta` grow by one or exchange one.
+        """
+        self.count += 1
+        if key is not None:
+            insort(self.keys, key)
+            insort(self.waiting, key)
+        if not self.waiting or bisect_left(self.keys, self.waiting[0]) >= int(self.count / eta):
+            return None
+        return self.waiting.pop(0)[1]
+
+
+class Asha:
+    """All evaluations of a search without barriers.
+
+    Args:
+        ladder: all budgets, ascending.
+        count: batches of the search.
+
+    Attributes:
+        iterations: batches that have begun.
+    """
+
+    def __init__(self, ladder: Sequence[float], eta: float, count: int) -> None:
+        self._ladder, self._eta, self._count = ladder, eta, count
+        self._shape = bracket_shape(ladder, eta, 0)
+        self._rungs = {budget: Rung() for budget in ladder}
+        self.iterations: list[Batch] = []
+        self._drawn = 0
+        self._awaited = 0
+        # Largest budgets first, then in the order of promotion: (-budget, number, config_id).
+        self._queue: list[tuple[float, int, ConfigId]] = []
+        self._queued = 0
+
+    def next_queued(self) -> Run | None:
+        """See `Halving`."""
+        while self._queue:
+            budget, _, config_id = heapq.heappop(self._queue)
+            datum = self._batch(config_id).data[config_id]
+            if datum.status == "QUEUED" and datum.budget == -budget:
+                datum.status = "RUNNING"
+                return config_id, datum.config, float(datum.budget)
+        return None
+
+    def next_step(self) -> Run | Due | None:
+        """See `Halving`."""
+        if run := self.next_queued():
+            return run
+        return self._to_draw()
+
+    def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
+        """See `Halving`."""
+        due = self._to_draw()
+        if due is None or due[0] != config_id:
+            raise ValueError(f"the search was not due to draw {config_id}")
+        if config_id[0] == len(self.iterations):
+            self.iterations.append(Batch(config_id[0], *self._shape))
+        self._batch(config_id).data[config_id] = Datum(dict(configuration), dict(info))
+        self._drawn += 1
+        self._put(config_id, self._ladder[0])
+
+    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
+        """See `Halving`."""
+        datum = self._batch(config_id).data.get(config_id) if 0 <= config_id[0] < len(self.iterations) else None
+        if datum is None or datum.budget != budget or datum.status not in ("QUEUED", "RUNNING"):
+            raise ValueError(f"the search does not wait for {config_id} on budget {budget:g}")
+        key = (loss, config_id) if loss is not None and math.isfinite(loss) else None
+        is_last = budget == self._ladder[-1]
+        self._batch(config_id).end(config_id, "CRASHED" if key is None else "COMPLETED" if is_last else "REVIEW")
+        self._awaited -= 1
+        promoted = None if is_last else self._rungs[budget].add(key, self._eta)
+        if promoted is not None:
+            self._put(promoted, self._ladder[self._ladder.index(budget) + 1])
+        if self.is_done():
+            self._end()
+        configuration: Configuration = datum.config
+        return configuration
+
+    def open(self) -> list[Batch]:
+        """Batches whose configurations may still be promoted: all, until the search ends."""
+        return [] if self.is_done() else self.iterations
+
+    def is_done(self) -> bool:
+        """Whether everything is drawn and nothing is left to be run."""
+        return not self._awaited and self._to_draw() is None
+
+    def most_parallel(self, limit: int) -> int:
+        """See `Halving`: a result promotes one configuration at most."""
+        return min(limit, self._awaited + self._total - self._drawn)
+
+    def planned(self) -> int:
+        """See `Halving`; promotions that a later result has overtaken come on top."""
+        return self._count * sum(self._shape[0])
+
+    @property
+    def _total(self) -> int:
+        return self._count * self._shape[0][0]
+
+    def _to_draw(self) -> Due | None:
+        if self._drawn >= self._total:
+            return None
+        batch, index = divmod(self._drawn, self._shape[0][0])
+        return (batch, 0, index), float(self._ladder[0])
+
+    def _batch(self, config_id: ConfigId) -> Batch:
+        return self.iterations[config_id[0]]
+
+    def _put(self, config_id: ConfigId, budget: float) -> None:
+        self._batch(config_id).queue(config_id, budget)
+        self._awaited += 1
+        self._queued += 1
+        heapq.heappush(self._queue, (-budget, self._queued, config_id))
+
+    def _end(self) -> None:
+        for batch in self.iterations:
+            batch.is_finished = True
+            for datum in batch.data.values():
+                datum.status = "TERMINATED" if datum.status == "REVIEW" else datum.status
