@@ -28,6 +28,12 @@ SOURCE = --preset '$(PRESET)' $(OVERRIDES)
 IN_RESULTS = --results '$(RESULTS)'
 THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
+# A misspelt variable would silently start another search than the one that was meant.
+KNOWN := PYTHON VENV PYTHONS TESTS PRESET RUN RUNS RESULTS SET NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS \
+	PROMOTION WORKERS PARTITION ACCOUNT QOS WALLTIME_MIN MASTER ARGS MAKEFLAGS MFLAGS
+UNKNOWN := $(strip $(foreach name,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name))))
+$(if $(UNKNOWN),$(error unknown: $(UNKNOWN). `make` lists the variables; SET="section.field=value" reaches every setting))
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo data plan submit-search status stop-search resume-search collect-results verify compare \
 	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search lint format test \

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from pipeline.cluster import slurm
 from pipeline.cluster.users import user_name
-from pipeline.errors import RunError, SiteError
+from pipeline.errors import RunError, SiteError, TandemError
 from pipeline.files import is_there, publish_json, publish_text
 from pipeline.launch.backend import Backend, StartedMaster
 from pipeline.launch.choice import backend_for, queue_state, settle_where
+from pipeline.planning.forecast import Forecast, forecast
 from pipeline.problems.freezing import changed_since, data_folder, prepare_own_data, read_problem
 from pipeline.records import StartedWorkers
 from pipeline.run.creation import create_run, extend_run, point_latest, problem_origins, read_settings
@@ -70,6 +71,26 @@ def _warn_once(warnings: list[str], results: Path, say: Say) -> None:
     if new:
         results.mkdir(parents=True, exist_ok=True)
         publish_text(told, "\n".join([*before, *new]) + "\n")
+
+
+def check_submission(settings: Settings, results: Path, say: Say) -> None:
+    """All that `submit` checks of the site and says of the request; starts and writes nothing.
+
+    Raises:
+        SiteError: the site cannot do it.
+    """
+    settings = read_problem(settle_where(settings))
+    for warning in backend_for(settings).check(results):
+        say(f"Warning: {warning}")
+    say(backend_for(settings).describe())
+
+
+def forecast_of(folder: RunFolder, status: RunStatus | None) -> Forecast | None:
+    """When a run will end; None where that cannot be told (yet)."""
+    try:
+        return None if status is None else forecast(folder, read_settings(folder), status)
+    except TandemError:  # a status is worth showing also when the run's other files are damaged
+        return None
 
 
 def prepare_data(settings: Settings, say: Say) -> None:

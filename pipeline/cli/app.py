@@ -8,24 +8,74 @@ from typing import Annotated
 
 import typer
 
+import pipeline
 from pipeline.errors import TandemError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Search neural architectures and training hyperparameters together, on Slurm or on this machine.",
 )
 
-Preset = Annotated[str, typer.Option("--preset", "-p", help="A preset's name (`tandem presets`) or a YAML file.")]
+
+# Completion: what is offered after the first letters; it must answer at once, so that it imports little. --------------
+def _presets(incomplete: str) -> list[str]:
+    from pipeline.settings import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def _settings(incomplete: str) -> list[str]:
+    from pipeline.settings.documentation import setting_names
+
+    return [f"{name}=" for name in setting_names() if name.startswith(incomplete)]
+
+
+def _runs(context: typer.Context, incomplete: str) -> list[str]:
+    results = context.params.get("results") or RESULTS
+    return sorted(p.parent.name for p in Path(results).glob(f"{incomplete}*/settings.yaml"))
+
+
+# Options -------------------------------------------------------------------------------------------------------------
+RESULTS = Path("results")
+Preset = Annotated[
+    str,
+    typer.Option("--preset", "-p", help="A preset's name (`tandem presets`) or a YAML file.", autocompletion=_presets),
+]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="A setting to override, such as search.eta=4; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", help="A setting to override, such as search.eta=4; may be repeated.", autocompletion=_settings
+    ),
 ]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the run folders.", envvar="TANDEM_RESULTS")]
-Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id or folder; the latest if not given.")]
+Run = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="A run's id or folder; the latest if not given.", autocompletion=_runs),
+]
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each, with seeds 0, 1, ...")]
-RESULTS = Path("results")
+# Exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="A run's id or folder; the latest if not given.", autocompletion=_runs)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tandem {pipeline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tandem(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options of `tandem` itself."""
 
 
 def say(text: str) -> None:
@@ -34,9 +84,11 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Entry point: a `TandemError` is one message and exit status 2, anything else a traceback."""
+    """Entry point. Exit status: 0 done; 1 what was asked for is not so (verify), or a defect, with its traceback; 2 an
+    error in what was typed, set or found, with one message; 130 interrupted.
+    """
     try:
-        app()
+        app(prog_name="tandem")
     except TandemError as error:
         print(f"tandem: {error}", file=sys.stderr)
         sys.exit(2)

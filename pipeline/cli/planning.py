@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import Overrides, Preset, app, say
+from pipeline.cli.app import AsJson, Overrides, Preset, app, say
 
 
 @app.command()
@@ -28,17 +28,18 @@ def plan(
         typer.Option(help="Overrides of another search to put beside it, such as 'search.eta=4'; may be repeated."),
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw it, too: a file that ends in .png, .pdf or .svg.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a search would take: evaluations, GPU-hours, and time with how many workers. Starts nothing."""
     from pipeline.planning.advice import advise, overhead_of
     from pipeline.planning.view import comparison_lines, plan_data, plan_lines
+    from pipeline.problems.freezing import read_problem
     from pipeline.settings import load_settings
 
     searches = [("this", list(overrides or ())), *((c, [*(overrides or ()), *c.split()]) for c in compare or ())]
     plans = []
     for name, changes in searches:
-        settings = load_settings(preset, changes)
+        settings = read_problem(load_settings(preset, changes))
         count = settings.workers.count if workers is None else workers
         plans.append((name, advise(settings, count, overhead_of(settings, overhead), absence)))
     if figure is not None:

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import RESULTS, Overrides, Preset, ResultsFolder, Run, Seeds, app, say
+from pipeline.cli.app import INTERRUPTED, RESULTS, AsJson, Overrides, Preset, ResultsFolder, Run, Seeds, app, say
 from pipeline.errors import SettingsError, TandemError
 from pipeline.run.folder import RunFolder, find_collected, find_run
 
+# A live view forecasts the end anew this often.
+FORECAST_S = 15.0
+
 
 @app.command("submit-search")
-def submit_search(preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS) -> None:
+def submit_search(
+    preset: Preset = "digits",
+    overrides: Overrides = None,
+    results: ResultsFolder = RESULTS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the site, say what would be asked of it, and start nothing.")
+    ] = False,
+) -> None:
     """Start a search: on Slurm where there is one, else on this machine."""
     from pipeline import operations
     from pipeline.settings import load_settings
 
-    folder = operations.submit(load_settings(preset, overrides or ()), results, say)
+    settings = load_settings(preset, overrides or ())
+    if dry_run:
+        operations.check_submission(settings, results, say)
+        say("Nothing was started. `tandem plan` with the same settings says what the search will take.")
+        return
+    folder = operations.submit(settings, results, say)
     say("")
     say("Next:")
     run = folder.shell_path
@@ -38,12 +56,16 @@ def demo(preset: Preset = "digits", overrides: Overrides = None, results: Result
     from pipeline.settings import load_settings
 
     folder = operations.submit(load_settings(preset, overrides or ()), results, say)
+    is_interrupted = False
     try:
         _watch(folder)
     except KeyboardInterrupt:
+        is_interrupted = True
         operations.stop(folder, say)
     operations.require_unbroken(folder)
     _collect(folder)
+    if is_interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -51,17 +73,26 @@ def status(
     run: Run = None,
     results: ResultsFolder = RESULTS,
     once: Annotated[bool, typer.Option("--once", help="Print once and leave, also on a terminal.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what a run is doing: live on a terminal, plain lines into a pipe."""
+    """Show what a run is doing: live on a terminal, plain lines into a pipe. Ctrl-C leaves; the run goes on."""
+    from pipeline import operations
     from pipeline.launch.choice import queue_state
     from pipeline.run.status import read_status
     from pipeline.run.status_view import status_lines
 
     folder = find_run(results, run)
-    if sys.stdout.isatty() and not once:
-        _watch_live(folder)
+    if sys.stdout.isatty() and not once and not as_json:
+        with suppress(KeyboardInterrupt):
+            _watch_live(folder)
         return
-    for line in status_lines(folder, read_status(folder), queue_state(folder)):
+    status = read_status(folder)
+    end = operations.forecast_of(folder, status)
+    if as_json:
+        forecast = None if end is None else asdict(end)
+        say(json.dumps({**({} if status is None else asdict(status)), "forecast": forecast}, indent=2))
+        return
+    for line in [*status_lines(folder, status, queue_state(folder)), *([] if end is None else [str(end)])]:
         say(line)
 
 
@@ -261,15 +292,25 @@ def _watch(folder: RunFolder) -> None:
 
 
 def _watch_live(folder: RunFolder) -> None:
+    import time
+
+    from rich.console import Group
     from rich.live import Live
 
     from pipeline import operations
     from pipeline.launch.choice import queue_state
     from pipeline.run.status_view import status_table
 
+    end, next_forecast = None, 0.0
     with Live(refresh_per_second=2) as live:
         for status in operations.watch(folder):
-            live.update(status_table(folder, status, queue_state(folder)))
+            began = time.monotonic()
+            if began >= next_forecast:
+                end = operations.forecast_of(folder, status)
+                # A long run is read anew less often, so that looking at it costs little.
+                next_forecast = time.monotonic() + max(FORECAST_S, 20 * (time.monotonic() - began))
+            table = status_table(folder, status, queue_state(folder))
+            live.update(table if end is None or status is None or status.has_ended else Group(table, str(end)))
 
 
 def _collect(folder: RunFolder, correlation: str = "spearman") -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from pipeline.planning.costs import SearchCost, search_cost
 from pipeline.planning.simulation import Site, Timeline, simulate
+from pipeline.problems.space import build_space
 from pipeline.search.methods import make_proposer
 from pipeline.search.proposers import Proposer, RandomProposer
 from pipeline.settings import Settings
-from pipeline.settings.space import build_space
 
 # Workers are worth having while this share of their time is spent at evaluations.
 WORTHWHILE = 0.8
@@ -132,7 +132,7 @@ def model_observations(settings: Settings) -> int | None:
 
     The proposer itself is asked: it is given results of configurations drawn at random until it proposes by model.
     """
-    space = build_space(settings.space, settings.seed)
+    space = build_space(settings)
     proposer, random = make_proposer(settings, space), RandomProposer(space, settings.seed)
     if isinstance(proposer, RandomProposer):
         return None

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.errors import RunError
 from pipeline.records import ConfigId, config_name
 from pipeline.run.history import Draw, History, Result
+from pipeline.search.proposers import Proposer
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
@@ -66,8 +67,11 @@ def underivable(history: History, journal: Iterable[Mapping[str, Any]]) -> set[C
     }
 
 
-def rebuild(settings: Settings, history: History) -> Search:
+def rebuild(settings: Settings, history: History, proposer: Proposer | None = None) -> Search:
     """The search as its files say it stood: every bracket, promotion and observation.
+
+    Args:
+        proposer: instead of the settings' own, for whom nothing hangs on what is drawn next.
 
     Raises:
         RunError: the files do not fit together or not to the settings; the text says which line.
@@ -81,7 +85,7 @@ def rebuild(settings: Settings, history: History) -> Search:
                 f"configs.json lacks the draw of {config_name(result.config_id)}, which line {number} of results.json "
                 f"is about: it has lost lines. Restore it from a backup; `tandem collect-results` works as it is."
             )
-    search = Search(settings)
+    search = Search(settings, proposer)
     for event in replay_order(history):
         try:
             if isinstance(event, Draw):

@@ -40,3 +40,15 @@ def _documented(section: Section, indent: str) -> Iterable[str]:
 
 def _written(value: Any) -> str:
     return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
+
+
+def setting_names(section: type[Section] = Settings, prefix: str = "") -> list[str]:
+    """Every setting as `--set` takes it: `search.eta`; of a mapping, its own name."""
+    names = []
+    for name, info in section.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            names += setting_names(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names

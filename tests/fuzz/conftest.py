@@ -10,7 +10,7 @@ from benchmarks.synthetic_run import write_synthetic_run
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import publish_status
 from pipeline.settings import load_settings
-from tests.unit.run.test_status import status_of
+from tests.unit.run.statuses import status_of
 
 SETTINGS = load_settings(
     "digits", ["search.iterations=2", "workers.count=2", "search.max_budget=9", "search.min_budget=1"]

@@ -11,7 +11,7 @@ from pipeline.run.history import read_journal
 from tests.integration.surrogate import Processes
 
 
-def wait_until(condition: Callable[[], object], wait_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], wait_s: float = 90.0) -> None:
     deadline = time.monotonic() + wait_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

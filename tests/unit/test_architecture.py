@@ -14,7 +14,7 @@ FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("models/*.py"), *ROOT
 # of one floor do not know each other.
 FLOORS = [
     {"cli"},
-    {"operations", "retraining"},
+    {"operations", "retraining", "inspection"},
     {"launch", "planning"},
     {"master", "worker", "analysis"},
     {"rpc", "search", "storage", "training"},

@@ -1,0 +1,81 @@
+"""What a person types, and what a program gets back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import pipeline
+from pipeline.settings.documentation import setting_names
+
+ROOT = Path(__file__).parents[2]
+ARCHIVE = ROOT / "tests" / "data" / "run-of-0.1.0.tar.xz"
+
+
+def tandem(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False
+    )
+
+
+def test_the_version_is_said_once_for_all() -> None:
+    assert tandem("--version").stdout == f"tandem {pipeline.__version__}\n"
+    assert f"\nversion: {pipeline.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"## [{pipeline.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_runs_and_configurations_are_json_for_programs(tmp_path: Path) -> None:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (run,) = json.loads(tandem("list", "--results", str(tmp_path), "--json").stdout)
+    assert (run["ended"], run["planned"]) == (1, 20), "as the status says that the master published last"
+    status = json.loads(tandem("status", run["run_id"], "--results", str(tmp_path), "--json").stdout)
+    assert (status["run_id"], status["finished"]) == (run["run_id"], 1)
+    shown = json.loads(tandem("show", "0-0-0", "--run", str(tmp_path / run["run_id"]), "--json").stdout)
+    assert shown["config_id"] == [0, 0, 0]
+
+
+def test_errors_are_one_line_and_status_2(tmp_path: Path) -> None:
+    for arguments in (["show", "0-0-0", "--results", str(tmp_path)], ["plan", "--set", "search.eta=1"]):
+        done = tandem(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("tandem: ")
+        assert "Traceback" not in done.stderr
+    assert tandem("no-such-command").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("tandem plan --preset dig", "digits"), ("tandem plan --set search.et", "search.eta="), ("tandem ver", "verify")],
+)
+def test_presets_settings_and_commands_complete(words: str, offered: str) -> None:
+    done = tandem(_TANDEM_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
+    assert offered in done.stdout.split()
+
+
+def test_every_setting_has_a_name_that_can_be_set() -> None:
+    names = setting_names()
+    assert {"name", "search.eta", "slurm.partition", "data.root"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("typed", ["PRSET=cifar10", "LR=0.1"])
+def test_make_refuses_variables_that_it_does_not_know(typed: str) -> None:
+    done = subprocess.run(["make", "-n", "submit-search", typed], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert f"unknown: {typed.partition('=')[0]}" in done.stderr
+
+
+def test_make_passes_on_what_it_knows() -> None:
+    asked = ["PRESET=cifar10", "WORKERS=3", "SET=search.eta=4", "RESULTS=elsewhere"]
+    done = subprocess.run(["make", "-n", "submit-search", *asked], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "--preset 'cifar10' --set 'workers.count=3' --set 'search.eta=4' --results 'elsewhere'" in " ".join(
+        done.stdout.split()
+    )
