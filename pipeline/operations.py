@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -64,13 +65,16 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
 def _warn_once(warnings: list[str], results: Path, say: Say) -> None:
     """Say warnings that were not said of these results before: they are of the site, and stay true."""
     told = results / WARNINGS
-    before = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    try:
+        before = told.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        before = []
     new = [warning for warning in warnings if warning not in before]
     for warning in new:
         say(f"Warning: {warning}")
     if new:
-        results.mkdir(parents=True, exist_ok=True)
-        publish_text(told, "\n".join([*before, *new]) + "\n")
+        with contextlib.suppress(OSError):  # making the run folder says what is wrong with the place
+            publish_text(told, "\n".join([*before, *new]) + "\n")
 
 
 def check_submission(settings: Settings, results: Path, say: Say) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,11 +81,14 @@ def settle_identity(folder: RunFolder) -> None:
 
 
 def find_by_label(results: Path, label: str) -> RunFolder | None:
-    """The run of this label in a folder of runs."""
+    """The run of this label in a folder of runs; its copies are passed over, and so are runs with a damaged label."""
     for path in sorted(results.iterdir()) if results.is_dir() else ():
         folder = RunFolder(path.resolve())
-        if not path.is_symlink() and folder.settings.is_file() and run_label(folder) == label:
-            return folder if original_of(folder) is None else None
+        if path.is_symlink() or not folder.settings.is_file():
+            continue
+        with suppress(RunError):
+            if run_label(folder) == label and original_of(folder) is None:
+                return folder
     return None
 
 

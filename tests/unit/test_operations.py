@@ -116,6 +116,10 @@ def test_a_warning_of_a_site_is_said_once(tmp_path: Path) -> None:
     for warnings in (["no shared disk"], ["no shared disk"], ["no shared disk", "logging out ends it"]):
         operations._warn_once(warnings, tmp_path / "results", said.append)
     assert said == ["Warning: no shared disk", "Warning: logging out ends it"]
+    operations._warn_once(["no shared disk"], tmp_path / "a file" / "results", said.append)
+    (tmp_path / "in its place").touch()
+    operations._warn_once(["no shared disk"], tmp_path / "in its place", said.append)
+    assert len(said) == 4, "a place that cannot be written is no reason to fail here"
 
 
 def test_a_user_without_a_name_has_a_number() -> None:

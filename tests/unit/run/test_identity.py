@@ -71,8 +71,11 @@ def test_a_run_that_is_moved_keeps_its_label_and_its_workers(run: Any, tmp_path:
     settle_identity(moved)
     assert (run_label(moved), moved.tls.exists()) == (label, True)
     assert find_by_label(tmp_path / "results", label) == moved
-    shutil.copytree(moved.path, tmp_path / "results/copy")
-    assert original_of(RunFolder(tmp_path / "results/copy")) == moved.path
+    for name in ("a-copy", "b-damaged"):
+        shutil.copytree(moved.path, tmp_path / "results" / name)
+    RunFolder(tmp_path / "results/b-damaged").identity.write_text("{")
+    assert find_by_label(tmp_path / "results", label) == moved
+    assert original_of(RunFolder(tmp_path / "results/a-copy")) == moved.path
 
 
 def test_a_run_of_a_version_without_labels_keeps_the_names_of_its_jobs(run: Any) -> None:
