@@ -47,9 +47,10 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     """Check everything, make the run folder, and start the master, which asks for the workers.
 
     Raises:
-        DataError, SiteError, RunError: before anything was submitted, or because the master did not start.
+        DataError, SettingsError, SiteError, RunError: before anything was submitted, or the master did not start.
     """
     settings = read_problem(settle_where(settings))
+    check_search(settings)
     _warn_once(backend_for(settings).check(results), results, say)
     prepare_data(settings, say)
     folder = create_run(settings, results)
@@ -60,6 +61,17 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     say(backend_for(settings).describe())
     _start(folder, settings, say)
     return folder
+
+
+def check_search(settings: Settings) -> None:
+    """Refuse what no search can begin with, before there is a master.
+
+    Raises:
+        SettingsError: an expert's value, or one to be tried first, does not lie in the space.
+    """
+    from pipeline.search.search import Search
+
+    Search(settings)
 
 
 def _warn_once(warnings: list[str], results: Path, say: Say) -> None:

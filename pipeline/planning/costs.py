@@ -71,9 +71,11 @@ def search_cost(settings: Settings) -> SearchCost:
     """What the search of these settings takes."""
     search = settings.search
     ladder = budget_ladder(search)
+    # Without barriers, a batch of configurations costs what the largest bracket does, or a little more.
+    kinds = 1 if search.scheduler == "asha" else len(ladder)
     brackets = tuple(
-        _bracket_cost(ladder, search.eta, first, search.iterations)
-        for first in range(min(len(ladder), search.iterations))
+        _bracket_cost(ladder, search.eta, first, len(range(first, search.iterations, kinds)))
+        for first in range(min(kinds, search.iterations))
     )
     evaluations: Counter[float] = Counter()
     for bracket in brackets:
@@ -88,12 +90,12 @@ def search_cost(settings: Settings) -> SearchCost:
     )
 
 
-def _bracket_cost(ladder: tuple[float, ...], eta: float, first: int, iterations: int) -> BracketCost:
+def _bracket_cost(ladder: tuple[float, ...], eta: float, first: int, times: int) -> BracketCost:
     counts, budgets = bracket_shape(ladder, eta, first)
     steps = [b - lower for lower, b in zip((0.0, *budgets), budgets, strict=False)]
     return BracketCost(
         first=first,
-        times=len(range(first, iterations, len(ladder))),
+        times=times,
         rungs=tuple(zip(budgets, counts, strict=True)),
         training=sum(n * b for n, b in zip(counts, budgets, strict=True)),
         training_continued=sum(n * s for n, s in zip(counts, steps, strict=True)),

@@ -12,8 +12,10 @@ from pipeline.errors import RunError
 from pipeline.files import publish, publish_json, publish_text, read_fresh, read_json
 from pipeline.problems.freezing import copy_problem, read_problem
 from pipeline.problems.space import build_space
-from pipeline.run.folder import LATEST, RunFolder
+from pipeline.run.folder import LATEST, RunFolder, find_run
+from pipeline.run.history import read_history
 from pipeline.run.identity import make_identity
+from pipeline.run.json_lines import JsonLinesWriter
 from pipeline.run.provenance import provenance
 from pipeline.settings import Settings, changed, dump_settings, load_settings
 
@@ -24,13 +26,15 @@ def create_run(settings: Settings, results: Path) -> RunFolder:
     The data folder is made absolute: workers on other hosts start in other folders.
 
     Raises:
-        RunError: `results` cannot be written.
+        RunError: `results` cannot be written, or there is no such run to start from.
         SettingsError: the problem cannot be used; see `pipeline.problems.freezing.read_problem`.
     """
+    start_from = settings.search.start_from
+    earlier = read_history(find_run(results, start_from)).as_earlier() if start_from else []
     settings = read_problem(changed(settings, {"data.root": settings.data.root.resolve()}))
     folder = RunFolder(_make_folder(results.resolve(), settings.name))
     try:
-        _fill(folder, settings)
+        _fill(folder, settings, earlier)
     except BaseException:  # Ctrl-C, a full disk: half a run is of no use to anybody
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
@@ -38,12 +42,15 @@ def create_run(settings: Settings, results: Path) -> RunFolder:
     return folder
 
 
-def _fill(folder: RunFolder, settings: Settings) -> None:
+def _fill(folder: RunFolder, settings: Settings, earlier: list[list[Any]]) -> None:
     with publish(folder.configspace) as temporary:
         build_space(settings).to_json(temporary)
     settings, origins = copy_problem(settings, folder.path)
     publish_json(folder.provenance, {**provenance(), "problem": origins})
     make_identity(folder)
+    if earlier:
+        with JsonLinesWriter(folder.earlier) as lines:
+            lines.append(earlier)
     # Last: a folder with settings is a run (`find_run`), and this one is complete only now.
     publish_text(folder.settings, dump_settings(settings))
 

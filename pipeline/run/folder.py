@@ -66,6 +66,11 @@ class RunFolder:
         return self.path / "configs.json"
 
     @property
+    def earlier(self) -> Path:
+        """Results of the run that this one starts from, a line each: [configuration, budget, loss]."""
+        return self.path / "earlier.json"
+
+    @property
     def results(self) -> Path:
         """A line per result: [config_id, budget, timestamps, result, exception]."""
         return self.path / "results.json"

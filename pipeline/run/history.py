@@ -105,11 +105,30 @@ class Result:
 
 
 @dataclass(frozen=True)
+class EarlierResult:
+    """A result of the run that this one starts from; a loss of None is a crash."""
+
+    configuration: Configuration
+    budget: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
 class History:
-    """All draws and results of a run, in the order in which they became durable."""
+    """All draws and results of a run, in the order in which they became durable; and what it started from."""
 
     draws: tuple[Draw, ...]
     results: tuple[Result, ...]
+    earlier: tuple[EarlierResult, ...] = ()
+
+    def as_earlier(self) -> list[list[Any]]:
+        """The lines of a run that starts from this one: its results, after those it started from itself."""
+        configurations = {draw.config_id: draw.configuration for draw in self.draws}
+        own = ((configurations[r.config_id], r.budget, r.loss) for r in self.results)
+        return [
+            *([dict(e.configuration), e.budget, e.loss] for e in self.earlier),
+            *([dict(c), b, v] for c, b, v in own),
+        ]
 
 
 def _list_of_parts(config_id: Any) -> Any:
@@ -185,6 +204,12 @@ def parse_result(line: Any) -> Result:
     )
 
 
+def parse_earlier(line: Any) -> EarlierResult:
+    """A line of earlier.json; raises ValueError, TypeError or KeyError on another form."""
+    configuration, budget, loss = line
+    return EarlierResult(dict(configuration), float(budget), None if loss is None else float(loss))
+
+
 def parse_event(line: Any) -> dict[str, Any]:
     """A line of journal.jsonl; raises ValueError, TypeError or KeyError on another form."""
     event = event_line(with_present_names(dict(line)))
@@ -202,7 +227,8 @@ def read_history(folder: RunFolder, wait_s: float = 5.0) -> History:
     """
     # Results first: every result's configuration was durable before it, so none is missing from the draws.
     results = _read(folder.results, parse_result, wait_s)
-    return History(tuple(_read(folder.configs, parse_draw, wait_s)), tuple(results))
+    draws = _read(folder.configs, parse_draw, wait_s)
+    return History(tuple(draws), tuple(results), tuple(_read(folder.earlier, parse_earlier, wait_s)))
 
 
 def read_journal(folder: RunFolder, wait_s: float = 5.0) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from scipy.special import ndtr, ndtri
 from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.densities import Array, Density, fit_density
 from pipeline.search.encoding import Encoding
+from pipeline.search.priors import ExpertPriors
 from pipeline.search.proposers import Pending, Proposal, RandomProposer
 from pipeline.settings import Settings
 
@@ -59,15 +60,17 @@ class BohbProposer:
 
     is_slow = False
 
-    def __init__(self, space: ConfigurationSpace, settings: Settings) -> None:
+    def __init__(self, space: ConfigurationSpace, settings: Settings, priors: ExpertPriors | None = None) -> None:
         self._seed = settings.seed
-        self._random = RandomProposer(space, settings.seed)
+        self._random = RandomProposer(space, settings.seed, priors)
+        self._priors = priors
         self._search = settings.search
         self._encoding = Encoding(space)
         self._choices = self._encoding.choices
         least = len(self._choices) + 1
         self._min_points = max(settings.search.min_points_in_model or least, least)
         self._observed: dict[float, Observations] = {}
+        self._results = 0
         self._fitted: dict[float, tuple[int, Density, Density]] = {}
 
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
@@ -75,6 +78,7 @@ class BohbProposer:
         if budget not in self._observed:
             self._observed[budget] = Observations(len(self._choices))
         value = math.inf if loss is None or not math.isfinite(loss) else loss
+        self._results += 1
         self._observed[budget].add(value, config_id, self._encoding.vector(configuration))
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
@@ -86,13 +90,18 @@ class BohbProposer:
         random = np.random.default_rng(derive_seed(self._seed, "model", *config_id))
         model_budget = self._model_budget()
         if model_budget is None or random.random() < self._search.random_fraction:
-            return self._random.propose(config_id)
+            return self._random.propose(config_id, self._results)
         good, bad = self._model(model_budget)
-        candidates = best_first(good, bad, random, self._search.num_samples, self._search.bandwidth_factor)
+        candidates = best_first(
+            good, bad, random, self._search.num_samples, self._search.bandwidth_factor, self._log_weight
+        )
         for vector in candidates if self._encoding.is_plain else self._allowed(candidates):
             return Proposal(self._encoding.configuration(vector), model_budget)
         # Every candidate is forbidden.
-        return self._random.propose(config_id)
+        return self._random.propose(config_id, self._results)
+
+    def _log_weight(self, candidates: Array) -> Array | float:
+        return 0.0 if self._priors is None else self._priors.log_weight(candidates, self._results)
 
     def _allowed(self, candidates: Array) -> Array:
         return np.asarray(candidates[self._encoding.legal(candidates)[1]])
@@ -135,13 +144,21 @@ class BohbProposer:
 
 
 def best_first(
-    good: Density, bad: Density, random: np.random.Generator, num_samples: int, bandwidth_factor: float
+    good: Density,
+    bad: Density,
+    random: np.random.Generator,
+    num_samples: int,
+    bandwidth_factor: float,
+    log_weight: Callable[[Array], Array | float] = lambda candidates: 0.0,
 ) -> Array:
     """Candidates, those with the largest ratio of the good density to the bad one first; shape (num_samples, d).
 
     Each candidate takes a good observation and moves every coordinate: a number by a normal distribution of
     `bandwidth_factor` bandwidths, truncated to the unit interval; a category to a random one with the bandwidth as
     probability.
+
+    Args:
+        log_weight: of candidates; logarithm of what the ratio good / bad is multiplied by.
     """
     n, d = good.data.shape
     centre = good.data[random.integers(n, size=num_samples)]
@@ -158,7 +175,7 @@ def best_first(
         )
         candidates = np.where(good.choices > 0, category, candidates)
     # hpbandster's floor keeps the ratio finite far away from all observations.
-    ratio = np.maximum(bad(candidates), 1e-32) / np.maximum(good(candidates), 1e-32)
+    ratio = np.maximum(bad(candidates), 1e-32) / np.maximum(good(candidates), 1e-32) / np.exp(log_weight(candidates))
     return np.asarray(candidates[np.argsort(ratio, kind="stable")])
 
 

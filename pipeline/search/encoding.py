@@ -16,6 +16,7 @@ from ConfigSpace import ConfigurationSpace
 from ConfigSpace.hyperparameters import Hyperparameter
 from numpy.typing import NDArray
 
+from pipeline.errors import SettingsError
 from pipeline.records import Configuration, Value
 
 Array = NDArray[np.float64]
@@ -27,14 +28,16 @@ class Dimension:
 
     Attributes:
         row: of the hyperparameter in ConfigSpace's vectors.
+        values: of a category or an ordinal, in order; none of a number.
         choices: number of categories, whose coordinate is their index; 0 for a number, which is in [0, 1].
-        steps: values in order, for an ordinal; 0 otherwise.
+        steps: number of an ordinal's values; 0 otherwise.
         encode, decode: a value as its coordinate, and back: to the nearest value.
         snap: coordinates, shape (n,), to those of the values that they stand for.
     """
 
     name: str
     row: int
+    values: tuple[Value, ...]
     choices: int
     steps: int
     encode: Callable[[Any], float]
@@ -70,6 +73,46 @@ class Encoding:
         self._conditions = [
             (space.index_of[name], condition) for name in space for condition in space.parent_conditions_of[name]
         ]
+
+    def column(self, field: str, name: str) -> int:
+        """The column of a hyperparameter that the settings name in `field`.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        if name not in self.names:
+            raise SettingsError(f"{field}: unknown hyperparameter; known: {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def coordinate(self, field: str, name: str, value: Any) -> float:
+        """The coordinate of a value that the settings give in `field`.
+
+        Raises:
+            SettingsError: the space has no such hyperparameter or value.
+        """
+        dimension = self._dimensions[self.column(field, name)]
+        # Settings leave scalars as they were typed: the space says what they are.
+        typed = {str(v): v for v in dimension.values}
+        try:
+            coordinate = dimension.encode(typed[str(value)] if typed else float(value))
+        except (KeyError, TypeError, ValueError):
+            coordinate = math.nan
+        if math.isnan(coordinate) or not (dimension.choices or -1e-9 <= coordinate <= 1 + 1e-9):
+            raise SettingsError(f"{field}: got {value!r}, which is not in the search space: {self._space[name]}")
+        return coordinate
+
+    def holds(self, configuration: Configuration) -> bool:
+        """Whether a configuration has the hyperparameters of this space with values of it."""
+        if set(configuration) - set(self._space):
+            return False
+        try:
+            vector = self.vector(configuration)
+        except (KeyError, TypeError, ValueError):
+            return False
+        numbers = vector[(self.choices == 0) & ~np.isnan(vector)]
+        is_inside = bool(((numbers >= -1e-9) & (numbers <= 1 + 1e-9)).all())
+        switched_off = np.isnan(self.legal(np.nan_to_num(vector)[None])[0][0])
+        return is_inside and bool((switched_off == np.isnan(vector)).all())
 
     def vector(self, configuration: Configuration) -> Array:
         """A configuration's coordinates, shape (d,); NaN where a condition has switched a hyperparameter off."""
@@ -126,7 +169,7 @@ def _ordinal(name: str, row: int, values: tuple[Value, ...]) -> Dimension:
     n = len(values)
     middle = {value: (i + 0.5) / n for i, value in enumerate(values)}
     return Dimension(
-        name, row, 0, n,
+        name, row, values, 0, n,
         encode=middle.__getitem__,
         decode=lambda x: values[min(int(x * n), n - 1)],
         snap=lambda x: (np.minimum(np.floor(x * n), n - 1) + 0.5) / n
@@ -136,7 +179,7 @@ def _ordinal(name: str, row: int, values: tuple[Value, ...]) -> Dimension:
 def _categorical(name: str, row: int, values: tuple[Value, ...]) -> Dimension:
     index = {value: float(i) for i, value in enumerate(values)}
     return Dimension(
-        name, row, len(values), 0,
+        name, row, values, len(values), 0,
         encode=index.__getitem__,
         decode=lambda x: values[round(x)],
         snap=np.rint
@@ -159,7 +202,7 @@ def _number(name: str, row: int, h: Hyperparameter) -> Dimension:
         return np.asarray(((np.log(whole) if log else whole) - low) / span)
 
     encode = (lambda v: (math.log(v) - low) / span) if log else (lambda v: (v - low) / span)
-    return Dimension(name, row, 0, 0, encode, decode, snap)
+    return Dimension(name, row, (), 0, 0, encode, decode, snap)
 
 
 def _plain(value: Any) -> Value:

@@ -19,8 +19,9 @@ from threadpoolctl import ThreadpoolController
 from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.belief import Belief, Fitted, Frame, Observation, fit_belief
 from pipeline.search.candidates import most_promising
-from pipeline.search.encoding import Encoding
+from pipeline.search.encoding import Array, Encoding
 from pipeline.search.gaussian_process import Embedding
+from pipeline.search.priors import ExpertPriors
 from pipeline.search.proposers import Pending, Proposal, RandomProposer
 from pipeline.settings import Settings, budget_ladder
 
@@ -37,10 +38,11 @@ class GpProposer:
 
     is_slow = True
 
-    def __init__(self, space: ConfigurationSpace, settings: Settings) -> None:
+    def __init__(self, space: ConfigurationSpace, settings: Settings, priors: ExpertPriors | None = None) -> None:
         self._seed = settings.seed
         self._random_fraction = settings.search.gp_random_fraction
-        self._random = RandomProposer(space, settings.seed)
+        self._random = RandomProposer(space, settings.seed, priors)
+        self._priors = priors
         self._encoding = Encoding(space)
         self._ladder = budget_ladder(settings.search)
         self._frame = Frame(Embedding(self._encoding.choices, self._encoding.conditional), self._ladder)
@@ -61,7 +63,7 @@ class GpProposer:
         """As `Proposer.plan`; at random until there are a few results, and for a share of the draws."""
         random = np.random.default_rng(derive_seed(self._seed, "model", *config_id))
         if self._losses < LEAST or random.random() < self._random_fraction:
-            return partial(self._random.propose, config_id)
+            return partial(self._random.propose, config_id, len(self._observed))
         return partial(self._propose, config_id, random, list(self._observed), list(pending)[-PENDING_MOST:])
 
     def _propose(
@@ -69,10 +71,21 @@ class GpProposer:
     ) -> Proposal:
         with self._threads.limit(limits=1):
             belief = self._belief(observed, pending)
-            vector = most_promising(self._encoding, belief.best_first, belief.known, belief.merit, random)
+
+            def merit(points: Array) -> Array:
+                weight = 0.0 if self._priors is None else self._priors.log_weight(points, len(observed))
+                return belief.merit(points) + weight
+
+            vector = most_promising(self._encoding, belief.best_first, belief.known, merit, random)
         if vector is None:
-            return self._random.propose(config_id)
-        return Proposal(self._encoding.configuration(vector), self._ladder[-1])
+            return self._random.propose(config_id, len(observed))
+
+        def merit_of(configuration: Configuration) -> float:
+            if not self._encoding.holds(configuration):
+                return -math.inf
+            return float(merit(self._encoding.vector(configuration)[None])[0])
+
+        return Proposal(self._encoding.configuration(vector), self._ladder[-1], merit_of)
 
     def _belief(self, observed: list[Observation], pending: list[Pending]) -> Belief:
         first = milestone(observed)

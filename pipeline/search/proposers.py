@@ -6,14 +6,17 @@ random generator is carried from one to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+import numpy as np
 from ConfigSpace import ConfigurationSpace
 
 from pipeline.records import ConfigId, Configuration, derive_seed
+from pipeline.search.encoding import Encoding
+from pipeline.search.priors import ExpertPriors
 from pipeline.settings.space import plain_configuration
 
 
@@ -24,10 +27,13 @@ class Proposal:
     Attributes:
         configuration: plain Python values by hyperparameter name.
         model_budget: the budget whose observations the model was fitted on; None: drawn at random.
+        merit: what the model makes of any configuration, as a logarithm, where that decided: on another machine,
+            rounding may lead to another one that is as good.
     """
 
     configuration: Configuration
     model_budget: float | None = None
+    merit: Callable[[Configuration], float] | None = field(default=None, compare=False, repr=False)
 
 
 # An evaluation under way: its configuration and its budget.
@@ -56,27 +62,80 @@ class Proposer(Protocol):
 
 
 class RandomProposer:
-    """Proposes uniformly from the space, as Hyperband and random search do.
+    """Proposes uniformly from the space, as Hyperband and random search do, or where an expert expects good ones.
 
     Args:
         space: the search space.
         seed: the run's.
+        priors: what the expert expects; None: nothing.
     """
 
     is_slow = False
 
-    def __init__(self, space: ConfigurationSpace, seed: int) -> None:
+    def __init__(self, space: ConfigurationSpace, seed: int, priors: ExpertPriors | None = None) -> None:
         self._space = space
         self._seed = seed
+        self._priors = priors
+        self._encoding = Encoding(space)
+        self._results = 0
 
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
-        """Results change nothing here."""
+        """As `Proposer.absorb`; only how many there are counts."""
+        self._results += 1
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`."""
-        return partial(self.propose, config_id)
+        return partial(self.propose, config_id, self._results)
 
-    def propose(self, config_id: ConfigId) -> Proposal:
-        """A proposal that depends on the seed and the config_id alone."""
+    def propose(self, config_id: ConfigId, results: int = 0) -> Proposal:
+        """A proposal that depends on the seed, the config_id and, where there are priors, the number of results."""
+        if self._priors is not None:
+            random = np.random.default_rng(derive_seed(self._seed, "prior", *config_id))
+            vector = self._priors.draw(random, results)
+            if vector is not None:
+                return Proposal(self._encoding.configuration(vector))
         self._space.seed(derive_seed(self._seed, "draw", *config_id) % 2**32)
         return Proposal(plain_configuration(dict(self._space.sample_configuration())))
+
+
+class GivenFirst:
+    """Proposes the configurations that the settings ask to try first, then what another proposer does.
+
+    Args:
+        given: a configuration, or a part of one, by the config_id that it shall have; the rest is drawn at random.
+    """
+
+    def __init__(
+        self, proposer: Proposer, space: ConfigurationSpace, seed: int, given: Mapping[ConfigId, Configuration]
+    ) -> None:
+        self._proposer = proposer
+        self._random = RandomProposer(space, seed)
+        self._encoding = Encoding(space)
+        self._given = given
+        self.is_slow = proposer.is_slow
+
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
+        """As `Proposer.absorb`."""
+        self._proposer.absorb(config_id, configuration, budget, loss)
+
+    def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
+        """As `Proposer.plan`."""
+        if config_id in self._given:
+            return partial(Proposal, self._whole(config_id))
+        return self._proposer.plan(config_id, budget, pending)
+
+    def _whole(self, config_id: ConfigId) -> Configuration:
+        """The given values, the others drawn."""
+        vector = self._encoding.vector(self._random.propose(config_id).configuration)
+        fresh = np.random.default_rng(derive_seed(0, "given", *config_id)).random(len(vector))
+        even = np.where(self._encoding.choices > 0, np.floor(fresh * self._encoding.choices), fresh)
+        vector = np.where(np.isnan(vector), even, vector)
+        for name, value in self._given[config_id].items():
+            field = f"search.try_first: {name}"
+            vector[self._encoding.column(field, name)] = self._encoding.coordinate(field, name, value)
+        return self._encoding.configuration(vector)
+
+    def check(self) -> None:
+        """Raises SettingsError where what is given does not lie in the space."""
+        for config_id in self._given:
+            self._whole(config_id)

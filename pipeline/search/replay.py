@@ -85,7 +85,7 @@ def rebuild(settings: Settings, history: History, proposer: Proposer | None = No
                 f"configs.json lacks the draw of {config_name(result.config_id)}, which line {number} of results.json "
                 f"is about: it has lost lines. Restore it from a backup; `tandem collect-results` works as it is."
             )
-    search = Search(settings, proposer)
+    search = Search(settings, proposer, history.earlier)
     for event in replay_order(history):
         try:
             if isinstance(event, Draw):

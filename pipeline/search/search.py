@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ConfigSpace import ConfigurationSpace
+
 from pipeline.problems.space import build_space
 from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
-from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, Result
+from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, EarlierResult, Result
 from pipeline.runtime import Reply
 from pipeline.search.asha import Asha
 from pipeline.search.brackets import Brackets, Group, Halving, Run
+from pipeline.search.encoding import Encoding
 from pipeline.search.methods import make_proposer
 from pipeline.search.proposers import Proposal, Proposer
 from pipeline.settings import Settings, budget_ladder
@@ -64,7 +67,9 @@ class Search:
         trained_s: training seconds of all accepted results, each second once.
     """
 
-    def __init__(self, settings: Settings, proposer: Proposer | None = None) -> None:
+    def __init__(
+        self, settings: Settings, proposer: Proposer | None = None, earlier: Sequence[EarlierResult] = ()
+    ) -> None:
         self.settings = settings
         self.ladder = budget_ladder(settings.search)
         self.proposer = proposer or make_proposer(settings, build_space(settings))
@@ -79,6 +84,18 @@ class Search:
         self._halving: Halving = halving(self.ladder, settings.search.eta, settings.search.iterations)
         self._ahead: _Ahead | None = None
         self._new_draws: list[Draw] = []
+        if earlier:
+            self._start_from(earlier, build_space(settings))
+
+    def _start_from(self, earlier: Sequence[EarlierResult], space: ConfigurationSpace) -> None:
+        """Let the proposer know an earlier run's results, as far as they are of this space and ladder."""
+        encoding = Encoding(space)
+        fitting = [r for r in earlier if r.budget in self.ladder and encoding.holds(r.configuration)]
+        if len(fitting) < len(earlier):
+            log.info("%d of %d results of the earlier run fit this one", len(fitting), len(earlier))
+        for index, result in enumerate(fitting):
+            # Bracket -1: as hpbandster numbers what it starts from.
+            self.proposer.absorb((-1, 0, index), result.configuration, result.budget, result.loss)
 
     # Going on ----------------------------------------------------------------------------------------------------
     def next_evaluation(self, may_draw: bool = True) -> Run | None:

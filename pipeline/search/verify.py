@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from pipeline.records import Configuration, Value, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, read_history, read_journal
+from pipeline.search.proposers import Proposal
 from pipeline.search.replay import replay_order, underivable
 from pipeline.search.search import Search
 from pipeline.settings import Settings, load_settings
 
 # Another processor may round the last digit of an exponential differently.
 RELATIVE = 1e-9
+# A model that climbs to the best configuration turns such a digit into another configuration, whose merit (a logarithm)
+# is the same up to this much.
+AS_GOOD = 0.01
 
 
 def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
@@ -28,8 +32,8 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
     Raises:
         RunError, SettingsError: the files cannot be read.
     """
-    search = Search(settings or load_settings(folder.settings))
     history = read_history(folder)
+    search = Search(settings or load_settings(folder.settings), earlier=history.earlier)
     beyond = underivable(history, read_journal(folder))
     differences = list(_doubles(history))
     seen = 0
@@ -76,7 +80,16 @@ def _proposal_differences(search: Search, draw: Draw) -> list[str]:
         for key, value in expected.items()
         if draw.info.get(key) != value
     ]
+    if not found and _is_as_good(draw.configuration, derived):
+        return []
     return found + _configuration_differences(draw.configuration, derived.configuration)
+
+
+def _is_as_good(stored: Configuration, derived: Proposal) -> bool:
+    """Whether a model that looked for the best configuration holds the stored one to be as good as the derived one."""
+    if derived.merit is None:
+        return False
+    return derived.merit(stored) >= derived.merit(derived.configuration) - AS_GOOD
 
 
 def _configuration_differences(stored: Configuration, derived: Configuration) -> list[str]:

@@ -175,6 +175,15 @@ class ProblemSettings(Section):
         return not self.command and self.use == IMAGE_CLASSIFICATION
 
 
+class PriorSettings(Section):
+    """Where an expert expects a good value of a hyperparameter."""
+
+    value: int | float | str | bool
+    """The value."""
+    confidence: Literal["low", "medium", "high"] = "medium"
+    """Of a number: a standard deviation of a half, a quarter or an eighth of its (logarithmic) range."""
+
+
 class SearchSettings(Section):
     """How configurations are proposed and promoted."""
 
@@ -207,6 +216,14 @@ class SearchSettings(Section):
     """BOHB: candidates come from the good density widened by this factor."""
     min_bandwidth: Positive = 1e-3
     """BOHB: lower limit of a kernel's bandwidth (of a unit interval)."""
+    priors: Mapping[str, PriorSettings] = Field(default_factory=dict)
+    """What an expert expects, by hyperparameter: {learning_rate: {value: 0.1, confidence: high}}. It fades as results
+    come in."""
+    try_first: tuple[Mapping[str, int | float | str | bool], ...] = ()
+    """Configurations to begin with, whole or in part (the rest is drawn): [{learning_rate: 0.1, batch_size: 64}]."""
+    start_from: str | None = None
+    """Id or folder of an earlier run of the same problem: the models of bohb and gp begin with its results, as far as
+    their configurations and budgets are of this run. They are copied when the run is made."""
     gp_random_fraction: Share = 0.2
     """gp: share of proposals drawn at random."""
     min_points_in_model: Annotated[int, Field(ge=1, le=1_000_000)] | None = None

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import History, Result
+from pipeline.run.history import Draw, History, Result
 from pipeline.search.replay import rebuild
 from pipeline.search.search import Search
 from pipeline.search.verify import verify
@@ -101,3 +101,17 @@ def test_verify_finds_nothing_in_a_run_whose_proposals_were_made_elsewhere(
     assert any(d.info["model_based_pick"] for d in search.draws) == (method in ("bohb", "gp"))
     write_run(RunFolder(tmp_path), chosen, search.draws, results)
     assert verify(RunFolder(tmp_path)) == []
+
+
+def test_verify_takes_another_configuration_that_the_model_finds_as_good_and_no_worse_one(tmp_path: Path) -> None:
+    chosen = settings_of("gp", "brackets", 0)
+    search, results = Search(chosen), []
+    wander(search, random.Random(3), 120, results)
+    place = next(i for i, d in enumerate(search.draws) if d.info["model_based_pick"])
+    honest = search.draws[place]
+    rounded = {**honest.configuration, "momentum": honest.configuration["momentum"] * (1 + 1e-7)}
+    for configuration, differs in ((rounded, False), (search.draws[0].configuration, True)):
+        folder = RunFolder(tmp_path / str(differs))
+        draws = [*search.draws[:place], Draw(honest.config_id, configuration, honest.info)]
+        write_run(folder, chosen, draws, results[: honest.info["results_seen"]])
+        assert bool(verify(folder)) == differs
