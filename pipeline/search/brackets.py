@@ -6,6 +6,7 @@ the master was killed, the same configurations are promoted.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 from collections import deque
@@ -243,19 +244,23 @@ class Brackets:
         self._ladder, self._eta, self._count = ladder, eta, count
         self.iterations: list[Bracket] = []
         self._open: list[Bracket] = []
+        # Those that may have something to start, as a heap: with thousands of workers most only wait for results.
+        self._ready: list[int] = []
 
     def next_queued(self) -> Run | None:
         """See `Halving`."""
-        for bracket in self.open():
-            if run := bracket.next_queued():
+        for number in sorted(self._ready):
+            if run := self.iterations[number].next_queued():
                 return run
         return None
 
     def next_step(self) -> Run | Due | None:
         """See `Halving`."""
-        for bracket in self.open():
+        while self._ready:
+            bracket = self.iterations[self._ready[0]]
             if step := bracket.next_queued() or bracket.to_draw():
                 return step
+            heapq.heappop(self._ready)
         if len(self.iterations) >= self._count:
             return None
         return (len(self.iterations), 0, 0), float(self._shape(len(self.iterations))[1][0])
@@ -269,13 +274,17 @@ class Brackets:
             self.iterations.append(bracket)
             self._open.append(bracket)
         self.iterations[config_id[0]].add_drawn(config_id, configuration, info)
+        self._note_ready(config_id[0])
 
     def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
         """See `Halving`."""
         if not 0 <= config_id[0] < len(self.iterations):
             raise ValueError(f"bracket {config_id[0]} has not begun")
         bracket = self.iterations[config_id[0]]
+        stage = bracket.stage
         bracket.add_result(config_id, budget, loss)
+        if bracket.stage != stage:
+            self._note_ready(config_id[0])
         configuration: Configuration = bracket.data[config_id].config
         return configuration
 
@@ -300,6 +309,10 @@ class Brackets:
     def planned(self) -> int:
         """See `Halving`."""
         return planned_evaluations(self._ladder, self._eta, self._count)
+
+    def _note_ready(self, number: int) -> None:
+        if number not in self._ready:
+            heapq.heappush(self._ready, number)
 
     def _shape(self, iteration: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
         return bracket_shape(self._ladder, self._eta, iteration)
