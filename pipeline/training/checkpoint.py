@@ -2,7 +2,8 @@
 
 Data order and augmentation are seeded by (seed, epoch) and (seed, batch), so the number of batches is the state of
 every random generator. A checkpoint is a zip file as `torch.save` writes it, holding tensors and plain values only,
-and is loaded without unpickling anything else.
+and is loaded without unpickling anything else. Behind it stands a seal, the checksum of all that is before: the zip
+file has one for each of its members and none for its directory, which says which bytes are whose.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -23,6 +25,10 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.lineage import await_lower_rung, candidates, previous_path
 
 FORMAT = 1
+# The seal: this mark and a CRC-32, which finds every single flipped bit. torch and zip look past it.
+MARK = b"tandem CRC-32"
+SEAL_BYTES = len(MARK) + 4
+CHUNK_BYTES = 2**20
 log = logging.getLogger(__name__)
 
 
@@ -81,13 +87,56 @@ def save_checkpoint(
     try:
         with publish(path) as temporary:
             with temporary.open("wb") as file:
-                torch.save(content, file)
+                sealed = _Sealed(file)
+                torch.save(content, cast("IO[bytes]", sealed))  # it calls write and flush alone
+                sealed.seal()
             # At no moment is there no whole checkpoint: the previous one is kept until this one has its name.
             if path.exists():
                 path.replace(previous_path(path))
     # torch's zip writer wraps the disk's error in a RuntimeError.
     except (OSError, RuntimeError) as error:
         raise BrokenError(f"cannot write the checkpoint {path}: {error}. Is the disk full?") from error
+
+
+class _Sealed:
+    """A file that is written from its beginning to its end, and keeps the checksum meanwhile."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._sum = 0
+
+    def write(self, content: bytes) -> int:
+        """As a file's."""
+        self._sum = zlib.crc32(content, self._sum)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        """As a file's."""
+        self._file.flush()
+
+    def seal(self) -> None:
+        """Write the seal: nothing may follow."""
+        self._file.write(MARK + self._sum.to_bytes(4, "big"))
+
+
+def check_seal(path: Path) -> None:
+    """Make sure that a checkpoint is as it was written; one of a version that wrote no seal passes.
+
+    Raises:
+        ValueError: it is not.
+    """
+    rest = path.stat().st_size - SEAL_BYTES
+    checksum = 0
+    with path.open("rb") as file:
+        while rest > 0:
+            chunk = file.read(min(rest, CHUNK_BYTES))
+            if not chunk:
+                raise ValueError("it becomes shorter while it is read")
+            checksum = zlib.crc32(chunk, checksum)
+            rest -= len(chunk)
+        seal = file.read(SEAL_BYTES)
+    if seal.startswith(MARK) and seal[len(MARK) :] != checksum.to_bytes(4, "big"):
+        raise ValueError("its checksum differs")
 
 
 def discard_previous(path: Path) -> None:
@@ -114,6 +163,7 @@ def find_resume_point(folder: RunFolder, evaluation: Evaluation) -> ResumePoint 
 
 
 def _load(path: Path, origin: str, evaluation: Evaluation) -> ResumePoint:
+    check_seal(path)
     with zipfile.ZipFile(path) as archive:  # torch.load does not verify the checksums that torch.save wrote
         if damaged := archive.testzip():
             raise ValueError(f"checksum of {damaged} differs")

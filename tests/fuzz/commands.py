@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,9 +25,6 @@ from pipeline.search.verify import verify
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
 from pipeline.storage.tables import evaluation_table, incumbent_table
-
-logging.getLogger("pipeline").setLevel(logging.ERROR)
-logging.getLogger("tandem").setLevel(logging.ERROR)
 
 
 def show_status(folder: RunFolder) -> None:
