@@ -134,11 +134,17 @@ def read_axes(configspace: Mapping[str, Any], labels: Sequence[str] | None = Non
         labels: names to keep, in this order; None: all, in the file's order.
 
     Raises:
-        RunError: a hyperparameter has another prior than uniform or categorical.
+        RunError: a hyperparameter is damaged, or has another prior than uniform or categorical.
     """
     found = {}
     for entry in configspace.get("hyperparameters", []):
-        axis = _axis(entry)
+        try:
+            axis = _axis(entry)
+        except (LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+            raise RunError(
+                f"configspace.json is damaged ({type(error).__name__}: {error}). Take that of another run of the same "
+                f"settings, and collect again."
+            ) from None
         if axis is not None:
             found[axis.name] = axis
     return list(found.values()) if labels is None else [found[name] for name in labels if name in found]

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 CHUNK_ROWS = 65_536
+# A hundred times the longest search's learning curves.
+MOST_VALUES = 10**9
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,22 @@ def frame(columns: Sequence[Column], records: Iterable[Mapping[Any, Any]]) -> pd
 
 
 def completed(table: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
-    """A table that an earlier version wrote, with the columns that it did not know yet, all missing."""
+    """A table that was read, with the columns that an earlier version did not know yet, all missing.
+
+    Raises:
+        ValueError: a column holds values of another kind.
+    """
+    for column in columns:
+        if column.name in table and not _is_of_kind(table[column.name], column.kind):
+            raise ValueError(f"the column {column.name} does not hold values of the kind {column.kind}")
     lacking = [column for column in columns if column.name not in table]
     return pd.concat([table, frame(lacking, [{}] * len(table))], axis=1) if lacking else table
+
+
+def _is_of_kind(values: pd.Series, kind: str) -> bool:
+    if kind == "text":
+        return bool(pd.api.types.is_string_dtype(values.dtype)) and values.dtype != object
+    return values.dtype.kind in {"float": "fiu", "int": "iu", "bool": "b"}[kind]
 
 
 def write_table(parent: Any, name: str, table: pd.DataFrame, columns: Sequence[Column], attributes: Any = None) -> None:
@@ -79,10 +94,20 @@ def _encoded(values: np.ndarray) -> np.ndarray:
 
 
 def read_table(group: Any) -> pd.DataFrame:
-    """The inverse of `write_table`."""
-    return pd.DataFrame(
-        {name: _decoded(dataset[()]) for name, dataset in group.items() if hasattr(dataset, "dtype")}, copy=False
-    )
+    """The inverse of `write_table`.
+
+    Raises:
+        ValueError: the columns differ in length, or one has more values than any run.
+    """
+    columns = {name: _decoded(values_of(dataset)) for name, dataset in group.items() if hasattr(dataset, "dtype")}
+    return pd.DataFrame(columns, copy=False)
+
+
+def values_of(dataset: Any) -> Any:
+    """The values of a dataset; raises ValueError before a damaged length fills the memory."""
+    if dataset.size is None or dataset.size > MOST_VALUES:
+        raise ValueError(f"{dataset.name} has {dataset.size} values")
+    return dataset[()]
 
 
 def _decoded(values: np.ndarray) -> Any:

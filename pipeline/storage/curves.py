@@ -26,6 +26,7 @@ from pipeline.bounds import checked, parse_json, within_bounds
 from pipeline.errors import RunError
 from pipeline.files import publish
 from pipeline.records import AttemptEnd, AttemptHeader, EpochRow, row_columns
+from pipeline.storage.columns import values_of
 from tandem_trial.problem import COUNTERS, Metric
 
 SCHEMA = "tandem learning curve 1"
@@ -185,7 +186,7 @@ def read_attempt_table(path: Path) -> tuple[AttemptHeader, np.ndarray, AttemptEn
     """As `read_attempt`, with the rows as one array: of `ROW_DTYPE`, or of a problem's own columns."""
     with _opened(path) as file:
         record = parse_json(file.attrs["record"])
-        table = file["learning_curve"][()]
+        table = values_of(file["learning_curve"])
         names = table.dtype.names or ()
         if set(names) != set(COLUMNS) and not set(COUNTERS) <= set(names):
             raise ValueError("its columns are not those of a learning curve")
@@ -213,6 +214,6 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # of a damaged file, h5py raises whatever comes up
         detail = " ".join(str(error).split())
         raise RunError(f"{path} is damaged or is not the file of an attempt ({detail[:160]})") from None

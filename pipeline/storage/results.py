@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from pipeline.errors import RunError
+from pipeline.bounds import BudgetNumber, Time, checked, parse_json
+from pipeline.errors import RunError, SettingsError
 from pipeline.problems.description import Description
+from pipeline.settings import validate_settings
 from pipeline.storage import schema
-from pipeline.storage.columns import completed, frame, read_table
+from pipeline.storage.columns import completed, read_table
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,11 @@ def load_results(path: Path) -> Results:
             return _load(file, path)
     except FileNotFoundError:
         raise RunError(f"No {path} yet: `tandem collect-results` makes it.") from None
-    except (OSError, KeyError, ValueError) as error:
+    except RunError:
+        raise
+    except SettingsError as error:
+        raise RunError(f"{path} cannot be read ({error}); `tandem collect-results` makes it anew.") from None
+    except Exception as error:  # of a damaged file, h5py raises whatever comes up
         detail = " ".join(str(error).split())[:160]
         raise RunError(f"{path} is damaged ({detail}); `tandem collect-results` makes it anew.") from None
 
@@ -86,14 +92,19 @@ def load_results(path: Path) -> Results:
 def _load(file: Any, path: Path) -> Results:
     if file.attrs.get("schema") != schema.SCHEMA:
         raise RunError(
-            f"{path} has the schema {file.attrs.get('schema')!r}, this version reads {schema.SCHEMA!r}: "
+            f"{path} has the schema {reprlib.repr(file.attrs.get('schema'))}, this version reads {schema.SCHEMA!r}: "
             f"`tandem collect-results` makes it anew."
         )
     run = file["run"]
-    configurations = read_table(file["configurations"])
+    configurations = completed(read_table(file["configurations"]), schema.CONFIGURATIONS)
     values = read_table(file["configurations/values"])
+    if len(values) != len(configurations) and len(values.columns):
+        raise ValueError(f"{len(values)} rows of hyperparameters for {len(configurations)} configurations")
     evaluations = completed(read_table(file["evaluations"]), schema.EVALUATIONS)
+    if not evaluations["configuration"].between(-1, len(configurations) - 1).all():
+        raise ValueError("an evaluation is of a configuration that is not there")
     curves = read_table(file["learning_curves"])
+    curves = completed(curves, [column for column in schema.LEARNING_CURVES if column.name in curves])
     lacking = [column for column in schema.LEARNING_CURVES if column.name not in curves]
     curves = curves.assign(**{column.name: np.nan for column in lacking})  # of a problem of the user's own
     # The table's rows lie in the order of the evaluations, without gaps.
@@ -101,25 +112,25 @@ def _load(file: Any, path: Path) -> Results:
     return Results(
         path=path,
         run_id=str(file.attrs["run_id"]),
-        collected=float(file.attrs["collected"]),
+        collected=checked(Time, float(file.attrs["collected"])),
         dataset=str(file.attrs["dataset"]),
         budget_unit=str(file.attrs["budget_unit"]),
-        budgets=tuple(float(b) for b in run["budgets"][()]),
-        settings=yaml.safe_load(_text(run["settings"])),
+        budgets=tuple(checked(BudgetNumber, float(b)) for b in run["budgets"][()]),
+        settings=validate_settings(yaml.safe_load(_text(run["settings"]))).model_dump(mode="json"),
         provenance=_json(run["provenance"]),
         configspace=_json(run["configspace"]),
         status=_json(run["status"]),
         warnings=tuple(text.decode() for text in run["warnings"][()]),
         hyperparameters=tuple(values.columns),
-        configurations=pd.concat([configurations, values], axis=1),
+        configurations=pd.concat([configurations, values], axis=1, verify_integrity=True),
         evaluations=evaluations,
-        attempts=read_table(file["attempts"]),
+        attempts=completed(read_table(file["attempts"]), schema.ATTEMPTS),
         learning_curves=curves,
-        journal=read_table(file["journal"]),
+        journal=completed(read_table(file["journal"]), schema.JOURNAL),
         # An earlier version's has fewer columns.
         problem=Description.from_plain(_json(run["problem"]) if "problem" in run else {}),
         metrics=_metrics(file["evaluations"], evaluations),
-        retrained=frame(schema.RETRAINED, read_table(file["retrained"]).to_dict("records")),
+        retrained=completed(read_table(file["retrained"]), schema.RETRAINED),
     )
 
 
@@ -135,5 +146,5 @@ def _text(dataset: Any) -> str:
 
 def _json(dataset: Any) -> Mapping[str, Any]:
     text = _text(dataset)
-    value = json.loads(text) if text else {}
+    value = parse_json(text) if text else {}
     return value if isinstance(value, dict) else {"value": value}

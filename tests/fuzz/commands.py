@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.analysis.axes import read_axes
 from pipeline.analysis.console import summary_text
 from pipeline.analysis.summary import cards
 from pipeline.errors import TandemError
@@ -65,6 +66,7 @@ def show_results(path: Path) -> None:
     results = load_results(path)
     summary_text(path).encode()
     cards(results)
+    read_axes(results.configspace)
     evaluation_table(results)
     incumbent_table(results)
 

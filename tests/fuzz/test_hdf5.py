@@ -59,7 +59,8 @@ def storable(value: Any) -> bool:
 
 arrays = st.sampled_from([
     np.zeros(0), np.zeros(3), np.zeros((2, 2)), np.arange(4), np.array([True]), np.array([b"a", b"b"]),
-    np.float64("nan"), np.zeros(2, [("epoch", "f8"), ("batches", "S3")]), np.array(["x"], dtype=object), np.int64(-1), np.arange(3) * -5,
+    np.float64("nan"), np.zeros(2, [("epoch", "f8"), ("batches", "S3")]), np.array(["x"], dtype=object),
+    np.int64(-1), np.arange(3) * -5,
 ])  # fmt: skip
 values = arrays | hostile.filter(storable)
 
