@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,21 @@ from pipeline.bounds import JSON_BYTES, parse_json
 
 T = TypeVar("T")
 
+_TEMPORARY = re.compile(r"(?P<name_and_host>\..+)\.(?P<process>\d+)\.tmp")
+
 
 @contextmanager
-def publish(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that becomes `path`, whole and fsynced, when the block ends well."""
+def publish(path: Path, inside: Path | None = None) -> Iterator[Path]:
+    """A temporary path in the same folder that becomes `path`, whole and fsynced, when the block ends well.
+
+    Args:
+        inside: a folder that must be there, such as the run's: one that was renamed must not come back as a ghost.
+
+    Raises:
+        FileNotFoundError: `inside` is not there.
+    """
+    if inside is not None and not inside.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "The folder is gone (was it renamed or moved?)", str(inside))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
@@ -35,17 +47,39 @@ def publish(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def publish_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a text file whole; `mode` holds from the first byte on."""
-    with publish(path) as temporary:
+def publish_text(path: Path, text: str, mode: int = 0o644, inside: Path | None = None) -> None:
+    """Write a text file whole; `mode` holds from the first byte on; `inside` and errors as `publish`."""
+    with publish(path, inside) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
 
 
-def publish_json(path: Path, value: Any, mode: int = 0o644) -> None:
-    """Write a JSON file whole."""
-    publish_text(path, json.dumps(value, indent=2) + "\n", mode)
+def publish_json(path: Path, value: Any, mode: int = 0o644, inside: Path | None = None) -> None:
+    """Write a JSON file whole; `inside` and errors as `publish`."""
+    publish_text(path, json.dumps(value, indent=2) + "\n", mode, inside)
+
+
+def sweep_temporaries(folder: Path, older_than_s: float) -> list[Path]:
+    """Delete what processes that were killed while they published have left below a folder; returns what it was.
+
+    A file goes when its process is of this host and dead, or when nobody has written it for `older_than_s`: of another
+    host's processes nothing is known.
+    """
+    swept = []
+    for path in folder.rglob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found is None:
+            continue
+        try:
+            is_here = found["name_and_host"].endswith(f".{os.uname().nodename}")
+            is_dead = is_here and not Path("/proc", found["process"]).exists()
+            if is_dead or time.time() - path.lstat().st_mtime > older_than_s:
+                path.unlink()
+                swept.append(path)
+        except OSError:  # another has swept it, or its folder is gone
+            continue
+    return swept
 
 
 def sync_folder(folder: Path) -> None:

@@ -213,7 +213,7 @@ def _request_stop(folder: RunFolder, say: Say) -> bool:
     """Put the request into the run folder; whether it is there."""
     request = {"requested": time.time(), "host": platform.node(), "user": user_name(os.getuid())}
     try:
-        publish_json(folder.stop_request, request)
+        publish_json(folder.stop_request, request, inside=folder.path)
     except OSError as error:
         try:
             folder.stop_request.touch()  # a full disk may have room for a name; that the file is there is enough

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -87,6 +88,8 @@ def main() -> None:
     """Entry point. Exit status: 0 done; 1 what was asked for is not so (verify), or a defect, with its traceback; 2 an
     error in what was typed, set or found, with one message; 130 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be UTF-8
     try:
         app(prog_name="tandem")
     except TandemError as error:

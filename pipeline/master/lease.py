@@ -66,7 +66,11 @@ class Lease:
     def beat(self) -> None:
         """Renew the heartbeat."""
         self._beats += 1
-        publish_json(self._beat_path, {"token": self._token, "beats": self._beats, "time": self._runtime.time()})
+        publish_json(
+            self._beat_path,
+            {"token": self._token, "beats": self._beats, "time": self._runtime.time()},
+            inside=self._path.parent,
+        )
 
     def check(self) -> None:
         """Make sure that this is still the newest master; to be called before every write.
@@ -89,7 +93,9 @@ class Lease:
     def end(self, reason: str) -> None:
         """Say that this master has ended, so that the next one need not watch its heartbeat."""
         publish_json(
-            self._beat_path, {"token": self._token, "beats": -1, "time": self._runtime.time(), "ended": reason}
+            self._beat_path,
+            {"token": self._token, "beats": -1, "time": self._runtime.time(), "ended": reason},
+            inside=self._path.parent,
         )
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import RunError
-from pipeline.files import is_there
+from pipeline.files import is_there, sweep_temporaries
 from pipeline.master.dispatcher import Dispatcher
 from pipeline.master.events import Event, MasterOutcome, ThreadDied
 from pipeline.master.lease import BEAT_S, STOPPED_S, Lease, LeaseLostError, take_lease
@@ -46,6 +46,8 @@ LATE_S = 2.0
 # Enough for the last status of a run with hundreds of workers.
 RESERVE_BYTES = 256 * 1024
 STATUS_S = 1.0
+# Writing takes seconds, and a frozen worker on another host may yet go on.
+ABANDONED_S = 24 * 3600.0
 
 
 def run_master(
@@ -158,6 +160,7 @@ class _Master:
         files.write_journal(durable=True)
         dispatcher.start()
         publish_master_address(folder, location)
+        self.runtime.thread(lambda: _sweep(folder), "sweep").start()
         log.info("master of %s, term %d, listens on %s", folder.run_id, lease.term, location.location)
         return _Loop(folder, scheduler, publisher, inbox, self.should_leave, location, lease, self.runtime)
 
@@ -275,6 +278,17 @@ class _Heartbeat:
                 return  # the loop finds out before it writes
             except OSError as error:
                 log.warning("the heartbeat could not be written: %s", error)
+
+
+def _sweep(folder: RunFolder) -> None:
+    """Delete the temporary files of processes that were killed while they wrote: one of a checkpoint may be large."""
+    try:
+        swept = sweep_temporaries(folder.path, ABANDONED_S)
+    except OSError as error:  # the next master will do
+        log.info("temporary files cannot be looked for now: %s", error)
+        return
+    if swept:
+        log.info("deleted %d temporary files of processes that were killed", len(swept))
 
 
 def _reserve_room(folder: RunFolder) -> None:

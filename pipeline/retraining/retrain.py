@@ -38,6 +38,7 @@ def retrain(task: Retraining, settings: Settings, should_stop: Callable[[], str 
     number, state = previous_attempt(task)
     if number == 0:
         shutil.rmtree(task.work.path, ignore_errors=True)  # of another incumbent or budget
+    task.work.path.mkdir(parents=True, exist_ok=True)
     log.info("%s: attempt %d (before: %s)", task.name, number + 1, state)
     evaluation = Evaluation(
         config_id=task.config_id,

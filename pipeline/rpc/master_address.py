@@ -59,7 +59,7 @@ def worker_prefix(run_id: str) -> str:
 
 def publish_master_address(folder: RunFolder, address: MasterAddress) -> None:
     """Say where the master listens."""
-    publish_json(folder.master_address, asdict(address))
+    publish_json(folder.master_address, asdict(address), inside=folder.path)
 
 
 def read_master_address(folder: RunFolder) -> MasterAddress | None:

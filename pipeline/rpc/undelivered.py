@@ -21,7 +21,7 @@ def leave_result(folder: RunFolder, attempt: AttemptId, outcome: Outcome, worker
     """
     path = undelivered_path(folder, attempt)
     content = {"attempt": attempt.to_plain(), "outcome": outcome.to_plain(), "worker": worker, "host": host}
-    publish_json(path, content)
+    publish_json(path, content, inside=folder.path)
     return path
 
 

@@ -90,7 +90,11 @@ def extend_run(folder: RunFolder, iterations: int) -> Settings:
         )
     if iterations == before:
         return settings
-    publish_text(folder.settings.with_suffix(f".{before}-iterations.yaml"), folder.settings.read_text(encoding="utf-8"))
+    publish_text(
+        folder.settings.with_suffix(f".{before}-iterations.yaml"),
+        folder.settings.read_text(encoding="utf-8"),
+        inside=folder.path,
+    )
     settings = changed(settings, {"search.iterations": iterations})
     publish_text(folder.settings, dump_settings(settings))
     return settings

@@ -255,7 +255,13 @@ def find_run(results: Path, name: str | None = None) -> RunFolder:
                 f"{folder.path} is a run folder that was never finished (its submission was interrupted): there is "
                 f"nothing to go on with. Remove it, and submit again."
             )
+        if any(part.exists() for part in (folder.masters, folder.status, folder.attempts, folder.jobs)):
+            raise RunError(
+                f"{folder.path} has no {folder.settings.name}: it is what was written after the run was renamed or "
+                f"moved. Name the folder that has {folder.settings.name}; this one may be removed."
+            )
     if name is None:
         raise RunError(f"No run in {results} yet. `make submit-search` starts one; RUN=... names one elsewhere.")
     known = sorted(p.parent.name for p in results.glob("*/settings.yaml") if p.parent.name != LATEST)
     raise RunError(f"No run {name!r} in {results}. Known: {', '.join(known[-8:]) or 'none'}.")
+

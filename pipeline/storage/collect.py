@@ -85,7 +85,7 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
     warnings = [*warnings, *doubts, *more]
     for warning in warnings:
         logger.warning("%s", warning)
-    with publish(folder.collected) as temporary, h5py.File(temporary, "w", locking=False) as file:
+    with publish(folder.collected, folder.path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         _write_run(file, folder, settings, problem, warnings)
         _write_configurations(file, history.draws)
         write_table(file, "evaluations", frame(schema.EVALUATIONS, evaluations), schema.EVALUATIONS)

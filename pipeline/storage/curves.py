@@ -58,10 +58,14 @@ class AttemptFile:
 
     The whole file is written anew for each row (a few milliseconds for an epoch that takes seconds): only so is it
     never seen half written, by a reader now or after a power cut.
+
+    Args:
+        run: the run's folder, which is not made again when it is gone; None: the file belongs to no run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, run: Path | None = None) -> None:
         self.path = path
+        self._run = run
         self._header: AttemptHeader | None = None
         # Filled up to `_count`, and doubled when full: converting every row again costs more than writing them.
         self._rows = np.empty(0, ROW_DTYPE)
@@ -106,7 +110,7 @@ class AttemptFile:
 
     def _write(self) -> None:
         if self._header is not None:
-            write_attempt(self.path, self._header, self._rows[: self._count], self._end)
+            write_attempt(self.path, self._header, self._rows[: self._count], self._end, inside=self._run)
 
 
 def as_table(rows: Sequence[EpochRow]) -> np.ndarray:
@@ -121,16 +125,18 @@ def write_attempt(
     end: AttemptEnd | None = None,
     durable: bool = True,
     columns: Sequence[CurveColumn] = IMAGE_COLUMNS,
+    inside: Path | None = None,
 ) -> None:
     """Write an attempt's file whole.
 
     Args:
         rows: records, or an array of `row_dtype(columns)`.
+        inside: see `publish`.
         durable: fsync before the name appears; without it (synthetic runs) a power cut may lose the file.
     """
     table = rows if isinstance(rows, np.ndarray) else as_table(rows)
     if durable:
-        with publish(path) as temporary:
+        with publish(path, inside) as temporary:
             _write_file(temporary, header, table, end, columns)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)

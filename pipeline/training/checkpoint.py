@@ -69,9 +69,14 @@ class ResumePoint:
 
 
 def save_checkpoint(
-    path: Path, evaluation: Evaluation, state: TrainingState, model: dict[str, Any], optimiser: dict[str, Any]
+    path: Path,
+    evaluation: Evaluation,
+    state: TrainingState,
+    model: dict[str, Any],
+    optimiser: dict[str, Any],
+    inside: Path | None = None,
 ) -> None:
-    """Publish a checkpoint; the one that was there becomes the previous one.
+    """Publish a checkpoint; the one that was there becomes the previous one; `inside`: see `publish`.
 
     Raises:
         BrokenError: it cannot be written (disk full, no permission); the text names the file.
@@ -85,7 +90,7 @@ def save_checkpoint(
         "optimiser": optimiser,
     }
     try:
-        with publish(path) as temporary:
+        with publish(path, inside) as temporary:
             with temporary.open("wb") as file:
                 sealed = _Sealed(file)
                 torch.save(content, cast("IO[bytes]", sealed))  # it calls write and flush alone
@@ -93,6 +98,8 @@ def save_checkpoint(
             # At no moment is there no whole checkpoint: the previous one is kept until this one has its name.
             if path.exists():
                 path.replace(previous_path(path))
+    except FileNotFoundError as error:
+        raise BrokenError(f"cannot write the checkpoint {path}: {error}") from error
     # torch's zip writer wraps the disk's error in a RuntimeError.
     except (OSError, RuntimeError) as error:
         raise BrokenError(f"cannot write the checkpoint {path}: {error}. Is the disk full?") from error

@@ -217,7 +217,7 @@ class TrainingLoop:
                 error_sum=float(trainer.error_sum),
                 batches_in_sums=trainer.batches_in_sums,
             )
-            save_checkpoint(self.path, self.evaluation, state, *trainer.state_dicts())
+            save_checkpoint(self.path, self.evaluation, state, *trainer.state_dicts(), self.folder.path)
         self.write_s = self.phases.seconds("checkpoint") - before
         self.saved_at_s = state.training_s
         self.saved_progress = progress

@@ -92,5 +92,6 @@ class TrainingEvaluator:
 
         if self._data is None:
             self._data = load_data(self._settings.data, device_for(self._settings))
-        curve = AttemptFile(self._folder.attempt(evaluation.config_id, evaluation.budget, evaluation.attempt))
+        path = self._folder.attempt(evaluation.config_id, evaluation.budget, evaluation.attempt)
+        curve = AttemptFile(path, self._folder.path)
         return train(evaluation, self._settings, self._folder, self._data, curve, self._identity, should_stop)

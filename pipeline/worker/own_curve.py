@@ -87,7 +87,8 @@ class OwnCurve:
         if self._header is None:
             return
         began = time.monotonic()
-        write_attempt(self._path, self._header, self.table, end, columns=self._columns)
+        run = self._path.parents[2]  # see `RunFolder.attempt`
+        write_attempt(self._path, self._header, self.table, end, columns=self._columns, inside=run)
         took = time.monotonic() - began
         self._next_write = began + took * SHARE
         self._is_dirty = False

@@ -71,7 +71,7 @@ def show_results(path: Path) -> None:
     incumbent_table(results)
 
 
-def complaint(command: Callable[..., None], *arguments: object) -> str:
+def complaint(command: Callable[..., object], *arguments: object) -> str:
     """What a command says against its input, in one line; "" when it works. Whatever else it raises is a failure."""
     try:
         command(*arguments)

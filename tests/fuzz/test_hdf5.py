@@ -37,7 +37,7 @@ def set_something(data: st.DataObject, path: Path) -> None:
         item = file[data.draw(st.sampled_from(names)) or "/"]
         attributes = sorted(item.attrs)
         value = data.draw(values)
-        if attributes and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and attributes:
             item.attrs[data.draw(st.sampled_from(attributes))] = value
         elif item.name != "/":
             parent, name = item.parent, item.name.rsplit("/", 1)[-1]

@@ -1,5 +1,7 @@
 import json
+import os
 import stat
+import subprocess
 import threading
 from pathlib import Path
 from typing import Never
@@ -7,8 +9,21 @@ from typing import Never
 import pytest
 
 from pipeline.errors import RunError
-from pipeline.files import publish, publish_json, publish_text, read_json
+from pipeline.files import publish, publish_json, publish_text, read_json, sweep_temporaries
+from pipeline.master.lease import take_lease
+from pipeline.records import AttemptHeader
+from pipeline.rpc.master_address import MasterAddress, publish_master_address
+from pipeline.rpc.messages import AttemptId, Outcome
+from pipeline.rpc.undelivered import leave_result
+from pipeline.run.folder import RunFolder, find_run
 from pipeline.run.json_lines import JsonLinesWriter, read_json_lines
+from pipeline.run.status import publish_status
+from pipeline.storage.curves import AttemptFile
+from tests.unit.run.test_status import status_of
+
+HEADER = AttemptHeader(
+    "run", (0, 0, 0), {"x": 1}, 1.0, "seconds", 1, 7, 0.0, 0.0, "start", "digits", 10, 1.0, "cpu", "h", "w", "", {}
+)
 
 
 def test_a_file_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -86,3 +101,52 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path: Path
 def test_nan_never_reaches_a_file_that_hpbandster_reads(tmp_path: Path) -> None:
     with JsonLinesWriter(tmp_path / "lines.json") as writer, pytest.raises(ValueError, match="not JSON compliant"):
         writer.append([[float("nan")]])
+
+
+# A run that is renamed, and processes that are killed -----------------------------------------------------------
+def test_no_writer_of_a_run_makes_its_folder_again_once_it_is_renamed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    lease = take_lease(folder)
+    curve = AttemptFile(folder.attempt((0, 0, 0), 1.0, 1), folder.path)
+    curve.begin(HEADER, [])
+    folder.path.rename(tmp_path / "renamed")
+    attempt, outcome = AttemptId((0, 0, 0), 1.0, 1), Outcome("finished", loss=0.5)
+    writers = [
+        lambda: publish_status(folder, status_of()),
+        lambda: publish_master_address(folder, MasterAddress("run", 1, "h", "127.0.0.1", 1)),
+        lambda: leave_result(folder, attempt, outcome, "w", "h"),
+        lambda: curve.begin(HEADER, []),
+        lease.beat,
+        lambda: lease.end("stopped"),
+    ]
+    for write in writers:
+        with pytest.raises(FileNotFoundError):
+            write()
+    assert [path.name for path in tmp_path.iterdir()] == ["renamed"]
+
+
+def test_the_ghost_of_a_renamed_run_is_told_from_a_run(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "ghost").attempts.mkdir(parents=True)
+    with pytest.raises(RunError, match=r"ghost has no settings\.yaml: it is what was written after the run was renamed"):
+        find_run(tmp_path, "ghost")
+
+
+def test_temporary_files_of_killed_processes_are_swept_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    host = os.uname().nodename
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folder = tmp_path / "attempts" / "0-0-1"
+    folder.mkdir(parents=True)
+    mine, killed, elsewhere, old, other = (
+        folder / name
+        for name in (
+            f".b1-a1.h5.{host}.{os.getpid()}.tmp", f".b3-a1.h5.{host}.{dead.pid}.tmp", ".b9-a1.pt.node-7.a.b.12.tmp",
+            ".b9-a2.pt.node-7.12.tmp", ".notes.tmp",
+        )
+    )  # fmt: skip
+    for path in (mine, killed, elsewhere, old, other):
+        path.touch()
+    os.utime(old, (0, 0))
+    assert set(sweep_temporaries(tmp_path, 3600.0)) == {killed, old}
+    assert set(folder.iterdir()) == {mine, elsewhere, other}

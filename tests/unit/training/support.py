@@ -56,6 +56,7 @@ class Bench:
         prepare_data(self.settings.data)
         self.data: ImageData = load_data(self.settings.data, torch.device("cpu"))
         self.folder = RunFolder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def evaluation(
         self, budget: float, attempt: int = 1, continues: LowerRung | None = None, **values: Any

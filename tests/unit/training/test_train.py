@@ -184,7 +184,6 @@ def test_a_curve_that_cannot_be_written_is_the_installations_fault(bench: Bench)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_the_installations_fault(bench: Bench) -> None:
-    bench.folder.path.mkdir(parents=True)
     bench.folder.checkpoints.write_text("a file where the folder should be")
     curve = KeptCurve()
     with pytest.raises(BrokenError, match="cannot write the checkpoint"):
