@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.architecture import Architecture, Group
+from models.recipe import DEFAULT, RECIPES, Recipe
 from models.regularisers import shake_drop, shake_shake
 
 
@@ -19,12 +20,14 @@ class SearchedNetwork(nn.Module):
     Shake-Shake 26 2x32d | 2x64d | 2x96d.
     """
 
-    def __init__(self, architecture: Architecture, in_channels: int, classes: int) -> None:
-        """Build with initial weights drawn from torch's default generator."""
+    def __init__(self, architecture: Architecture, in_channels: int, classes: int, recipe: str = DEFAULT) -> None:
+        """Build with initial weights drawn from torch's default generator; `recipe`: a name of `RECIPES`."""
         super().__init__()
         self.stem = Convolution(in_channels, architecture.initial_filters, 3)
         self.stem_norm = nn.BatchNorm2d(architecture.initial_filters)
-        self.groups = nn.Sequential(*(build_group(g, architecture.death_rate) for g in architecture.groups))
+        self.groups = nn.Sequential(
+            *(build_group(g, architecture.death_rate, RECIPES[recipe]) for g in architecture.groups)
+        )
         self.classifier = Classifier(architecture.out_channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -35,20 +38,31 @@ class SearchedNetwork(nn.Module):
         return logits
 
 
-def build_group(group: Group, death_rate: float) -> nn.Sequential:
+def build_group(group: Group, death_rate: float, recipe: Recipe) -> nn.Sequential:
     """The residual blocks of a group; the first changes width and resolution."""
-    first = Block(group.in_channels, group.channels, group.stride, group.branches, death_rate)
-    rest = (Block(group.channels, group.channels, 1, group.branches, death_rate) for _ in range(group.blocks - 1))
+    first = Block(group.in_channels, group.channels, group.stride, group.branches, death_rate, recipe)
+    count = group.blocks - 1
+    rest = (Block(group.channels, group.channels, 1, group.branches, death_rate, recipe) for _ in range(count))
     return nn.Sequential(first, *rest)
 
 
 class Block(nn.Module):
     """A residual block: shortcut plus shaken branches."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, branches: int, death_rate: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        branches: int,
+        death_rate: float,
+        recipe: Recipe = RECIPES[DEFAULT],
+    ) -> None:
         super().__init__()
         self.death_rate = death_rate
-        self.branches = nn.ModuleList(Branch(in_channels, channels, stride) for _ in range(branches))
+        self.recipe = recipe
+        momentum = recipe.branch_momentum if branches > 1 else RECIPES[DEFAULT].branch_momentum
+        self.branches = nn.ModuleList(Branch(in_channels, channels, stride, momentum) for _ in range(branches))
         same_shape = in_channels == channels and stride == 1
         self.shortcut = None if same_shape else Shortcut(in_channels, channels, stride)
 
@@ -57,21 +71,22 @@ class Block(nn.Module):
         # Every branch, and the shortcut where shape changes, begins with the same ReLU: once is enough.
         activated = F.relu(x)
         branches = [branch(activated) for branch in self.branches]
-        shortcut = x if self.shortcut is None else self.shortcut(activated)
+        shifted = activated if self.recipe.shifted_path_has_relu else x
+        shortcut = x if self.shortcut is None else self.shortcut(activated, shifted)
         if len(branches) == 1:
-            return shake_drop(shortcut, branches[0], self.death_rate, self.training)
-        return shake_shake(shortcut, branches, self.training)
+            return shake_drop(shortcut, branches[0], self.death_rate, self.training, self.recipe.gate_per_batch)
+        return shake_shake(shortcut, branches, self.training, self.recipe.softmax_weights)
 
 
 class Branch(nn.Module):
     """(ReLU)-conv3x3-BN-ReLU-conv3x3-BN; the first ReLU is the block's."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, momentum: float = 0.1) -> None:
         super().__init__()
         self.conv1 = Convolution(in_channels, channels, 3, stride)
-        self.norm1 = nn.BatchNorm2d(channels)
+        self.norm1 = nn.BatchNorm2d(channels, momentum=momentum)
         self.conv2 = Convolution(channels, channels, 3)
-        self.norm2 = nn.BatchNorm2d(channels)
+        self.norm2 = nn.BatchNorm2d(channels, momentum=momentum)
 
     def forward(self, activated: Tensor) -> Tensor:
         """(n, in_channels, h, w), after the ReLU, to (n, channels, h / stride, w / stride), rounded up."""
@@ -95,11 +110,11 @@ class Shortcut(nn.Module):
         self.path2 = Convolution(in_channels, channels - half, 1)
         self.norm = nn.BatchNorm2d(channels)
 
-    def forward(self, activated: Tensor) -> Tensor:
-        """(n, in_channels, h, w), after the ReLU, to (n, channels, h / stride, w / stride), rounded up."""
+    def forward(self, activated: Tensor, to_shift: Tensor) -> Tensor:
+        """What the paths see, each (n, in_channels, h, w), to (n, channels, h / stride, w / stride), rounded up."""
         s = self.stride
         plain = activated[:, :, ::s, ::s]
-        shifted = activated[:, :, 1::s, 1::s]
+        shifted = to_shift[:, :, 1::s, 1::s]
         # A zero border where the shifted grid leaves the image.
         missing_h, missing_w = plain.shape[2] - shifted.shape[2], plain.shape[3] - shifted.shape[3]
         if missing_h or missing_w:

@@ -10,6 +10,7 @@ from models.architecture import architecture_of
 from models.baselines import SHAKE_SHAKE, ResNet18
 from models.cost import Cost, resnet18_cost, searched_network_cost
 from models.network import SearchedNetwork
+from models.recipe import DEFAULT
 
 # A model is named, or described by a configuration. A configuration that has MODEL_KEY names its model there; its
 # other values are hyperparameters of training.
@@ -19,13 +20,14 @@ RESNET18 = "resnet18"
 MODEL_NAMES = (RESNET18, *SHAKE_SHAKE)
 
 
-def build_model(model: Model, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+def build_model(model: Model, image_shape: tuple[int, int, int], classes: int, recipe: str = DEFAULT) -> nn.Module:
     """A network with initial weights drawn from torch's default generator, on torch's default device.
 
     Args:
         model: a name of `MODEL_NAMES`, or a configuration of the search space.
         image_shape: (channels, height, width).
         classes: number of classes.
+        recipe: a name of `models.recipe.RECIPES`; ResNet-18 has none of what they differ in.
 
     Raises:
         ValueError: an unknown name, or a configuration that lacks a hyperparameter.
@@ -33,7 +35,7 @@ def build_model(model: Model, image_shape: tuple[int, int, int], classes: int) -
     described = _resolve(model)
     if described is None:
         return ResNet18(image_shape[0], classes)
-    return SearchedNetwork(architecture_of(described), image_shape[0], classes)
+    return SearchedNetwork(architecture_of(described), image_shape[0], classes, recipe)
 
 
 def model_cost(model: Model, image_shape: tuple[int, int, int], classes: int) -> Cost:

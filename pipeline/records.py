@@ -170,6 +170,8 @@ class AttemptHeader:
     schedule: Name = ""  # `training.schedule`; "" in files of versions that did not say
     precision: Name = ""  # "float32" or "bfloat16", as trained
     problem: Name = "image_classification"  # its name
+    recipe: Name = ""  # `training.recipe`; "" in files of versions that had one only
+    threads: Count = 0  # of the CPU: sums of floats depend on it; 0 in files of versions that did not say
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,8 @@ class TrainResult:
 INFO_KEYS = (
     "attempt", "worker", "host", "device", "parameters", "flops_per_image", "epochs", "batches", "training_s",
     "trained_here_s", "wall_s", "startup_s", "compile_s", "validation_s", "checkpoint_s", "training_loss",
-    "validation_loss", "validation_error", "test_loss", "test_error", "continued_from", "peak_memory_mb",
+    "validation_loss", "validation_error", "augmented_validation_loss", "augmented_validation_error", "test_loss",
+    "test_error", "continued_from", "peak_memory_mb",
 )  # fmt: skip
 
 INFO_KINDS: Mapping[str, type] = dict.fromkeys(INFO_KEYS, float) | {

@@ -233,6 +233,10 @@ class SearchSettings(Section):
 class TrainingSettings(Section):
     """How one evaluation is trained."""
 
+    recipe: Literal["default", "paper-code"] = "default"
+    """How regularisers, shortcut and precision are computed: Tandem's way, or that of the paper's published code, which
+    differs from the methods that it names (docs/fidelity.md); it trains in float32 and also reports the error on
+    augmented validation images. The search minimises the error on clean ones either way."""
     schedule: Literal["ladder", "doubling", "cosine"] = "ladder"
     """Cosine cycles in budget units: ending on the rungs of the ladder; doubling as in the paper's own code, where an
     evaluation has a cycle per rung, each twice as long as the one before, the last ending with its budget; or a single
@@ -259,6 +263,12 @@ class TrainingSettings(Section):
     """Memory a configuration may be estimated to need; default: what the device (or the job) has."""
     validation_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """Images per batch when measuring; fewer where that would need more memory than training does."""
+
+    @model_validator(mode="after")
+    def _papers_code_is_float32(self) -> TrainingSettings:
+        if self.recipe == "paper-code" and self.precision == "bfloat16":
+            raise ValueError("precision: training.recipe=paper-code trains in float32; leave out precision=bfloat16")
+        return self
 
 
 class WorkerSettings(Section):

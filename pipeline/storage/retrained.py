@@ -1,6 +1,7 @@
 """Trainings on training plus validation data: the baselines of a data set and the incumbent of a run.
 
-They are attempts' files (see `curves`) in `results/baselines/<dataset>/<budget>-<unit>-<schedule>/<model>-s<seed>.h5`
+They are attempts' files (see `curves`) in `results/baselines/<dataset>/<budget>-<unit>-<schedule>/<model>-s<seed>.h5`,
+whose folder ends with the recipe where that is not the default,
 and `<run>/retrained/incumbent-s<seed>.h5`. A baseline's configuration has "model", its name in the registry.
 """
 
@@ -26,6 +27,8 @@ def baseline_folder(results: Path, settings: Settings) -> Path:
     """Where the baselines lie that were trained as these settings train their incumbent: as long, on the same data."""
     search = settings.search
     how = f"{budget_name(budget_ladder(search)[-1])}-{search.budget_unit}-{settings.training.schedule}"
+    if settings.training.recipe != "default":
+        how += f"-{settings.training.recipe}"
     return results / "baselines" / settings.data.dataset / how
 
 

@@ -68,6 +68,14 @@ EVALUATIONS = (
     Column("training_loss", "float", "mean training loss of the last row", "nats"),
     Column("validation_loss", "float", "cross-entropy on the validation set", "nats"),
     Column("validation_error", "float", "error on the validation set (while it goes on: the latest)", "fraction"),
+    Column("augmented_validation_loss", "float", "cross-entropy on augmented validation images; NaN: as below", "nats"),
+    Column(
+        "augmented_validation_error",
+        "float",
+        "error on validation images that are cropped, mirrored and cut out as training's (the paper's code measures "
+        "so); NaN: not measured; never shown to the search",
+        "fraction",
+    ),
     Column("test_loss", "float", "cross-entropy on the test set; NaN: not measured", "nats"),
     Column("test_error", "float", "error on the test set; NaN: not measured; never shown to the search", "fraction"),
     Column("peak_memory_mb", "float", "peak memory of the device (CUDA) or the process (CPU)", "MB"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.training.data import ImageData
+from pipeline.training.data import ImageData, pad
 
 
 @dataclass(frozen=True)
@@ -133,23 +133,37 @@ class Augmenter:
             indices: (n,) int64 positions in the training set, on the data's device.
             seed: decides mixup's share; everything else is drawn from torch's default generator.
         """
-        data = self._data
+        images = self._augmented(self._data.padded_train, indices)
+        labels = self._data.train_labels[indices]
         n, device = len(indices), indices.device
-        top, left = torch.randint(0, 2 * data.padding + 1, (2, n), device=device)
-        pixels = crop(data.padded_train, indices, top, left, data.padding)
-        if data.flips:
-            pixels = flip(pixels, torch.rand(n, device=device) < 0.5)
-        images = normalise(pixels, data.mean, data.deviation)
-        labels = data.train_labels[indices]
-        if self.cutout_length:
-            row = torch.randint(0, images.shape[1], (n,), device=device)
-            column = torch.randint(0, images.shape[2], (n,), device=device)
-            cutout(images, row, column, self.cutout_length)
         share = mixup_share(self.mixup_alpha, seed)
         if share == 1.0:
             return Batch(network_input(images), labels, labels, 1.0)
         partner = torch.randperm(n, device=device)
         return Batch(network_input(mixup(images, partner, share)), labels, labels[partner], share)
+
+    def unmixed(self, pixels: Tensor) -> Tensor:
+        """Other images of the data set, augmented as training's are but for mixup, for the network.
+
+        Args:
+            pixels: (n, h, w, channels) uint8, unpadded.
+        """
+        padded = pad(pixels, self._data.padding)
+        return network_input(self._augmented(padded, torch.arange(len(pixels), device=pixels.device)))
+
+    def _augmented(self, padded: Tensor, indices: Tensor) -> Tensor:
+        data = self._data
+        n, device = len(indices), indices.device
+        top, left = torch.randint(0, 2 * data.padding + 1, (2, n), device=device)
+        pixels = crop(padded, indices, top, left, data.padding)
+        if data.flips:
+            pixels = flip(pixels, torch.rand(n, device=device) < 0.5)
+        images = normalise(pixels, data.mean, data.deviation)
+        if self.cutout_length:
+            row = torch.randint(0, images.shape[1], (n,), device=device)
+            column = torch.randint(0, images.shape[2], (n,), device=device)
+            cutout(images, row, column, self.cutout_length)
+        return images
 
 
 def mixup_share(alpha: float, seed: int) -> float:

@@ -185,7 +185,7 @@ def load_data(settings: DataSettings, device: torch.device) -> ImageData:
     return ImageData(
         name=settings.dataset,
         info=info,
-        padded_train=_pad(train_images, padding_of(info.image_shape)).to(device),
+        padded_train=pad(train_images, padding_of(info.image_shape)).to(device),
         train_labels=labels[train].to(device),
         validation=Split(images[validation].to(device), labels[validation].to(device)),
         test=Split(torch.from_numpy(raw.test_images).to(device), torch.from_numpy(raw.test_labels).to(device)),
@@ -207,11 +207,11 @@ def join_validation(data: ImageData) -> ImageData:
 
     The validation set stays as it is: what is measured on it then is a training error.
     """
-    padded = torch.cat([data.padded_train, _pad(data.validation.images, data.padding)])
+    padded = torch.cat([data.padded_train, pad(data.validation.images, data.padding)])
     return replace(data, padded_train=padded, train_labels=torch.cat([data.train_labels, data.validation.labels]))
 
 
-def _pad(images: Tensor, padding: int) -> Tensor:
+def pad(images: Tensor, padding: int) -> Tensor:
     """A black border around (n, h, w, channels)."""
     return torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
 

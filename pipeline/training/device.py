@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from models.recipe import PAPER_CODE
 from pipeline.cluster.sharing import local_workers, threads_for
 from pipeline.errors import BrokenError
 from pipeline.settings import Settings
@@ -68,13 +69,17 @@ def set_up_device(settings: Settings, device: torch.device) -> None:
     if device.type == "cuda":
         # Shapes never change within an evaluation, so trying kernels once pays.
         torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
+        # The paper's GPUs had no TF32, which keeps ten bits of float32's mantissa.
+        in_float32 = settings.training.recipe == PAPER_CODE
+        torch.set_float32_matmul_precision("highest" if in_float32 else "high")
+        torch.backends.cudnn.allow_tf32 = not in_float32
 
 
 def uses_bfloat16(settings: Settings, device: torch.device) -> bool:
     """Whether steps run under bfloat16 autocast: never on a CPU, where it is 10 times slower without AMX."""
     if device.type != "cuda":
+        return False
+    if settings.training.recipe == PAPER_CODE:
         return False
     wanted = settings.training.precision
     return wanted == "bfloat16" or (wanted == "auto" and torch.cuda.get_device_capability(device) >= (8, 0))

@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable
 from enum import Enum, auto
 
+from torch import Tensor
+
+from models.recipe import PAPER_CODE
 from pipeline.errors import CrashedError
-from pipeline.records import Evaluation, TrainResult
+from pipeline.records import Evaluation, TrainResult, derive_seed
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
 from pipeline.training.checkpoint import TrainingState, discard_previous, save_checkpoint
@@ -18,7 +21,7 @@ from pipeline.training.finite import FiniteCheck
 from pipeline.training.measure import Measurement, measure
 from pipeline.training.recorder import UNMEASURED, Recorder
 from pipeline.training.schedule import schedule_for
-from pipeline.training.trainer import Trainer
+from pipeline.training.trainer import Trainer, seed_device
 from tandem_trial.clock import PhaseClock
 
 # For the first decisions, before anything was measured: a checkpoint's bytes per parameter (weight and momentum), how
@@ -191,7 +194,13 @@ class TrainingLoop:
             self.recorder.validation = measured
         return measured
 
-    def _measure(self, split: Split) -> Measurement | None:
+    def _measure_augmented(self) -> Measurement | None:
+        """The validation set as the paper's code measures it: cropped, mirrored and cut out at random."""
+        trainer = self.trainer
+        seed_device(self.data.device, derive_seed(self.evaluation.seed, "augmented validation", trainer.batches))
+        return self._measure(self.data.validation, trainer.augmenter.unmixed)
+
+    def _measure(self, split: Split, prepare: Callable[[Tensor], Tensor] | None = None) -> Measurement | None:
         with self.phases.phase("validation"):
             return measure(
                 self.trainer.model,
@@ -200,6 +209,7 @@ class TrainingLoop:
                 self.recorder.cost.evaluation_batch(self.settings.training.validation_batch, self.trainer.batch_size),
                 self.autocast,
                 self._is_stopped,
+                prepare,
             )
 
     def _save(self) -> None:
@@ -234,6 +244,11 @@ class TrainingLoop:
             self.recorder.add_row(self.trainer, measured)
         # After the row: a promotion continues the curve from this checkpoint.
         self._save()
+        if self.settings.training.recipe == PAPER_CODE:
+            augmented = self._measure_augmented()
+            if augmented is None:
+                return self._hand_back()
+            self.recorder.augmented = augmented
         if self._wants_test():
             test = self._measure(self.data.test)
             if test is None:

@@ -1,4 +1,4 @@
-"""Measure a model on a split: mean cross-entropy and error, without augmentation."""
+"""Measure a model on a split: mean cross-entropy and error, without augmentation unless it is asked for."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def measure(
     batch_size: int,
     autocast: Callable[[], AbstractContextManager[object]],
     interrupted: Callable[[], bool],
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Measurement | None:
     """Measure on every image of a split; None when interrupted. The model is left in training mode.
 
@@ -39,7 +40,9 @@ def measure(
         batch_size: images per batch; the last may be smaller.
         autocast: context of the forward pass.
         interrupted: asked before every batch.
+        prepare: from pixels (n, h, w, channels) uint8 to what the model takes; None: normalised, as they are.
     """
+    prepare = prepare or (lambda pixels: network_input(normalise(pixels, data.mean, data.deviation)))
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
     wrong = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     model.eval()
@@ -51,7 +54,7 @@ def measure(
                 pixels = split.images[begin : begin + batch_size]
                 labels = split.labels[begin : begin + batch_size]
                 with autocast():
-                    logits: Tensor = model(network_input(normalise(pixels, data.mean, data.deviation)))
+                    logits: Tensor = model(prepare(pixels))
                 logits = logits.float()
                 loss += F.cross_entropy(logits, labels, reduction="sum").double()
                 wrong += (logits.argmax(1) != labels).sum()

@@ -67,6 +67,7 @@ class Recorder:
         self.rows: list[EpochRow] = []
         self.inherited_s = 0.0
         self.validation = UNMEASURED
+        self.augmented = UNMEASURED
         self.test = UNMEASURED
 
     def begin(self, origin: str, inherited: Sequence[EpochRow], inherited_s: float) -> None:
@@ -97,6 +98,8 @@ class Recorder:
             slurm_job_id=self._worker.slurm_job_id,
             versions=versions(),
             schedule=self._settings.training.schedule,
+            recipe=self._settings.training.recipe,
+            threads=torch.get_num_threads(),
             precision="bfloat16" if uses_bfloat16(self._settings, self._data.device) else "float32",
         )
         with self._writing():
@@ -184,6 +187,8 @@ class Recorder:
             "training_loss": self._training_loss,
             "validation_loss": self.validation.loss,
             "validation_error": self.validation.error,
+            "augmented_validation_loss": self.augmented.loss,
+            "augmented_validation_error": self.augmented.error,
             "test_loss": self.test.loss,
             "test_error": self.test.error,
             "continued_from": self._continued_from,

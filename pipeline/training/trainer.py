@@ -49,8 +49,8 @@ class Trainer:
         self.batch_size = min(int(_number(configuration, "batch_size")), len(data.train_labels))
         self.batches_per_epoch = len(data.train_labels) // self.batch_size
         self._base_rate = _number(configuration, "learning_rate")
-        _seed_device(torch.device("cpu"), derive_seed(self._seed, "weights"))
-        model = build_model(configuration, data.info.image_shape, data.info.classes)
+        seed_device(torch.device("cpu"), derive_seed(self._seed, "weights"))
+        model = build_model(configuration, data.info.image_shape, data.info.classes, settings.training.recipe)
         # Channels last is the convolutions' own layout, on CUDA and in oneDNN.
         self.model: nn.Module = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: Any = self.model
@@ -81,7 +81,7 @@ class Trainer:
         Nothing here waits for the device.
         """
         seed = derive_seed(self._seed, "step", self.batches)
-        _seed_device(self._device, seed)
+        seed_device(self._device, seed)
         batch = self.augmenter.batch(self._next_indices(), seed)
         with self._autocast():
             logits = self._forward(batch.images)
@@ -166,7 +166,7 @@ def mixed_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     return loss, error
 
 
-def _seed_device(device: torch.device, seed: int) -> None:
+def seed_device(device: torch.device, seed: int) -> None:
     """Seed the default generator of one device; torch.manual_seed would look for every kind of device."""
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)

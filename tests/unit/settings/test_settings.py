@@ -46,6 +46,17 @@ def test_cifar10_fast_differs_only_where_promotions_continue() -> None:
     assert differences == {"search.promotion", "training.schedule"}
 
 
+def test_cifar10_as_published_differs_only_in_its_recipe() -> None:
+    paper, published = (load_settings(name).model_dump() for name in ("cifar10", "cifar10-as-published"))
+    paper["training"]["recipe"] = "paper-code"
+    assert {**paper, "name": published["name"]} == published
+
+
+def test_the_papers_recipe_is_float32() -> None:
+    with pytest.raises(SettingsError, match=r"training.*trains in float32"):
+        load_settings("cifar10-as-published", ["training.precision=bfloat16"])
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_valid_says_what_it_is_and_survives_a_round_trip(name: str) -> None:
     settings = load_settings(name)

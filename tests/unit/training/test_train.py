@@ -189,3 +189,15 @@ def test_a_checkpoint_that_cannot_be_written_is_the_installations_fault(bench: B
     with pytest.raises(BrokenError, match="cannot write the checkpoint"):
         bench.train(bench.evaluation(9), curve=curve)
     assert curve.ended.status == "broken"
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper-code"])
+def test_the_loss_is_the_error_on_clean_images_whatever_the_recipe(root: Path, tmp_path: Path, recipe: str) -> None:
+    bench = Bench(root, tmp_path / "run", *IN_BATCHES, f"training.recipe={recipe}")
+    result, curve = bench.train(bench.evaluation(9, cutout_length=8))
+    assert result.loss == result.info["validation_error"]
+    augmented = result.info["augmented_validation_error"]
+    assert (augmented is not None) is (recipe == "paper-code")
+    assert (curve.header.recipe, curve.header.threads) == (recipe, 1)
+    again = Bench(root, tmp_path / "again", *IN_BATCHES, f"training.recipe={recipe}")
+    assert again.train(again.evaluation(9, cutout_length=8))[0].info["augmented_validation_error"] == augmented
