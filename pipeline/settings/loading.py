@@ -110,8 +110,6 @@ def _read_source(source: str | Path) -> dict[str, Any]:
             raise SettingsError(f"No preset and no file {str(source)!r}. Presets: {', '.join(preset_names())}.")
     except (OSError, ValueError) as error:
         raise SettingsError(f"{source} cannot be read: {error}") from None
-    if not text.strip():
-        raise SettingsError(f"{source} is empty: it has lost its settings, or never had any")
     try:
         values = _parse(text)
         if isinstance(values, dict) and set(_TYPED) & set(values):
@@ -120,7 +118,8 @@ def _read_source(source: str | Path) -> dict[str, Any]:
             _find_problem_beside(values, Path(source))
     except ValueError as error:
         raise SettingsError(f"{source} is not YAML: {error}") from None
-    values = {} if values is None else values
+    if values is None:
+        raise SettingsError(f"{source} is empty: it has lost its settings, or never had any")
     if not isinstance(values, dict):
         raise SettingsError(f"{source}: settings are a mapping of names to values, not a {type(values).__name__}")
     return values
