@@ -264,4 +264,3 @@ def find_run(results: Path, name: str | None = None) -> RunFolder:
         raise RunError(f"No run in {results} yet. `make submit-search` starts one; RUN=... names one elsewhere.")
     known = sorted(p.parent.name for p in results.glob("*/settings.yaml") if p.parent.name != LATEST)
     raise RunError(f"No run {name!r} in {results}. Known: {', '.join(known[-8:]) or 'none'}.")
-
