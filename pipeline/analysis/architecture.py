@@ -107,21 +107,13 @@ def _draw_shares(axis: Any, parts: Sequence[Part]) -> None:
             share = 100 * value / total
             axis.barh(row, share, left=left, color=colour, alpha=0.85, height=0.62, edgecolor="white", lw=0.8)
             if share > 9:
-                text = f"{part.name}\n{amount(value).strip()}"
+                text = f"{part.name}\n{style.amount(value)}"
                 axis.text(left + share / 2, row, text, ha="center", va="center", color="white", size=7)
             left += share
     axis.set(xlim=(0, 100), ylim=(1.5, -0.5), xlabel="share (%)")
-    totals = [amount(sum(p.parameters for p in parts)), amount(sum(p.flops_per_image for p in parts))]
+    totals = [style.amount(sum(p.parameters for p in parts)), style.amount(sum(p.flops_per_image for p in parts))]
     axis.set_yticks([0, 1], [f"{totals[0]} parameters", f"{totals[1]}FLOP per image"])
     axis.grid(False)
-
-
-def amount(value: float) -> str:
-    """A count for a person: 27.6 M, 59.9 k."""
-    for size, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {name}"
-    return f"{value:.0f} "
 
 
 def architecture_caption(config_id: str, architecture: Architecture, parts: Sequence[Part]) -> str:
@@ -135,6 +127,6 @@ def architecture_caption(config_id: str, architecture: Architecture, parts: Sequ
     return (
         f"The network of {config_id}: a box per residual block ({blocks} in all), in it a bar per branch (two 3x3 "
         f"convolutions each), as high as it is wide in channels; between the parts, height and width of the images. "
-        f"Regularised by {', '.join(how)}. Below: where its {amount(parts[-1].so_far.parameters)} parameters and the "
-        "FLOPs of a forward pass (multiplication and addition counted apart) lie."
+        f"Regularised by {', '.join(how)}. Below: where its {style.amount(parts[-1].so_far.parameters)} parameters and "
+        "the FLOPs of a forward pass (multiplication and addition counted apart) lie."
     )

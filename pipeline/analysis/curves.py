@@ -15,6 +15,7 @@ from pipeline.analysis.marks import EVALUATION, Drawing, Marks, thinned
 from pipeline.analysis.metric import objective
 from pipeline.analysis.quantiles import curve_quantiles, density_jitter
 from pipeline.analysis.throughput import short_schedule_note
+from pipeline.analysis.views import funnel
 from pipeline.storage.results import Results
 
 # More curves than this are drawn as quantiles, with the best of each budget as lines.
@@ -30,7 +31,7 @@ def section(results: Results) -> Section:
         "curves",
         "Learning curves",
         about,
-        [all_curves(results), *single_curves.items(results), error_per_budget(results)],
+        [all_curves(results), *single_curves.items(results), error_per_budget(results), funnel(results)],
     )
 
 
@@ -52,10 +53,11 @@ def curve_points(results: Results) -> pd.DataFrame:
     """Every measurement of every evaluation on its own rung, and the one that it went on from.
 
     Returns:
-        Columns: evaluation (row), budget, status, training_s, validation_error (fractions); sorted by evaluation.
+        Columns: evaluation (row), budget, status, training_s, loss; sorted by evaluation.
     """
-    curves = results.learning_curves[["evaluation", "training_s", "validation_error", "rung"]]
-    curves = curves[curves["validation_error"].notna()]
+    metric = objective(results)
+    curves = results.learning_curves[["evaluation", "training_s", metric.column, "rung"]]
+    curves = curves[curves[metric.column].notna()]
     evaluation = curves["evaluation"].to_numpy()
     budgets = results.evaluations["budget"].to_numpy()[evaluation]
     own = curves["rung"].to_numpy() == budgets
@@ -68,7 +70,7 @@ def curve_points(results: Results) -> pd.DataFrame:
             "budget": budgets[keep],
             "status": results.evaluations["status"].to_numpy()[evaluation[keep]],
             "training_s": curves["training_s"].to_numpy()[keep],
-            "validation_error": curves["validation_error"].to_numpy()[keep],
+            "loss": (-1 if metric.is_maximised else 1) * curves[metric.column].to_numpy()[keep],
         }
     )
 
@@ -82,10 +84,10 @@ def draw_curves(results: Results, points: pd.DataFrame) -> Drawing:
     handles = []
     for budget, colour in style.budget_colours(results.budgets).items():
         here = points[points["budget"] == budget]
-        lines = _segments(here, metric.shown(here["validation_error"].to_numpy()))
+        lines = _segments(here, metric.shown(here["loss"].to_numpy()))
         if is_crowded:
             _draw_band(axis, lines, colour)
-            lines = sorted(lines, key=lambda line: line[-1, 1])[:BEST_CURVES]
+            lines = sorted(lines, key=lambda line: line[-1, 1] / metric.factor)[:BEST_CURVES]
         axis.add_collection(LineCollection(lines, colors=[colour], linewidths=0.7, alpha=0.55, rasterized=True))
         # An evaluation that was measured once only has no line.
         ends = np.array([line[-1] for line in lines]).reshape(-1, 2)
@@ -94,7 +96,7 @@ def draw_curves(results: Results, points: pd.DataFrame) -> Drawing:
         handles.append(Line2D([], [], color=colour, lw=2, label=label))
     crashed = points[points["status"] == "crashed"].groupby("evaluation").tail(1)
     if len(crashed) and not is_crowded:
-        places = crashed["training_s"], metric.shown(crashed["validation_error"])
+        places = crashed["training_s"], metric.shown(crashed["loss"])
         axis.plot(*places, "x", color=style.CRASH_COLOUR, ms=5, mew=1.2, zorder=3)
         handles.append(Line2D([], [], color=style.CRASH_COLOUR, marker="x", ls="none", label="crashed"))
     axis.autoscale_view()
@@ -103,7 +105,7 @@ def draw_curves(results: Results, points: pd.DataFrame) -> Drawing:
     axis.set_xlabel("training time, budget clock (s)")
     style.metric_axis(axis, metric, metric.label)
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5))
-    lines = _segments(points, metric.shown(points["validation_error"].to_numpy()))
+    lines = _segments(points, metric.shown(points["loss"].to_numpy()))
     return Drawing(figure, [Marks(axis, EVALUATION, points["evaluation"].unique(), *thinned(lines))])
 
 
@@ -168,7 +170,7 @@ def draw_errors(results: Results, data: pd.DataFrame) -> Drawing:
         for is_model, shift, colour in ((False, -0.2, style.RANDOM_COLOUR), (True, 0.2, style.MODEL_COLOUR)):
             errors = metric.shown(here.loc[here["model_based"] == is_model, "loss"])
             if len(errors):
-                x = _draw_cloud(axis, place + shift, errors.to_numpy(), colour, generator)
+                x = _draw_cloud(axis, place + shift, errors.to_numpy(), colour, generator, metric.is_log)
                 marks.append(Marks(axis, EVALUATION, errors.index.to_numpy(), x, errors.to_numpy()))
     counts = data.groupby("budget").size()
     labels = [f"{style.budget_label(b, results.budget_unit)}\nn = {counts.get(b, 0)}" for b in results.budgets]
@@ -184,9 +186,12 @@ def draw_errors(results: Results, data: pd.DataFrame) -> Drawing:
     return Drawing(figure, marks)
 
 
-def _draw_cloud(axis: Any, place: float, errors: np.ndarray, colour: str, generator: np.random.Generator) -> np.ndarray:
+def _draw_cloud(
+    axis: Any, place: float, errors: np.ndarray, colour: str, generator: np.random.Generator, is_log: bool
+) -> np.ndarray:
     """The cloud, with its median; where its dots lie on x."""
-    shifts = density_jitter(np.log(np.maximum(errors, style.positive_floor(errors))), 0.16, generator)
+    heights = np.log(np.maximum(errors, style.positive_floor(errors))) if is_log else errors
+    shifts = density_jitter(heights, 0.16, generator)
     size = 8 if len(errors) < style.CROWD else 4
     alpha = style.alpha_for(len(errors))
     axis.scatter(place + shifts, errors, s=size, color=colour, alpha=alpha, lw=0, rasterized=True)

@@ -85,6 +85,7 @@ class Fanova:
     Attributes:
         axes: the hyperparameters.
         count: number of observations.
+        forest: the fitted random forest, over coordinates.
         oob_r2: R2 of the forest's out-of-bag predictions: how much of the losses it explains at all.
         mains: columns name, share, spread (mean and standard deviation over trees of the share of variance).
         pairs: columns one, two, share, spread: pure interactions, without main effects.
@@ -123,6 +124,7 @@ class Fanova:
             python_warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
             forest.fit(points, losses)
         self.oob_r2 = float(forest.oob_score_)
+        self.forest = forest
         self.trees = [tree_boxes(estimator.tree_, self.axes) for estimator in forest.estimators_]
         self._varied = [tree for tree in self.trees if tree.variance > 0]
         if not self._varied:

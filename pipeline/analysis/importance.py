@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.analysis import style
+from pipeline.analysis import local, style
 from pipeline.analysis.axes import Axis, ordered, read_axes
 from pipeline.analysis.fanova import FEWEST, Fanova
 from pipeline.analysis.items import Item, Section
@@ -73,7 +73,8 @@ def _items(results: Results) -> list[Item]:
         for number, start in enumerate(range(0, len(most), CURVES_PER_FIGURE), start=1)
     ]
     surfaces = marginal_surfaces(results, fits, top_pairs(fits, SURFACES), warnings)
-    return [overview, _mains(results, fits, warnings), _pairs(results, fits, warnings), *curves, surfaces]
+    around = local.items(results, fits, most)
+    return [overview, _mains(results, fits, warnings), _pairs(results, fits, warnings), *curves, surfaces, *around]
 
 
 def fit_warnings(results: Results, fits: Fits) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ from pipeline.analysis import style
 from pipeline.analysis.axes import Axis, label_coordinates
 from pipeline.analysis.fanova import Fanova
 from pipeline.analysis.items import Item
-from pipeline.analysis.metric import ERROR
+from pipeline.analysis.metric import Metric, objective
 from pipeline.storage.results import Results
 
 CURVES_PER_FIGURE = 6
 Fits = dict[float, Fanova]
+Surface = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def best_on(results: Results, budget: float) -> pd.Series:
@@ -35,9 +36,9 @@ def _by_name(fits: Fits) -> dict[str, Axis]:
 def marginal_curves(results: Results, fits: Fits, names: Sequence[str], number: int, warnings: tuple[str, ...]) -> Item:
     """The marginal curves of some hyperparameters, as the figure of that number."""
     caption = (
-        "Mean validation error over the whole space as one hyperparameter changes, a row per budget, all of a row on "
-        "one scale: a flat curve does not matter. Band: one standard deviation over trees; dashed: the budget's best "
-        f"configuration. {_counts(results, fits)}"
+        f"Mean {objective(results).name} over the whole space as one hyperparameter changes, a row per budget, all of "
+        "a row on one scale: a flat curve does not matter. Band: one standard deviation over trees; dashed: the "
+        f"budget's best configuration. {_counts(results, fits)}"
     )
     title = f"Marginal curves, {number}: {'the most important' if number == 1 else 'in order of importance'}"
     figure, data = draw_marginals(results, fits, names), curve_data(fits, names)
@@ -70,27 +71,32 @@ def common_limits(fit: Fanova) -> tuple[float, float]:
 def draw_marginals(results: Results, fits: Fits, names: Sequence[str]) -> Figure:
     """A row per budget, a column per hyperparameter."""
     figure, axes = style.new_figure(0.55 + 1.25 * len(fits), len(fits), CURVES_PER_FIGURE, sharey="row")
-    by_name = _by_name(fits)
+    by_name, metric = _by_name(fits), objective(results)
     for line, (budget, fit) in zip(axes, fits.items(), strict=True):
         best = best_on(results, budget)
         for panel, name in zip(line, names, strict=False):
-            _draw_curve(panel, by_name[name], fit.curve(name), best[name])
+            _draw_curve(panel, by_name[name], fit.curve(name), best[name], metric)
         for panel in line[len(names) :]:
             panel.set_axis_off()
-        line[0].set_ylim(*ERROR.shown(np.array(common_limits(fit))))
+        line[0].set_ylim(*sorted(metric.shown(np.array(common_limits(fit)))))
         doubt = ", doubtful" if fit.warnings else ""
-        line[0].set_ylabel(f"{style.budget_label(budget, results.budget_unit)}{doubt}\n{ERROR.label}", size=8)
+        line[0].set_ylabel(
+            f"{style.budget_label(budget, results.budget_unit)}{doubt}\n{metric.short_label}",
+            size=8,
+        )
     for panel, name in zip(axes[-1], names, strict=False):
         panel.set_xlabel(style.two_lines(by_name[name].axis_label), size=7.5)
     figure.align_ylabels(axes[:, 0])
     return figure
 
 
-def _draw_curve(panel: Any, axis: Axis, curve: tuple[np.ndarray, np.ndarray, np.ndarray], best: Any) -> None:
+def _draw_curve(panel: Any, axis: Axis, curve: Surface, best: Any, metric: Metric) -> None:
     grid, mean, spread = curve
-    panel.fill_between(grid, ERROR.shown(mean - spread), ERROR.shown(mean + spread), color=style.SKY, alpha=0.45, lw=0)
+    panel.fill_between(
+        grid, metric.shown(mean - spread), metric.shown(mean + spread), color=style.SKY, alpha=0.45, lw=0
+    )
     marker = {"marker": "o", "ms": 2.5} if axis.is_discrete and len(grid) < 25 else {}
-    panel.plot(grid, ERROR.shown(mean), color=style.BLUE, **marker)
+    panel.plot(grid, metric.shown(mean), color=style.BLUE, **marker)
     place = axis.encode(pd.Series([best]))[0]
     if not np.isnan(place):
         panel.axvline(place, color="#555555", ls="--", lw=1)
@@ -104,15 +110,12 @@ def marginal_surfaces(
 ) -> Item:
     """The marginal surfaces of the largest interactions."""
     caption = (
-        f"Mean validation error over the two hyperparameters of the {len(pairs)} largest interactions, a row per "
-        f"budget (yellow: better). Cross: the budget's best configuration. {_counts(results, fits)}"
+        f"Mean {objective(results).name} over the two hyperparameters of the {len(pairs)} largest interactions, a row "
+        f"per budget (yellow: better). Cross: the budget's best configuration. {_counts(results, fits)}"
     )
     surfaces = {budget: [fit.surface(one, two) for one, two in pairs] for budget, fit in fits.items()}
     figure, data = draw_surfaces(results, fits, pairs, surfaces), surface_data(pairs, surfaces)
     return Item("fanova_surfaces", "Marginal surfaces of pairs", caption, figure, data=data, warnings=warnings)
-
-
-Surface = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def surface_data(pairs: Sequence[tuple[str, str]], surfaces: dict[float, list[Surface]]) -> pd.DataFrame:
@@ -130,18 +133,20 @@ def draw_surfaces(
 ) -> Figure:
     """A row per budget, all its panels on one map."""
     figure, axes = style.new_figure(0.5 + 1.75 * len(fits), len(fits), len(pairs))
-    by_name = _by_name(fits)
+    by_name, metric = _by_name(fits), objective(results)
+    colours = style.MAP if metric.is_maximised else style.MAP + "_r"
     for line, (budget, found) in zip(axes, surfaces.items(), strict=True):
         best = best_on(results, budget)
-        values = [ERROR.shown(surface) for _, _, surface in found]
+        values = [metric.shown(surface) for _, _, surface in found]
         limits = {"vmin": min(v.min() for v in values), "vmax": max(v.max() for v in values)}
         for panel, (one, two), (x, y, _), shown in zip(line, pairs, found, values, strict=True):
-            mesh = panel.pcolormesh(
-                style.edges(x), style.edges(y), shown.T, cmap=style.MAP + "_r", rasterized=True, **limits
-            )
+            mesh = panel.pcolormesh(style.edges(x), style.edges(y), shown.T, cmap=colours, rasterized=True, **limits)
             _finish_surface(panel, by_name[one], by_name[two], best)
         bar = figure.colorbar(mesh, ax=list(line), pad=0.01, aspect=14)
-        bar.set_label(f"{style.budget_label(budget, results.budget_unit)}: {ERROR.label}", size=8)
+        bar.set_label(
+            f"{style.budget_label(budget, results.budget_unit)}: {metric.short_label}",
+            size=8,
+        )
         bar.ax.tick_params(labelsize=7)
     return figure
 

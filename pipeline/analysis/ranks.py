@@ -69,7 +69,7 @@ def draw_ranks(results: Results, table: pd.DataFrame) -> Drawing:
     axis.set_ylim(float(shown.to_numpy().max()) + 0.5, 0.5)
     axis.set_xticks(list(places), [style.budget_label(b, results.budget_unit) for b in ladder])
     axis.set_xlabel("budget")
-    axis.set_ylabel(f"rank (1: lowest {objective(results).name})")
+    axis.set_ylabel(f"rank (1: the best {objective(results).name})")
     count = int((shown[ladder[-1]] <= best).sum())  # more than `best` where errors are the same
     name = f"the best {count} on the largest budget" if count > 1 else "the best on the largest budget"
     handles = [Line2D([], [], color=style.BLUE, lw=2, label=name)]

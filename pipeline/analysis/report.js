@@ -237,7 +237,12 @@
   };
   const short = (value) => (value === null ? "–" : typeof value === "number" && !Number.isInteger(value)
     ? String(Number(value.toPrecision(4))) : String(value));
-  const error = (value) => (value === null ? "–" : (metric.factor * value).toFixed(metric.digits) + metric.unit);
+  const error = (value) => {
+    if (value === null) return "–";
+    const written = metric.factor * value;
+    const number = metric.digits === null ? short(written) : written.toFixed(metric.digits);
+    return number + (metric.unit === "" || metric.unit === "%" ? "" : " ") + metric.unit;
+  };
   const describe = (c, row) => {
     const lines = [`${configurations.ids[c]} · ${configurations.model[c] ? "proposed by the model" : "drawn at random"}`];
     for (const r of evaluationsOf[c]) {

@@ -44,10 +44,11 @@ def make_report(
     run = load_results(results)
     write_tables(run, folder.tables)
     progress("Tables")
+    is_ours = run.problem.is_built_in
     makers: tuple[Callable[[Results], Section], ...] = (
         winner.section,
         trajectories.section,
-        poster.section,
+        *((poster.section,) if is_ours else ()),
         curves.section,
         partial(correlations.section, method=correlation),
         importance.section,

@@ -37,12 +37,28 @@ def incumbent_curve(results: Results) -> Item:
         return Item(name, title, "", lacking="No evaluation has finished yet.")
     chosen, number = best.iloc[-1], int(best.index[-1])
     curve = results.curve(number).drop(columns="evaluation")
+    if not results.problem.is_built_in:
+        return own_curve(results, chosen, curve)
     if curve.empty:
         label = style.budget_label(chosen["budget"], results.budget_unit)
         return Item(name, title, "", lacking=f"The learning curve of {chosen['config_id']} on {label} was not found.")
     rates = learning_rates(results, curve, float(chosen["learning_rate"])) if "learning_rate" in chosen else None
     figure = draw_incumbent(chosen, curve, rates)
     return Item(name, title, incumbent_caption(results, chosen, curve, rates is not None), figure, data=curve)
+
+
+def own_curve(results: Results, chosen: pd.Series, curve: pd.DataFrame) -> Item:
+    """The incumbent's curve of a problem of the user's own: its metric alone."""
+    name, title, metric = "incumbent_curve", "The incumbent's learning curve", objective(results)
+    measured = curve.dropna(subset=[metric.column])
+    if measured.empty:
+        return Item(name, title, "", lacking=f"{chosen['config_id']} has measured its {metric.name} at the end only.")
+    figure, axes = style.new_figure(3.2)
+    axes[0, 0].plot(measured["training_s"], abs(metric.factor) * measured[metric.column], "o-", color=style.BLUE, ms=3)
+    axes[0, 0].set_xlabel("training time, budget clock (s)")
+    style.metric_axis(axes[0, 0], metric, metric.label)
+    label = style.budget_label(chosen["budget"], results.budget_unit)
+    return Item(name, title, f"{metric.name} of {chosen['config_id']} on {label}.", figure, data=curve)
 
 
 def whole_rows(curve: pd.DataFrame) -> pd.DataFrame:
@@ -168,8 +184,8 @@ def draw_across(results: Results, data: pd.DataFrame) -> Figure:
     axis = axes[0, 0]
     colours = style.budget_colours(results.budgets)
     for budget, curve in data.groupby("budget", sort=False):
-        validated = curve.dropna(subset=["validation_error"])
-        x, y = validated["training_s"], metric.shown(validated["validation_error"])
+        validated = curve.dropna(subset=[metric.column])
+        x, y = validated["training_s"], abs(metric.factor) * validated[metric.column]
         colour: Any = colours[float(str(budget))]
         label = style.budget_label(float(str(budget)), results.budget_unit)
         axis.plot(x, y, color=colour, label=label, lw=1.5)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -157,10 +157,12 @@ def lift_zeros(axis: Any, side: int) -> float:
     return floor
 
 
-def plain_log_ticks(axis: Any) -> None:
-    """Ticks at 1, 2 and 5 times the powers of ten, written plainly."""
-    axis.set_major_locator(_FewTicks(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+def plain_log_ticks(
+    axis: Any, write: Callable[[float], str] = "{:g}".format, subs: Sequence[float] = (1, 2, 5)
+) -> None:
+    """Ticks at 1, 2 and 5 (or other) times the powers of ten, written plainly."""
+    axis.set_major_locator(_FewTicks(subs=tuple(map(float, subs))))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))))
 
@@ -227,8 +229,18 @@ def note(axis: Any, text: str) -> None:
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="#555555", wrap=True)
 
 
+def amount(value: float) -> str:
+    """A count for a person: 27.6 M, 59.9 k."""
+    for size, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:.3g}"
+
+
 def millions(parameters: float) -> str:
-    """A number of parameters: 27.6 M, 59,900."""
+    """A number of parameters: 27.6 M, 59,900; a dash where a problem has none."""
+    if np.isnan(parameters):
+        return MISSING
     return f"{parameters / 1e6:.3g} M" if parameters >= 1e5 else f"{parameters:,.0f}"
 
 

@@ -47,7 +47,8 @@ def _incumbent(results: Results) -> Card:
     budget = style.budget_label(last["budget"], results.budget_unit)
     metric = objective(results)
     test = f"test {TEST_ERROR.text(last['test_error'])}, " if not np.isnan(last["test_error"]) else ""
-    detail = f"{test}{style.millions(last['parameters'])} parameters, {last['config_id']} on {budget}"
+    size = f"{style.millions(last['parameters'])} parameters, " if not np.isnan(last["parameters"]) else ""
+    detail = f"{test}{size}{last['config_id']} on {budget}"
     return Card(f"incumbent's {metric.name}", metric.text(last["loss"]), detail)
 
 

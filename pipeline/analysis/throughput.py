@@ -99,6 +99,8 @@ def short_schedule_note(results: Results) -> str:
 
     The rate of the last step, not that of the schedule's end, is what training ended with.
     """
+    if not results.problem.is_built_in:  # whose schedule, if it has one, is its own
+        return ""
     medians = results.finished().groupby("budget")["batches_here"].median()
     short = medians[medians < FEWEST_SCHEDULE_BATCHES]
     if short.empty:
@@ -169,6 +171,9 @@ def throughput_caption(results: Results, data: pd.DataFrame) -> str:
     parts = []
     for budget, here in data.groupby("budget"):
         name = style.budget_label(float(str(budget)), results.budget_unit)
+        if here["images_per_s"].isna().all():
+            parts.append(f"{name}: {here['batches_here'].median():.0f} batches")
+            continue
         parts.append(
             f"{name}: {here['batches_here'].median():.0f} batches, {here['images_per_s'].median():,.0f} images/s"
         )

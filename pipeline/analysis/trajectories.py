@@ -14,6 +14,7 @@ from pipeline.analysis.items import Item, Section
 from pipeline.analysis.marks import EVALUATION, Drawing, Marks
 from pipeline.analysis.metric import Metric, objective
 from pipeline.analysis.quantiles import binned_quantiles
+from pipeline.analysis.views import proposals, rungs
 from pipeline.storage.results import Results
 
 OVERALL = "overall"
@@ -100,7 +101,9 @@ def section(results: Results) -> Section:
         "How good the best configuration was, and what it had cost by then. An incumbent belongs to a budget; "
         "overall, it is the best on the largest budget that has a result."
     )
-    return Section("incumbents", "Incumbents", about, [over_time(results), over_cost(results)])
+    return Section(
+        "incumbents", "Incumbents", about, [over_time(results), over_cost(results), rungs(results), proposals(results)]
+    )
 
 
 # Error over time ----------------------------------------------------------------------------------------------------

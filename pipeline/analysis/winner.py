@@ -13,6 +13,7 @@ from pipeline.analysis.intervals import Counted, count, counted_on
 from pipeline.analysis.items import Code, Item, Section
 from pipeline.analysis.metric import MISSING, TEST_ERROR, objective
 from pipeline.analysis.single_curves import incumbent_curve
+from pipeline.analysis.views import pareto
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
@@ -36,13 +37,21 @@ def items(results: Results) -> list[Item]:
     ten = Item("ten_best", f"The {BEST} best", ten_caption(results), table=ten_table(results))
     values = Item(
         "incumbent_values", "Its values", values_caption(results, chosen), table=values_table(configuration),
-        codes=(
-            Code("configuration as YAML", as_yaml(results, chosen, plain(configuration))),
-            Code("train it on training plus validation data", f"make retrain-incumbent RUN={results.run_id}"),
-        ),
+        codes=codes(results, chosen, plain(configuration)),
     )  # fmt: skip
+    if not results.problem.is_built_in:
+        return [values, incumbent_curve(results), ten]
     network = architecture_figure(results, str(chosen["config_id"]), configuration)
-    return [values, network, incumbent_curve(results), ten]
+    return [values, network, incumbent_curve(results), ten, pareto(results)]
+
+
+def codes(results: Results, chosen: pd.Series, configuration: dict[str, object]) -> tuple[Code, ...]:
+    """The configuration as YAML, and, of the paper's search, the command that trains it for the table of results."""
+    text = Code("configuration as YAML", as_yaml(results, chosen, configuration))
+    command = f"make retrain-incumbent RUN={results.run_id}"
+    return (
+        (text, Code("train it on training plus validation data", command)) if results.problem.is_built_in else (text,)
+    )
 
 
 def values_table(configuration: dict[str, object]) -> pd.DataFrame:
@@ -83,11 +92,11 @@ def values_caption(results: Results, chosen: pd.Series) -> str:
     """The incumbent's errors with their intervals, and how many others are as good."""
     metric = objective(results)
     budget = style.budget_label(chosen["budget"], results.budget_unit)
-    text = (
-        f"{chosen['config_id']} on {budget}, {style.millions(chosen['parameters'])} parameters: {metric.name} "
-        f"{interval_text(results, float(chosen['loss']))}, test error "
-        f"{interval_text(results, float(chosen['test_error']), 'test_error')}."
-    )
+    text = f"{chosen['config_id']} on {budget}: {metric.name} {interval_text(results, float(chosen['loss']))}"
+    if results.problem.is_built_in:
+        test = interval_text(results, float(chosen["test_error"]), "test_error")
+        text += f", test error {test}, {style.millions(chosen['parameters'])} parameters"
+    text += "."
     return f"{text} {ties_text(results, float(chosen['loss']))}".rstrip()
 
 
@@ -95,6 +104,8 @@ def interval_text(results: Results, error: float, column: str = "loss") -> str:
     """An error with its interval: `3.33% (5 of 150 wrong; 95% interval 1.43% to 7.57%)`."""
     metric = objective(results) if column == "loss" else TEST_ERROR
     known = counted(results, error, column)
+    if metric.is_maximised:
+        known = None  # an accuracy is no count of what is wrong
     if known is None:
         return "not measured" if np.isnan(error) else metric.text(error)
     interval = f"{metric.text(known.low)} to {metric.text(known.high)}"
@@ -134,10 +145,9 @@ def ten_table(results: Results) -> pd.DataFrame:
         if known is not None:
             cells["wrong"] = f"{known.wrong} of {known.of:,}"
             cells["95% interval"] = f"{metric.number(known.low)} to {metric.number(known.high)}"
-        cells |= {
-            TEST_ERROR.label: TEST_ERROR.number(row["test_error"]),
-            "parameters": style.millions(row["parameters"]),
-        }
+        if results.problem.is_built_in:
+            cells[TEST_ERROR.label] = TEST_ERROR.number(row["test_error"])
+            cells["parameters"] = style.millions(row["parameters"])
         for name in ordered(results.hyperparameters):
             value = row[name]
             cells[BY_NAME[name].label if name in BY_NAME else name] = (
@@ -152,8 +162,9 @@ def ten_caption(results: Results) -> str:
     here = rivals(results)
     budget = style.budget_label(here["budget"].iloc[0], results.budget_unit)
     of = counted_on(results.finished()["loss"])
+    trust = ": trust the test error" if results.problem.is_built_in else ""
     intervals = f" Errors are counts of {of:,} images; intervals: Wilson, 95%." if of else ""
     return (
         f"The best {min(BEST, len(here))} of {len(here)} configurations on {budget}, ties by the lower number."
-        f"{intervals} The best of many is better than it will be again: trust the test error."
+        f"{intervals} The best of many is better than it will be again{trust}."
     )

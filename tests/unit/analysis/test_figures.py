@@ -55,7 +55,7 @@ def test_a_curves_points_are_its_own_rungs_and_the_one_it_went_on_from(results: 
     own = whole[whole["rung"] == mine["budget"].iloc[0]]
     before = whole[whole["rung"] < mine["budget"].iloc[0]]
     assert mine["training_s"].tolist() == [before["training_s"].iloc[-1], *own["training_s"]]
-    assert mine["validation_error"].tolist() == [before["validation_error"].iloc[-1], *own["validation_error"]]
+    assert mine["loss"].tolist() == [before["validation_error"].iloc[-1], *own["validation_error"]]
 
 
 def test_the_caption_of_the_curves_counts_those_that_are_drawn(

@@ -1,0 +1,216 @@
+"""What costs what, what the model's proposals are worth, and what each rung holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import mannwhitneyu
+
+from pipeline.analysis import style
+from pipeline.analysis.items import Item
+from pipeline.analysis.marks import EVALUATION, Drawing, Marks
+from pipeline.analysis.metric import MISSING, Metric, objective
+from pipeline.storage.results import Results
+from pipeline.storage.schema import EVALUATION_STATUSES
+
+# Below this many in each group a rank test says nothing.
+FEWEST_TESTED = 5
+COSTS = (
+    ("parameters", "parameters", True),
+    ("flops_per_image", "FLOP per image, forward", True),
+    ("images_per_s", "training images per second", False),
+)
+
+
+# Pareto ---------------------------------------------------------------------------------------------------------------
+def pareto(results: Results) -> Item:
+    """Error against parameters, FLOPs and training speed, with the configurations that nothing beats in both."""
+    name, title = "pareto", "Error against what a model costs"
+    done = results.finished()
+    done = done[done["budget"] == done["budget"].max()]
+    known = [cost for cost in COSTS if done[cost[0]].notna().any()]
+    if not known:
+        return Item(name, title, "", lacking="No evaluation has told what its model costs.")
+    drawing = draw_pareto(results, done, known)
+    data = done[["config_id", "loss", *(column for column, _, _ in known)]].copy()
+    for column, _, is_less in known:
+        data[f"on_front_of_{column}"] = front(done[column].to_numpy(), done["loss"].to_numpy(), is_less)
+    return Item(name, title, pareto_caption(results, data), drawing.figure, data=data, marks=drawing.marks)
+
+
+def front(costs: np.ndarray, losses: np.ndarray, is_less_better: bool) -> np.ndarray:
+    """Which points no other point beats: as good in both, and better in one. A missing cost is on no front."""
+    oriented = costs if is_less_better else -costs
+    order = np.lexsort((losses, oriented))
+    found = np.zeros(len(costs), dtype=bool)
+    best = np.inf
+    for place in order:
+        if not np.isnan(oriented[place]) and losses[place] < best:
+            best = losses[place]
+            found[place] = True
+    return found
+
+
+def draw_pareto(results: Results, done: pd.DataFrame, known: list[tuple[str, str, bool]]) -> Drawing:
+    """A panel per cost: a dot per configuration, the front as steps."""
+    metric = objective(results)
+    figure, axes = style.new_figure(3.0, 1, len(known), sharey=True)
+    marks = []
+    losses = metric.shown(done["loss"].to_numpy())
+    for axis, (column, label, is_less) in zip(axes[0], known, strict=True):
+        costs = done[column].to_numpy(dtype=float)
+        alpha = style.alpha_for(len(done))
+        axis.scatter(costs, losses, s=9, color=style.GREY, alpha=alpha, lw=0, rasterized=True)
+        is_best = front(costs, done["loss"].to_numpy(), is_less)
+        order = np.argsort(costs[is_best])
+        x, y = costs[is_best][order], losses[is_best][order]
+        axis.step(x, y, where="post" if is_less else "pre", color=style.BLUE, marker="o", ms=4)
+        axis.set_xscale("log")
+        style.plain_log_ticks(axis.xaxis, style.amount, subs=(1, 3))
+        axis.set_xlabel(label)
+        marks.append(Marks(axis, EVALUATION, done.index.to_numpy(), costs, losses))
+    style.metric_axis(axes[0, 0], metric, metric.label)
+    for axis in axes[0, 1:]:
+        style.metric_axis(axis, metric)
+    return Drawing(figure, marks)
+
+
+def pareto_caption(results: Results, data: pd.DataFrame) -> str:
+    """How many there are, and how many of them are on a front."""
+    budget = style.budget_label(float(results.finished()["budget"].max()), results.budget_unit)
+    fronts = [str(int(data[column].sum())) for column in data if str(column).startswith("on_front_of_")]
+    return (
+        f"{objective(results).name.capitalize()} of {len(data)} configurations on {budget} against what their models "
+        f"cost. Blue: the fronts ({', '.join(fronts)} configurations): whatever costs less is worse. Images per second "
+        "are those of the device that trained."
+    )
+
+
+# Rungs ----------------------------------------------------------------------------------------------------------------
+def rungs(results: Results) -> Item:
+    """What each rung holds."""
+    if results.evaluations.empty:
+        return Item("rungs", "The rungs", "", lacking="No evaluation has begun yet.")
+    caption = "Evaluations of each budget by their state, over all brackets; promoted: also begun on the next budget."
+    return Item("rungs", "The rungs", caption, table=rungs_table(results))
+
+
+def rungs_table(results: Results) -> pd.DataFrame:
+    """A row of texts per budget: evaluations by state, promoted ones, the best and the median."""
+    metric = objective(results)
+    evaluations = results.evaluations
+    rows = []
+    for place, budget in enumerate(results.budgets):
+        here = evaluations[evaluations["budget"] == budget]
+        states = here["status"].value_counts()
+        done = here.loc[here["status"] == "finished", "loss"]
+        above = evaluations[evaluations["budget"].isin(results.budgets[place + 1 : place + 2])]
+        promoted = int(here["configuration"].isin(above["configuration"]).sum())
+        row = {"budget": style.budget_label(budget, results.budget_unit), "evaluations": str(len(here))}
+        row |= {state: str(states[state]) for state in EVALUATION_STATUSES if state in states}
+        row |= {"promoted": str(promoted) if place + 1 < len(results.budgets) else MISSING}
+        row |= {
+            metric.label_of("best"): metric.number(done.min()),
+            metric.label_of("median"): metric.number(done.median()),
+        }
+        rows.append(row)
+    states_seen = [s for s in EVALUATION_STATUSES if any(s in row for row in rows)]
+    table = pd.DataFrame(rows)
+    ends = [c for c in table if c not in ("budget", "evaluations", *states_seen)]
+    return table[["budget", "evaluations", *states_seen, *ends]].fillna("0")
+
+
+# Is the model working? ------------------------------------------------------------------------------------------------
+def proposals(results: Results) -> Item:
+    """Whether the model's proposals beat random ones."""
+    name, title = "proposals", "Do the model's proposals beat random ones?"
+    data = proposal_tests(results)
+    if not (data["n_model"].gt(0) & data["n_random"].gt(0)).any():
+        lacking = "On no budget have both kinds finished: the model has not proposed anything yet, or is not used."
+        return Item(name, title, "", lacking=lacking)
+    caption = (
+        "Final errors of configurations that the model proposed against those drawn at random in the same run. Chance: "
+        "how often a proposal of the model beats a random one (50%: no better). p: Mann-Whitney test, two-sided, from "
+        f"{FEWEST_TESTED} of each kind on. On the larger budgets only promoted ones are left, of both kinds."
+    )
+    return Item(name, title, caption, table=proposals_table(results, data), data=data)
+
+
+def proposal_tests(results: Results) -> pd.DataFrame:
+    """Columns budget, n_model, n_random, median_model, median_random, chance, p; a row per budget."""
+    done = results.finished()
+    rows = []
+    for budget in results.budgets:
+        here = done[done["budget"] == budget]
+        model, random = (here.loc[here["model_based"] == kind, "loss"].to_numpy() for kind in (True, False))
+        chance, p = np.nan, np.nan
+        if len(model) and len(random):
+            test = mannwhitneyu(model, random)
+            chance = 1 - float(test.statistic) / (len(model) * len(random))
+            p = float(test.pvalue) if min(len(model), len(random)) >= FEWEST_TESTED else np.nan
+        medians = [float(np.median(v)) if len(v) else np.nan for v in (model, random)]
+        rows.append((budget, len(model), len(random), *medians, chance, p))
+    names = ["budget", "n_model", "n_random", "median_model", "median_random", "chance", "p"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def proposals_table(results: Results, data: pd.DataFrame) -> pd.DataFrame:
+    """The tests as texts."""
+    metric = objective(results)
+    return pd.DataFrame(
+        {
+            "budget": [style.budget_label(b, results.budget_unit) for b in data["budget"]],
+            "from the model": data["n_model"].astype(str),
+            "random": data["n_random"].astype(str),
+            metric.label_of("median, model"): [metric.number(v) for v in data["median_model"]],
+            metric.label_of("median, random"): [metric.number(v) for v in data["median_random"]],
+            "chance": [MISSING if np.isnan(v) else f"{100 * v:.0f}%" for v in data["chance"]],
+            "p": [MISSING if np.isnan(v) else f"{v:.2g}" for v in data["p"]],
+        }
+    )
+
+
+# Funnel ---------------------------------------------------------------------------------------------------------------
+def funnel(results: Results) -> Item:
+    """Error against budget: each configuration's way up the rungs."""
+    name, title = "funnel", "The way up the rungs"
+    data = ways(results)
+    if data.empty:
+        return Item(name, title, "", lacking="No configuration has finished on two budgets yet.")
+    drawing = draw_funnel(results, data)
+    tops = int(data[results.budgets[-1]].notna().sum()) if results.budgets[-1] in data else 0
+    caption = (
+        f"{objective(results).name.capitalize()} on each budget of {len(data)} configurations that finished on two or "
+        f"more; in blue, the {tops} that reached the largest."
+    )
+    written = data.rename(columns=lambda b: f"loss_on_{b:g}")
+    written.insert(0, "config_id", results.configurations["config_id"])
+    return Item(name, title, caption, drawing.figure, data=written, marks=drawing.marks)
+
+
+def ways(results: Results) -> pd.DataFrame:
+    """Losses by budget of the configurations that finished on at least two."""
+    table = results.finished().pivot_table(index="configuration", columns="budget", values="loss", aggfunc="first")
+    table = table.reindex(columns=list(results.budgets))
+    several: pd.DataFrame = table[table.notna().sum(axis=1) >= 2]
+    return several
+
+
+def draw_funnel(results: Results, data: pd.DataFrame) -> Drawing:
+    """A line per configuration over the budgets, those that reached the largest on top."""
+    metric: Metric = objective(results)
+    figure, axes = style.new_figure(3.4)
+    axis = axes[0, 0]
+    places = np.arange(len(results.budgets))
+    values = metric.shown(data.to_numpy(dtype=float))
+    reached = data.iloc[:, -1].notna().to_numpy()
+    alpha = style.alpha_for(len(data))
+    for row, is_top in sorted(zip(values, reached, strict=True), key=lambda pair: bool(pair[1])):
+        options: dict[str, Any] = {"color": style.BLUE if is_top else style.GREY, "lw": 1.1 if is_top else 0.6}
+        axis.plot(places, row, "-", alpha=max(alpha, 0.2), rasterized=True, **options)
+    axis.set_xticks(places, [style.budget_label(b, results.budget_unit) for b in results.budgets])
+    axis.set_xlabel("budget")
+    style.metric_axis(axis, metric, metric.label)
+    return Drawing(figure, [Marks(axis, "configuration", data.index.to_numpy(), places, values)])
