@@ -60,13 +60,14 @@ def describe_request(settings: Settings) -> str:
     """What will be asked for, in words and as sbatch's options."""
     wanted, count = settings.slurm, settings.workers.count
     device = "a GPU" if wanted.gpus_per_worker else "no GPU"
+    cores = counted(wanted.cpus_per_worker, "CPU core")
     lines = ["No workers are asked for (workers.count=0)."]
     if count > 0:
         sizes = array_sizes(count, slurm.max_array_size())
         first, *others = (command(worker_options(settings, size, of=count), size) for size in sizes)
         more = f" (and {len(others)} more arrays: Slurm takes {sizes[0]} tasks in one)" if others else ""
         lines = [
-            f"{counted(count, 'worker')} as a Slurm array, each with {device}, {wanted.cpus_per_worker} CPU cores and "
+            f"{counted(count, 'worker')} as a Slurm array, each with {device}, {cores} and "
             f"{_duration(wanted.walltime_min)}: {first}{more}"
         ]
     if wanted.master == "slurm":

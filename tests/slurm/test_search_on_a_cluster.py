@@ -121,7 +121,7 @@ def test_what_the_site_cannot_do_is_refused_before_anything_is_submitted(shell: 
 def test_the_request_and_what_comes_next_are_printed(shell: Any) -> None:
     text = shell.tandem("submit-search", *shell.settings(workers__count=2))
     assert (
-        "sbatch --array=0-1%2 --signal=USR2@30 --time=10 --nodes=1 --ntasks=1 --cpus-per-task=1 --requeue --mem=512M "
+        "sbatch --array=0-1%2 --signal=USR2@5 --time=10 --nodes=1 --ntasks=1 --cpus-per-task=1 --requeue --mem=512M "
         "--gres=gpu:1" in text
     )
     for command in ("status", "collect-results", "stop-search"):

@@ -38,9 +38,9 @@ def test_an_evaluation_longer_than_the_time_limit_is_handed_on_by_array_tasks_an
         workers__handback_margin_s=20,
         slurm__walltime_min=1,
     )
-    run.wait_for_workers(1)
     out = tmp_path / "worker.out"
-    options = (*run.worker_options(), f"--output={out}")
+    options = (*run.worker_options(), f"--output={out}")  # before there is a worker, whose minute would run
+    run.wait_for_workers(1)
     by_hand = shell.sbatch(*options, "slurm/worker.sh", str(run.folder.path))
     run.wait_for_workers(2)
     run.wait_for_end(limit_s=240)
