@@ -117,7 +117,7 @@ class Axis:
         """
         if not self.is_discrete or len(self.choices) < 2:
             return np.zeros(count)
-        step = min(float(np.diff(self.coordinates).min()), 0.25)
+        step = min(float(np.diff(self.coordinates).min()), 0.18)
         return np.asarray(np.random.default_rng(0).uniform(-share, share, count) * step)
 
     def grid(self, points: int) -> np.ndarray:

@@ -184,12 +184,18 @@ def draw_parallel(results: Results, best: pd.DataFrame, axes: list[Axis]) -> Dra
     panel = panels[0, 0]
     panel.grid(axis="y", visible=False)
     places = np.arange(len(axes))
-    grey = LineCollection(_lines(shown, axes), colors="#9AA3AF", linewidths=0.4, alpha=0.35, rasterized=True)
+    grey = LineCollection(
+        _lines(results, shown.index.to_numpy(), axes), colors="#9AA3AF", linewidths=0.4, alpha=0.35, rasterized=True
+    )
     panel.add_collection(grey)
     shares = np.linspace(0, 1, len(best))
     colours = style.best_colours(shares)
     widths = np.linspace(2.0, 0.9, len(best))
-    panel.add_collection(LineCollection(_lines(best, axes)[::-1], colors=colours[::-1], linewidths=widths[::-1]))
+    panel.add_collection(
+        LineCollection(
+            _lines(results, best["configuration"].to_numpy(), axes)[::-1], colors=colours[::-1], linewidths=widths[::-1]
+        )
+    )
     bar = figure.colorbar(
         ScalarMappable(Normalize(0.5, len(best) + 0.5), ListedColormap(colours)), ax=panel, pad=0.01, aspect=30
     )
@@ -208,14 +214,15 @@ def draw_parallel(results: Results, best: pd.DataFrame, axes: list[Axis]) -> Dra
     for place, axis in zip(places, axes, strict=True):
         for text, height, side in zip(axis.end_texts, (-0.02, 1.02), ("top", "bottom"), strict=True):
             panel.text(place, height, text, ha="center", va=side, size=7, color="#444444")
-    heights = np.array(_lines(everything, axes))[:, :, 1]
+    heights = np.array(_lines(results, np.arange(len(everything)), axes))[:, :, 1]
     return Drawing(figure, [Marks(panel, CONFIGURATION, np.arange(len(everything)), places, heights)])
 
 
-def _lines(table: pd.DataFrame, axes: list[Axis]) -> list[np.ndarray]:
-    """A line per row; an inactive value has no coordinate, and its line a gap."""
+def _lines(results: Results, rows: np.ndarray, axes: list[Axis]) -> list[np.ndarray]:
+    """A line per row of the configurations, always the same for one; an inactive value leaves a gap."""
+    table = results.configurations
     heights = np.column_stack([axis.encode(table[axis.name]) + axis.jitter(len(table)) for axis in axes])
-    return [np.column_stack([np.arange(len(axes)), row]) for row in heights]
+    return [np.column_stack([np.arange(len(axes)), heights[row]]) for row in rows]
 
 
 def parallel_caption(results: Results, best: pd.DataFrame) -> str:
