@@ -72,3 +72,4 @@ class Files:
     pdf: str = ""
     csv: str = ""
     markdown: str = ""
+    latex: str = ""

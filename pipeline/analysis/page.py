@@ -110,7 +110,7 @@ def _template() -> jinja2.Template:
 
 def _written(item: Item, root: Path) -> dict[str, Any]:
     """Write an item's files; what the template needs of it. Its figure is freed."""
-    image = png = pdf = csv = markdown = ""
+    image = png = pdf = csv = markdown = latex = ""
     marks: list[dict[str, Any]] = []
     if item.figure is not None:
         png, pdf = f"{FIGURES}/{item.name}.png", f"{FIGURES}/{item.name}.pdf"
@@ -131,7 +131,9 @@ def _written(item: Item, root: Path) -> dict[str, Any]:
     if item.table is not None:
         markdown = f"{TABLES}/{item.name}.md"
         publish_text(root / markdown, to_markdown(item.table))
-    return {"item": item, "image": image, "marks": marks, "files": Files(png, pdf, csv, markdown)}
+        latex = f"{TABLES}/{item.name}.tex"
+        publish_text(root / latex, to_latex(item.table))
+    return {"item": item, "image": image, "marks": marks, "files": Files(png, pdf, csv, markdown, latex)}
 
 
 def for_page(png: Path) -> bytes:
@@ -142,6 +144,23 @@ def for_page(png: Path) -> bytes:
             buffer, "PNG", optimize=True
         )
     return buffer.getvalue()
+
+
+# What means something to LaTeX, and what its usual fonts lack.
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "²": r"$^2$", "–": "--",
+    }
+)  # fmt: skip
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """A table of texts as LaTeX; needs the package booktabs."""
+    rows = [" & ".join(str(value).translate(_LATEX) for value in row) for row in table.itertuples(index=False)]
+    head = " & ".join(str(name).translate(_LATEX) for name in table.columns)
+    lines = [rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule", rf"{head} \\", r"\midrule"]
+    return "\n".join([*lines, *(rf"{row} \\" for row in rows), r"\bottomrule", r"\end{tabular}", ""])
 
 
 def to_markdown(table: pd.DataFrame) -> str:

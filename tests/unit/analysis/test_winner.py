@@ -16,6 +16,7 @@ from scipy.stats import binom
 from models.architecture import architecture_of
 from models.cost import searched_network_cost, searched_network_parts
 from pipeline.analysis import architecture, explorer, intervals, marks, style, winner
+from pipeline.analysis.page import to_latex
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
 
@@ -153,3 +154,11 @@ def test_the_page_gets_every_evaluation_and_configuration_as_plain_json(results:
     assert data["states"][data["evaluations"]["state"][crashed]] == "crashed"
     assert set(data["configurations"]["values"]) == set(results.hyperparameters)
     assert explorer._values(pd.Series([0.123456, np.nan, 12.0])) == [0.1235, None, 12]
+
+
+def test_a_table_is_latex_that_says_the_same() -> None:
+    table = pd.DataFrame({"error (%)": ["3.33 ± 0.1", "–"], "name_one": ["a & b", "{x}"]})
+    lines = to_latex(table).splitlines()
+    assert lines[:2] == [r"\begin{tabular}{ll}", r"\toprule"]
+    assert lines[2] == r"error (\%) & name\_one \\"
+    assert lines[4:6] == [r"3.33 $\pm$ 0.1 & a \& b \\", r"-- & \{x\} \\"]
