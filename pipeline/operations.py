@@ -119,7 +119,7 @@ def prepare_data(settings: Settings, say: Say) -> None:
         return
     from pipeline.training import data
 
-    say(f"Data: {settings.data.dataset} in {settings.data.root.resolve()}")
+    say(f"Data: {settings.data.name} in {settings.data.root.resolve()}")
     data.prepare_data(settings.data)
 
 

@@ -34,7 +34,7 @@ _COUNTED = {"epoch": "epochs", "step": "steps"}
 
 def command_problem(source: Mapping[str, Any]) -> Problem:
     """The problem whose objective is the command of `source`."""
-    runner = CommandRunner(source["command"], float(source["stop_grace_s"]), source["hyperparameters"])
+    runner = CommandRunner(source["command"], float(source["stop_grace_s"]), source["hyperparameters"], source["path"])
     return Problem(
         objective=runner,
         space=source.get("space", {}),
@@ -56,12 +56,15 @@ class CommandRunner:
     Args:
         command: program and arguments; `{name}` stands for a hyperparameter or one of `given`.
         grace_s: from TERM to KILL, and from the end of a budget in steps or epochs to TERM.
+        path: folders that a Python program finds its neighbours in, since its copy lies elsewhere.
         names: of the hyperparameters: one that a condition switches off is an empty text.
     """
 
-    def __init__(self, command: Sequence[str], grace_s: float, names: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], grace_s: float, names: Sequence[str], path: Sequence[str]) -> None:
         self._command = list(command)
         self._grace_s = grace_s
+        inherited = os.environ.get("PYTHONPATH")
+        self._path = os.pathsep.join([*path, *([inherited] if inherited else [])])
         self._absent = dict.fromkeys(names, "")
 
     def __call__(self, trial: Trial) -> None:
@@ -74,8 +77,9 @@ class CommandRunner:
         """
         run = _Run(trial)
         arguments = [_filled(part, {**self._absent, **run.given}) for part in self._command]
+        environment = {**os.environ, **run.environment, "PYTHONPATH": self._path}
         trial.should_stop()  # the budget clock starts with the program
-        process = subprocess.Popen(arguments, cwd=trial.folder, env={**os.environ, **run.environment})
+        process = subprocess.Popen(arguments, cwd=trial.folder, env=environment)
         try:
             was_asked = self._watch(process, trial, run)
         finally:

@@ -19,7 +19,7 @@ SPACE = {
     "penalty": {"lower": 1e-2, "upper": 1e2, "log": True, "when": {"model": "svm"}},
     "kernel": {"choices": ["rbf", "poly", "linear"], "when": {"model": "svm"}},
     "neighbours": {"lower": 1, "upper": 30, "when": {"model": "neighbours"}},
-    "scale": {"choices": [True, False]},
+    "scale": {"choices": [False, True]},
 }
 FORBIDDEN = [{"model": "forest", "scale": True}]  # a tree does not care
 

@@ -82,7 +82,7 @@ def learning_rates(results: Results, curve: pd.DataFrame, initial: float) -> pd.
         settings = Settings.model_validate(results.settings)
     except ValueError:
         return None
-    column = {"seconds": "training_s", "epochs": "epoch", "batches": "batches"}[results.budget_unit]
+    column = {"seconds": "training_s", "epochs": "epoch"}.get(results.budget_unit, "batches")
     parts = []
     begin_s = begin = 0.0
     for rung, rows in curve.groupby("rung", sort=False):

@@ -143,6 +143,18 @@ def data(
 
 
 @app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Of the problem: NAME.py and NAME.yaml are written here.")],
+) -> None:
+    """Write a commented problem of your own to start from: a search space, an objective, and the settings."""
+    from pipeline.problems.templates import write_templates
+
+    for path in write_templates(name, Path.cwd()):
+        say(f"Wrote {path.name}")
+    say(f"It can be searched as it is: tandem demo -p {name}.yaml")
+
+
+@app.command()
 def presets() -> None:
     """List the presets, with what each says of itself."""
     from pipeline.settings import preset_comment, preset_names

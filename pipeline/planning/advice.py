@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.planning.costs import SearchCost, search_cost
 from pipeline.planning.simulation import Site, Timeline, simulate
+from pipeline.problems.freezing import read_problem
 from pipeline.problems.space import build_space
 from pipeline.search.methods import make_proposer
 from pipeline.search.proposers import Proposer, RandomProposer
@@ -132,7 +133,7 @@ def model_observations(settings: Settings) -> int | None:
 
     The proposer itself is asked: it is given results of configurations drawn at random until it proposes by model.
     """
-    space = build_space(settings)
+    space = build_space(read_problem(settings))
     proposer, random = make_proposer(settings, space), RandomProposer(space, settings.seed)
     if isinstance(proposer, RandomProposer):
         return None

@@ -58,7 +58,7 @@ def describe(settings: Settings) -> Description:
         SettingsError: it is one of the user's own, and has not been read yet (`pipeline.problems.freezing`).
     """
     if settings.problem.is_built_in:
-        return Description(settings.data.dataset, VALIDATION_ERROR, (VALIDATION_ERROR, *_IMAGE_METRICS), True)
+        return Description(settings.data.name, VALIDATION_ERROR, (VALIDATION_ERROR, *_IMAGE_METRICS), True)
     frozen = settings.problem.frozen
     if frozen is None:
         raise SettingsError("problem: what it measures is known once the run is submitted, and not before")

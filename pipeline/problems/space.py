@@ -15,10 +15,12 @@ A hyperparameter in a mapping is one of
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
+from pipeline.problems.settling import settle
 from pipeline.records import derive_seed
 from pipeline.settings import Settings
 from pipeline.settings.space import build_space as build_paper_space
@@ -61,6 +63,8 @@ def narrowed(serialized: Mapping[str, Any], ranges: Mapping[str, Any], seed: int
             raise SettingsError(f"space.{name}: unknown hyperparameter; known: {', '.join(known)}")
         known[name] = _replaced(known[name], given)
     changed["hyperparameters"] = list(known.values())
+    if ranges:
+        changed = settle(changed)
     try:
         space = ConfigurationSpace.from_serialized_dict(changed)
     except Exception as error:  # ConfigSpace raises nearly anything
@@ -93,6 +97,8 @@ def _replaced(entry: dict[str, Any], given: Any) -> dict[str, Any]:
     is_whole = "int" in str(entry["type"])
     if len(ends) != 2 or any(isinstance(e, bool) or not isinstance(e, int | float) for e in ends):
         raise SettingsError(f"space.{name}: {given!r} is neither a range [lower, upper] nor a number")
+    # ConfigSpace rounds what it is given to some twelve digits.
+    ends = [bound if math.isclose(e, bound, rel_tol=1e-9) else e for e, bound in zip(ends, (low, high), strict=True)]
     if not low <= ends[0] <= ends[1] <= high or (is_range and ends[0] == ends[1]):
         raise SettingsError(f"space.{name}: {given!r} is no range inside the problem's [{low:g}, {high:g}]")
     if is_whole and any(e != int(e) for e in ends):
@@ -215,7 +221,10 @@ def _forbid(space: ConfigurationSpace, clause: Mapping[str, Any]) -> None:
     try:
         space.add(parts[0] if len(parts) == 1 else Cs.ForbiddenAndConjunction(*parts))
     except Exception as error:
-        raise SettingsError(f"forbidden: {dict(clause)!r}: {_line(error)}") from None
+        why = _line(error)
+        if "violates" in why:
+            why = "the default configuration is one of them; give one of its hyperparameters another `default`"
+        raise SettingsError(f"forbidden: {dict(clause)!r}: {why}") from None
 
 
 def _line(error: BaseException) -> str:

@@ -31,7 +31,7 @@ def create_run(settings: Settings, results: Path) -> RunFolder:
     """
     start_from = settings.search.start_from
     earlier = read_history(find_run(results, start_from)).as_earlier() if start_from else []
-    settings = read_problem(changed(settings, {"data.root": settings.data.root.resolve()}))
+    settings = read_problem(changed(settings, _absolute(settings)))
     folder = RunFolder(_make_folder(results.resolve(), settings.name))
     try:
         _fill(folder, settings, earlier)
@@ -53,6 +53,12 @@ def _fill(folder: RunFolder, settings: Settings, earlier: list[list[Any]]) -> No
             lines.append(earlier)
     # Last: a folder with settings is a run (`find_run`), and this one is complete only now.
     publish_text(folder.settings, dump_settings(settings))
+
+
+def _absolute(settings: Settings) -> dict[str, Path]:
+    """Where data is, from wherever a worker starts."""
+    source = settings.data.source
+    return {"data.root": settings.data.root.resolve()} | ({} if source is None else {"data.source": source.resolve()})
 
 
 def read_settings(folder: RunFolder) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import reprlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -140,8 +141,13 @@ def _parse(text: str, loader: type[yaml.SafeLoader] = _Loader) -> Any:
 
 
 def _find_problem_beside(values: dict[str, Any], source: Path) -> None:
-    """A problem's file that is named relative to the settings' own file is found there, wherever this is run."""
+    """What a problem names relative to the settings' own file is found there, wherever this is run."""
     problem = values.get("problem")
+    if isinstance(problem, dict) and isinstance(command := problem.get("command"), str | list):
+        parts = shlex.split(command) if isinstance(command, str) else [str(part) for part in command]
+        beside = [source.parent.resolve() / part for part in parts]
+        whole = [str(file) if file.is_file() else part for file, part in zip(beside, parts, strict=True)]
+        values["problem"] = {**problem, "command": whole}
     use = problem.get("use") if isinstance(problem, dict) else problem
     if isinstance(use, str) and (source.parent / use.partition(":")[0]).is_file():
         found = str(source.parent.resolve() / use)

@@ -42,8 +42,16 @@ class Section(BaseModel):
 class DataSettings(Section):
     """What is trained on."""
 
-    dataset: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "svhn"] = "cifar10"
-    """Name of the data set."""
+    dataset: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "svhn", "folder", "npz"] = "cifar10"
+    """Name of the data set, or what holds your own images: a folder with a sub-folder per class, or an .npz file."""
+    source: Path | None = None
+    """Of your own images: where they are; relative to where the run is submitted."""
+    image_size: Annotated[int, Field(ge=8, le=512)] = 32
+    """Of images in a folder: height and width in pixels that they are brought to."""
+    fit: Literal["crop", "squeeze"] = "crop"
+    """How images in a folder become square: by their middle, or squeezed."""
+    flips: bool = True
+    """Of your own images: mirrored ones show the same thing, so training mirrors at random."""
     root: Path = Path("data")
     """Folder of the prepared data, on storage that the nodes share; relative to where the run was submitted."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -51,15 +59,27 @@ class DataSettings(Section):
     split_seed: Seed = 0
     """Seed of the split; the same for every run that shall be compared."""
 
-    @field_validator("root")
+    @field_validator("root", "source")
     @classmethod
-    def _tilde_is_home(cls, root: Path) -> Path:
+    def _tilde_is_home(cls, root: Path | None) -> Path | None:
+        if root is None:
+            return None
         if len(str(root)) > 1000 or not str(root).isprintable():
             raise ValueError("a path has at most 1000 characters, all of them printable")
         try:
             return root.expanduser()
         except RuntimeError:
             raise ValueError(f"got {str(root)!r}, whose home folder is not known") from None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the images are the user's."""
+        return self.dataset in ("folder", "npz")
+
+    @property
+    def name(self) -> str:
+        """Of the data set, for titles and file names."""
+        return self.source.stem if self.is_own and self.source is not None else self.dataset
 
 
 class MetricSettings(Section):

@@ -29,7 +29,7 @@ def baseline_folder(results: Path, settings: Settings) -> Path:
     how = f"{budget_name(budget_ladder(search)[-1])}-{search.budget_unit}-{settings.training.schedule}"
     if settings.training.recipe != "default":
         how += f"-{settings.training.recipe}"
-    return results / "baselines" / settings.data.dataset / how
+    return results / "baselines" / settings.data.name / how
 
 
 def baseline_path(results: Path, settings: Settings, model: str, seed: int) -> Path:

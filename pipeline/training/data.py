@@ -7,6 +7,7 @@ in the publisher's order. Zip keeps a CRC-32 of each array, which reading verifi
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +21,8 @@ from pipeline.files import publish, read_fresh
 from pipeline.records import derive_seed
 from pipeline.settings import DataSettings
 from pipeline.training.datasets import DATASET_INFO, DatasetInfo
-from pipeline.training.sources import RawData, data_command, read_source
-
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+from pipeline.training.own_images import read_own
+from pipeline.training.sources import ARRAYS, RawData, data_command, read_source
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,26 @@ def padding_of(image_shape: tuple[int, int, int]) -> int:
 
 def data_file(settings: DataSettings) -> Path:
     """The prepared file of a data set."""
-    return settings.root / f"{settings.dataset}.npz"
+    if not settings.is_own:
+        return settings.root / f"{settings.dataset}.npz"
+    how = f"-{settings.image_size}-{settings.fit}" if settings.dataset == "folder" else ""
+    # Two folders of one name are two data sets.
+    place = hashlib.sha256(str(settings.source and settings.source.resolve()).encode()).hexdigest()[:8]
+    return settings.root / f"own-{settings.name}{how}-{place}.npz"
+
+
+def about_file(settings: DataSettings) -> Path:
+    """What was found out about the user's own images when they were prepared."""
+    return data_file(settings).with_suffix(".json")
+
+
+def dataset_info(settings: DataSettings, raw: RawData) -> DatasetInfo:
+    """What is known of a data set: of the user's own images, what they show."""
+    if not settings.is_own:
+        return DATASET_INFO[settings.dataset]
+    height, width, channels = raw.train_images.shape[1:]
+    classes = int(max(raw.train_labels.max(initial=0), raw.test_labels.max(initial=0))) + 1
+    return DatasetInfo((channels, height, width), classes, settings.flips)
 
 
 def prepare_data(settings: DataSettings) -> Path:
@@ -108,7 +127,8 @@ def prepare_data(settings: DataSettings) -> Path:
             with suppress(DataError):
                 check_data(settings)
                 return path
-        raw = read_source(settings.dataset, settings.root)
+        own = read_own(settings, about_file(settings)) if settings.is_own else None
+        raw = own or read_source(settings.dataset, settings.root)
         _check_contents(raw, settings, f"the files it is published in, in {settings.root}")
         with publish(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **{name: getattr(raw, name) for name in ARRAYS})
@@ -147,7 +167,7 @@ def _read_arrays(path: Path) -> list[np.ndarray]:
 
 
 def _check_contents(raw: RawData, settings: DataSettings, where: str) -> None:
-    info = DATASET_INFO[settings.dataset]
+    info = dataset_info(settings, raw)
     channels, height, width = info.image_shape
     for part, images, labels in (
         ("training", raw.train_images, raw.train_labels),
@@ -176,14 +196,14 @@ def load_data(settings: DataSettings, device: torch.device) -> ImageData:
         DataError: as `check_data`.
     """
     raw = _read_prepared(settings)
-    info = DATASET_INFO[settings.dataset]
+    info = dataset_info(settings, raw)
     validation, train = split_indices(len(raw.train_labels), settings.validation_fraction, settings.split_seed)
     images = torch.from_numpy(raw.train_images)
     labels = torch.from_numpy(raw.train_labels)
     train_images = images[train]
     mean, deviation = _pixel_statistics(train_images)
     return ImageData(
-        name=settings.dataset,
+        name=settings.name,
         info=info,
         padded_train=pad(train_images, padding_of(info.image_shape)).to(device),
         train_labels=labels[train].to(device),

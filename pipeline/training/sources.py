@@ -28,6 +28,9 @@ DIGITS_TEST_IMAGES = 297
 DIGITS_SPLIT_SEED = 20180711
 
 
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
 @dataclass(frozen=True)
 class RawData:
     """A data set as published: images (n, h, w, channels) uint8, labels (n,) int64, in the publisher's order."""

@@ -18,7 +18,7 @@ from pipeline.training.augment import Augmenter, Batch
 from pipeline.training.checkpoint import ResumePoint
 from pipeline.training.data import ImageData
 from pipeline.training.device import autocast
-from pipeline.training.optimiser import NesterovSGD
+from pipeline.training.optimiser import SGD, make_optimiser
 
 
 class Trainer:
@@ -54,8 +54,11 @@ class Trainer:
         # Channels last is the convolutions' own layout, on CUDA and in oneDNN.
         self.model: nn.Module = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: Any = self.model
-        self._optimiser = NesterovSGD(
-            self.model.parameters(), _number(configuration, "momentum"), _number(configuration, "weight_decay")
+        self._optimiser = make_optimiser(
+            str(configuration.get("optimizer", SGD)),  # the paper's space has none other
+            self.model.parameters(),
+            _number(configuration, "momentum"),
+            _number(configuration, "weight_decay"),
         )
         self.batches = 0
         self.learning_rate = self._base_rate

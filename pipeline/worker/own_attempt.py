@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cluster.sharing import threads_for
 from pipeline.errors import BrokenError, CrashedError, RunError
 from pipeline.problems.description import Description
 from pipeline.problems.freezing import data_folder
@@ -135,6 +136,11 @@ class OwnAttempt:
         self._last |= {m.name: row[m.name] for m in self._problem.metrics if m.name in row}
         self._curve.add({**row, **own})
 
+    def _device_name(self) -> str:
+        """As the built-in training calls it; the name of a GPU is the objective's to know."""
+        threads = threads_for(self._settings)
+        return f"CPU: {platform.machine()}, {threads} thread{'s' * (threads > 1)}" if self._device == "cpu" else "cuda"
+
     def _header(self) -> AttemptHeader:
         e = self.evaluation
         return AttemptHeader(
@@ -151,7 +157,7 @@ class OwnAttempt:
             dataset=self._problem.name,
             parameters=0,
             flops_per_image=0.0,
-            device=self._device,
+            device=self._device_name(),
             host=self._identity.host,
             worker=self._identity.name,
             slurm_job_id=self._identity.slurm_job_id,
@@ -244,7 +250,7 @@ class OwnAttempt:
             "attempt": self.evaluation.attempt,
             "worker": self._identity.name,
             "host": self._identity.host,
-            "device": self._device,
+            "device": self._device_name(),
             "epochs": latest.get("epoch", 0.0),
             "batches": latest.get("batches", 0),
             "training_s": training_s,

@@ -18,7 +18,7 @@ from pipeline.cluster.gpus import usable_gpus
 from pipeline.cluster.sharing import threads_for
 from pipeline.errors import BrokenError, CrashedError
 from pipeline.problems.description import describe
-from pipeline.problems.freezing import CHILD, child_source, interpreter
+from pipeline.problems.freezing import CHILD, READ_S, child_source, interpreter
 from pipeline.records import Evaluation, TrainResult, WorkerIdentity
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
@@ -109,7 +109,7 @@ class OwnEvaluator:
     def _await_child(self, should_stop: ShouldStop) -> ChildProcess | str:
         """A child that is ready, or why not to wait for one."""
         child = self._child or self._start()
-        deadline = time.monotonic() + 60 * self._settings.problem.hang_timeout_min
+        deadline = time.monotonic() + READ_S
         while not self._is_ready:
             for message in child.receive(POLL_S):
                 if "broken" in message:
@@ -122,7 +122,7 @@ class OwnEvaluator:
                 raise BrokenError(f"the problem cannot be loaded: {how}")
             if time.monotonic() > deadline:
                 self.close()
-                raise BrokenError(f"the problem was not loaded in {self._settings.problem.hang_timeout_min:g} min")
+                raise BrokenError(f"the problem was not loaded in {READ_S:.0f} s")
             if reason := should_stop():
                 return reason
         return child
@@ -184,6 +184,4 @@ class OwnEvaluator:
 
 def _device(settings: Settings) -> str:
     wanted = settings.training.device
-    if wanted == "auto":
-        return "cuda" if usable_gpus(settings) else "cpu"
-    return wanted
+    return ("cuda" if usable_gpus(settings) else "cpu") if wanted == "auto" else wanted

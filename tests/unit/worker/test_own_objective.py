@@ -128,7 +128,7 @@ def write_problem(folder: Path) -> Path:
 def settings_for(problem: Path, **more: object) -> Settings:
     search = {"min_budget": 10, "max_budget": 90, "budget_unit": "steps", **more.pop("search", {})}  # type: ignore[dict-item]
     return validate_settings({
-        "problem": {"use": str(problem), "stop_grace_s": 0.5, "hang_timeout_min": 0.02, **more},
+        "problem": {"use": str(problem), "stop_grace_s": 0.5, "hang_timeout_min": 0.05, **more},
         "search": search,
         "training": {"device": "cpu", "threads": 1},
     })  # fmt: skip

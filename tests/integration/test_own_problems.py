@@ -1,0 +1,137 @@
+"""Problems of the user's own, searched for real: the examples, the template, a master and workers killed in between."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import operations
+from pipeline.launch import local_workers
+from pipeline.problems.templates import write_templates
+from pipeline.run.folder import RunFolder
+from pipeline.run.history import read_history
+from pipeline.run.status import read_status
+from pipeline.search.verify import verify
+from pipeline.settings import load_settings
+from pipeline.storage.results import Results, load_results
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = ("search.iterations=2", "workers.patience_s=5", "workers.handback_margin_s=2")
+
+
+def quietly(text: str) -> None:
+    pass
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield tmp_path
+    for path in tmp_path.glob("results/*/settings.yaml"):
+        if path.parent.name != "latest":
+            operations.stop(RunFolder(path.parent), quietly)
+
+
+def copied(example: str, place: Path) -> Path:
+    shutil.copytree(EXAMPLES / example, place / example)
+    return place / example / f"{example}.yaml"
+
+
+def submit(settings: Path, place: Path, *overrides: str) -> RunFolder:
+    return operations.submit(load_settings(settings, [*SMALL, *overrides]), place / "results", quietly)
+
+
+def collected(folder: RunFolder) -> Results:
+    status = operations.wait_for(folder, lambda s: s.has_ended, 240)
+    assert status is not None
+    assert status.state == "finished", folder.master_log.read_text()[-3000:]
+    assert verify(folder) == []
+    operations.collect(folder, quietly)
+    results = load_results(folder.collected)
+    assert set(results.evaluations["status"]) <= {"finished", "crashed"}
+    return results
+
+
+def kill_all(folder: RunFolder) -> None:
+    """The master and its workers, as a power cut would."""
+    status = read_status(folder)
+    assert status is not None
+    pids = [status.pid, *(int(job) for job in local_workers.running(folder))]
+    for pid in pids:
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
+
+
+def test_a_tabular_search_has_choices_conditions_and_a_maximised_metric_in_its_report(place: Path) -> None:
+    folder = submit(copied("tabular", place), place)
+    results = collected(folder)
+    assert results.problem.metric.direction == "maximise"
+    done = results.evaluations[results.evaluations["status"] == "finished"]
+    accuracy = results.metrics.loc[done.index, "accuracy"]
+    assert np.allclose(accuracy, -done["loss"])
+    assert accuracy.max() > 0.8
+    drawn = results.configurations
+    assert not ((drawn["model"] == "forest") & (drawn["scale"] == 1)).any(), "forbidden"
+    assert (drawn["kernel"] != "").equals(drawn["model"] == "svm"), "a condition"
+    text = folder.report.read_text(encoding="utf-8")
+    assert "incumbent&#39;s accuracy" in text or "incumbent's accuracy" in text
+    assert "validation error" not in text.lower().replace("validation_error", "")
+
+
+def test_a_recurrent_network_goes_on_from_its_checkpoints_though_everything_was_killed_and_its_file_edited(
+    place: Path,
+) -> None:
+    folder = submit(copied("sequence", place), place)
+    operations.wait_for(folder, lambda s: s.finished >= 3, 120)
+    kill_all(folder)
+    before = read_history(folder).results
+    (place / "sequence" / "sequence.py").write_text("raise RuntimeError('edited meanwhile')")
+    said: list[str] = []
+    operations.resume(folder, None, said.append)
+    assert any("has changed since the run began" in line for line in said)
+    results = collected(folder)
+    assert read_history(folder).results[: len(before)] == before
+    promoted = results.evaluations[results.evaluations["continued_from"].str.startswith("rung")]
+    assert len(promoted)
+    for row in promoted.index:
+        steps = results.curve(row)["batches"].to_numpy()
+        assert (np.diff(steps) > 0).all()  # one chain: no step twice
+        assert steps[-1] == results.evaluations["budget"][row]
+
+
+def test_a_template_is_searched_as_it_is(place: Path) -> None:
+    _, settings = write_templates("my_problem", place)
+    assert collected(submit(settings, place)).problem.name == "my_problem"
+
+
+def test_a_shell_program_by_its_command(place: Path) -> None:
+    results = collected(submit(copied("command", place), place))
+    assert (results.metrics["distance"].dropna() >= 0).all()
+    promoted = results.evaluations[results.evaluations["continued_from"].str.startswith("rung")]
+    assert len(promoted)
+
+
+def test_a_folder_of_images_is_searched_without_code_and_its_damaged_ones_are_named(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = importlib.util.spec_from_file_location("make_images", EXAMPLES / "image_folder" / "make_images.py")
+    assert spec is not None
+    assert spec.loader is not None
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    maker.main(place / "images", 40)
+    (place / "images" / "rows" / "torn.png").write_bytes(b"not an image")
+    own = (f"data.source={place / 'images'}", f"data.root={place / 'data'}", "search.max_budget=1.2")
+    results = collected(submit(copied("image_folder", place), place, *own))
+    assert "torn.png" in caplog.text
+    assert results.dataset == "images"
+    assert set(results.configurations["optimizer"]) == {"sgd", "adamw"}
+    assert set(results.configurations["nr_residual_blocks_1"]) == {1}
+    done = results.evaluations[results.evaluations["status"] == "finished"]
+    assert done["validation_error"].min() < 0.6  # chance is 2/3
