@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cluster.sbatch_options import master_options, worker_options
-from pipeline.cluster.site import describe_request
 from pipeline.search.brackets import planned_evaluations
 from pipeline.search.search import Search
 from pipeline.settings import budget_ladder, documented_settings, dump_settings, load_settings, preset_names
@@ -53,7 +52,6 @@ def use(source: Any, typed: list[str]) -> None:
     assert planned_evaluations(ladder, settings.search.eta, settings.search.iterations) > 0
     dump_settings(settings).encode()
     documented_settings(settings)
-    describe_request(settings)
     worker_options(settings)
     master_options(settings)
     Search(settings).next_evaluation()

@@ -1,0 +1,130 @@
+"""The two recipes side by side: the same configurations, seeds and budgets under `default` and under `paper-code`.
+
+    python -m benchmarks.recipes fashion_mnist --seconds 60 --drawn 40 --seeds 2
+    python -m benchmarks.recipes digits --seconds 5 --drawn 8 --seeds 1
+
+Trains the named networks and configurations drawn from the preset's space, and prints, in Markdown, the errors of the
+named ones, the rank correlation of the drawn ones between the recipes, and how much of the error's variance the cutout
+length explains under each (the R2 of a quadratic in it). Each training is appended to a file of JSON lines when it
+ends; a run that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.support import TRAINING, Bench, machine_line, prepared, print_table
+from models.recipe import RECIPES
+from models.registry import MODEL_KEY, MODEL_NAMES, RESNET18
+from pipeline.errors import CrashedError
+from pipeline.run.folder import RunFolder
+from pipeline.run.json_lines import JsonLinesWriter, read_json_lines
+from pipeline.settings.space import build_space, plain_configuration
+
+Key = tuple[str, str, int]
+
+
+def configurations(dataset: str, drawn: int) -> dict[str, dict[str, Any]]:
+    """The networks that differ under the recipes, and some of the space."""
+    settings, _ = prepared(dataset)
+    cutout = 2 if dataset == "digits" else 8
+    named = {n: {MODEL_KEY: n, "cutout_length": cutout, **TRAINING} for n in MODEL_NAMES if n != RESNET18}
+    sample = build_space(settings.space, seed=1).sample_configuration(drawn)
+    return named | {f"drawn {i}": dict(plain_configuration(dict(c))) for i, c in enumerate(sample)}
+
+
+def run(dataset: str, seconds: float, drawn: int, seeds: int, path: Path) -> None:
+    """Train what the file lacks."""
+    done = {(row["recipe"], row["name"], row["seed"]) for row in read(path)}
+    with JsonLinesWriter(path) as file:
+        for recipe, seed in ((r, s) for s in range(seeds) for r in RECIPES):
+            overrides = (f"training.recipe={recipe}", f"search.min_budget={seconds}", f"search.max_budget={seconds}")
+            settings, data = prepared(dataset, *overrides)
+            for index, (name, configuration) in enumerate(configurations(dataset, drawn).items()):
+                if (recipe, name, seed) in done:
+                    continue
+                with tempfile.TemporaryDirectory() as folder:
+                    bench = Bench(settings, data, RunFolder(Path(folder)))
+                    error = augmented = None
+                    try:
+                        result = bench.train(index, configuration, seconds, seed=seed)
+                        error, augmented = result.loss, result.info["augmented_validation_error"]
+                    except CrashedError as crash:
+                        print(f"{name}, {recipe}: {crash}", flush=True)
+                row = {"recipe": recipe, "name": name, "seed": seed, "error": error, "augmented": augmented}
+                file.append([{**row, "cutout": configuration["cutout_length"]}])
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The trainings so far."""
+    return read_json_lines(path) if path.exists() else []
+
+
+def explained_by_cutout(cutout: list[float], errors: list[float]) -> float:
+    """The share of the errors' variance that a quadratic in the cutout length explains, in [0, 1]."""
+    x = np.vander(np.asarray(cutout, dtype=float), 3)
+    y = np.asarray(errors, dtype=float)
+    rest = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    return float(1 - rest.var() / y.var())
+
+
+def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Errors of the named networks, and what the drawn configurations say."""
+    from scipy.stats import spearmanr
+
+    by_name: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        if row["error"] is not None:
+            by_name.setdefault(row["name"], {}).setdefault(row["recipe"], []).append(row)
+    both = {name: found for name, found in by_name.items() if len(found) == len(RECIPES)}
+    header = ["network", *(f"error, {r}" for r in RECIPES), "augmented, paper-code"]
+    yield header, [[n, *_errors(found)] for n, found in both.items() if not n.startswith("drawn")]
+    drawn = [found for name, found in both.items() if name.startswith("drawn")]
+    means = {r: [statistics.fmean(row["error"] for row in found[r]) for found in drawn] for r in RECIPES}
+    cutout = [next(iter(found.values()))[0]["cutout"] for found in drawn]
+    if len(drawn) > 4:
+        one, other = means.values()
+        yield (
+            ["drawn configurations", "value"],
+            [
+                ["compared", str(len(drawn))],
+                ["Spearman between the recipes", f"{spearmanr(one, other).statistic:.2f}"],
+                *(
+                    [f"variance explained by cutout, {r}", f"{explained_by_cutout(cutout, means[r]):.2f}"]
+                    for r in RECIPES
+                ),
+            ],
+        )
+
+
+def _errors(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    means = [f"{100 * statistics.fmean(row['error'] for row in found[r]):.2f}%" for r in RECIPES]
+    return [*means, f"{100 * statistics.fmean(row['augmented'] for row in found['paper-code']):.2f}%"]
+
+
+def main() -> None:
+    """Train what is missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=["digits", "fashion_mnist"])
+    parser.add_argument("--seconds", type=float, default=60.0, help="training seconds of each")
+    parser.add_argument("--drawn", type=int, default=40, help="configurations drawn from the space")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of each")
+    parser.add_argument("--file", type=Path, help="of the trainings so far")
+    given = parser.parse_args()
+    path = given.file or Path("results") / "recipes" / f"{given.dataset}-{given.seconds:g}s.jsonl"
+    run(given.dataset, given.seconds, given.drawn, given.seeds, path)
+    print(machine_line(prepared(given.dataset)[1].device))
+    for header, lines in tables(read(path)):
+        print()
+        print_table(header, lines)
+
+
+if __name__ == "__main__":
+    main()
