@@ -65,11 +65,13 @@ def facts(results: Results) -> list[tuple[str, str]]:
     commit = str(provenance.get("commit") or "not known")[:12] + (
         " (with local changes)" if provenance.get("dirty") else ""
     )
+    # Runs of earlier versions do not say: they had brackets.
+    barriers = " without barriers (asha)" if search.get("scheduler") == "asha" else ""
     ladder = ", ".join(style.budget_label(b, results.budget_unit) for b in results.budgets)
     promotion = {"continue": "continues from the lower rung's checkpoint", "restart": "trains from scratch"}
     return [
         ("data set", results.dataset),
-        ("method", f"{search['method']}, {search['iterations']} iterations, eta {search['eta']:g}"),
+        ("method", f"{search['method']}{barriers}, {search['iterations']} iterations, eta {search['eta']:g}"),
         ("budgets", ladder),
         ("a promoted configuration", promotion[search["promotion"]]),
         ("seed", str(results.settings["seed"])),
