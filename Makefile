@@ -35,7 +35,7 @@ UNKNOWN := $(strip $(foreach name,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(fi
 $(if $(UNKNOWN),$(error unknown: $(UNKNOWN). `make` lists the variables; SET="section.field=value" reaches every setting))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo data plan submit-search status stop-search resume-search collect-results verify compare \
+.PHONY: help install doctor demo data plan submit-search status stop-search resume-search collect-results verify compare \
 	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search lint format test \
 	test-unit test-integration test-slurm test-python test-all-pythons coverage
 
@@ -62,6 +62,9 @@ demo: install ## A real joint search on this machine: digits, five minutes, with
 
 data: install ## Get and prepare the data of PRESET (on a host with internet)
 	@$(TANDEM) data $(SOURCE)
+
+doctor: install ## Check the site before the first submission: versions, storage, Slurm, network, devices
+	@$(TANDEM) doctor $(SOURCE) $(IN_RESULTS)
 
 plan: install ## What the search of PRESET would take: evaluations, GPU-hours, time with how many workers
 	@$(TANDEM) plan $(SOURCE)

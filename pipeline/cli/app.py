@@ -85,8 +85,8 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 done; 1 what was asked for is not so (verify), or a defect, with its traceback; 2 an
-    error in what was typed, set or found, with one message; 130 interrupted.
+    """Entry point. Exit status: 0 done; 1 what was asked for is not so (verify, doctor), or a defect, with traceback;
+    2 an error in what was typed, set or found, with one message; 130 interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be UTF-8

@@ -1,12 +1,13 @@
-"""What a search's brackets take: configurations, evaluations and training, by arithmetic."""
+"""What a search takes: configurations, evaluations and training."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 
+from pipeline.planning.simulation import Site, simulate
 from pipeline.search.brackets import bracket_shape
-from pipeline.settings import Settings, budget_ladder
+from pipeline.settings import Settings, budget_ladder, changed
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,12 @@ class SearchCost:
 
     Attributes:
         ladder: all budgets, ascending.
-        brackets: one entry per kind of bracket.
+        brackets: one entry per kind of bracket; empty where promotions have no barriers (ASHA).
         evaluations: how many there are on each budget.
         configurations: how many are drawn.
         continues: whether promotions continue, as the settings say.
+        training: of the whole search when promotions restart.
+        training_continued: of the whole search when they continue.
     """
 
     ladder: tuple[float, ...]
@@ -45,21 +48,13 @@ class SearchCost:
     evaluations: dict[float, int]
     configurations: int
     continues: bool
+    training: float
+    training_continued: float
 
     @property
     def planned(self) -> int:
         """Evaluations in all."""
         return sum(self.evaluations.values())
-
-    @property
-    def training(self) -> float:
-        """Training of the whole search when promotions restart."""
-        return sum(b.times * b.training for b in self.brackets)
-
-    @property
-    def training_continued(self) -> float:
-        """Training of the whole search when promotions continue."""
-        return sum(b.times * b.training_continued for b in self.brackets)
 
     @property
     def training_as_set(self) -> float:
@@ -68,7 +63,27 @@ class SearchCost:
 
 
 def search_cost(settings: Settings) -> SearchCost:
-    """What the search of these settings takes."""
+    """What the search of these settings takes: by arithmetic, or, where promotions have no barriers, by simulation."""
+    return _simulated(settings) if settings.search.scheduler == "asha" else _arithmetic(settings)
+
+
+def _simulated(settings: Settings) -> SearchCost:
+    """As one worker finds it. How many are promoted depends on the results and on who ends first."""
+    continuing = simulate(changed(settings, {"search.promotion": "continue"}), Site(1))
+    ended = Counter(budget for _, budget in continuing.finished)
+    drawn = {stretch.config_id for stretch in continuing.stretches}
+    return SearchCost(
+        ladder=budget_ladder(settings.search),
+        brackets=(),
+        evaluations={budget: ended[budget] for budget in budget_ladder(settings.search)},
+        configurations=len(drawn),
+        continues=settings.search.promotion == "continue",
+        training=sum(n * budget for budget, n in ended.items()),
+        training_continued=continuing.wall,
+    )
+
+
+def _arithmetic(settings: Settings) -> SearchCost:
     search = settings.search
     ladder = budget_ladder(search)
     # Without barriers, a batch of configurations costs what the largest bracket does, or a little more.
@@ -87,6 +102,8 @@ def search_cost(settings: Settings) -> SearchCost:
         evaluations={budget: evaluations[budget] for budget in ladder},
         configurations=sum(b.times * b.rungs[0][1] for b in brackets),
         continues=search.promotion == "continue",
+        training=sum(b.times * b.training for b in brackets),
+        training_continued=sum(b.times * b.training_continued for b in brackets),
     )
 
 

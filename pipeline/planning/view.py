@@ -10,6 +10,10 @@ from pipeline.records import budget_name
 from pipeline.run.status_view import duration
 from pipeline.wording import counted
 
+BARRIER_FREE = (
+    "Promotions have no barriers (ASHA): how many there are depends on the results and the workers. Simulated with one:"
+)
+
 
 def plan_lines(advice: Advice) -> list[str]:
     """The plan of one search."""
@@ -18,7 +22,7 @@ def plan_lines(advice: Advice) -> list[str]:
         f"Method {search.method}, eta {search.eta:g}, {counted(search.iterations, 'bracket')}, "
         f"search.promotion={search.promotion}.",
         "",
-        *_table(*_bracket_rows(advice)),
+        *(_table(*_bracket_rows(advice)) if cost.brackets else [BARRIER_FREE]),
         "",
         f"{counted(cost.planned, 'evaluation')} of {counted(cost.configurations, 'configuration')}: "
         + ", ".join(f"{n} on {_amount(b, unit)}" for b, n in cost.evaluations.items())

@@ -14,7 +14,7 @@ FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("models/*.py"), *ROOT
 # of one floor do not know each other.
 FLOORS = [
     {"cli"},
-    {"operations", "retraining", "inspection"},
+    {"operations", "retraining", "inspection", "doctor"},
     {"launch", "planning"},
     {"master", "worker", "analysis"},
     {"rpc", "search", "storage", "training"},
@@ -31,8 +31,8 @@ HOMES = {
     "torchvision": {"training"},
     # search/ has hpbandster's iteration, which is arithmetic; its threads and sockets are elsewhere.
     "hpbandster": {"search", "master", "worker"},
-    "Pyro4": {"master", "worker", "rpc"},
-    "submitit": {"launch", "planning"},
+    "Pyro4": {"master", "worker", "rpc", "doctor"},
+    "submitit": {"launch"},
     "h5py": {"storage"},
 }
 # The search is a function of its results and its seed: what would make it depend on anything else stays outside.

@@ -84,6 +84,15 @@ def test_nothing_is_trained_twice_or_by_two_and_no_promotion_comes_early(
         assert all(s.end <= stretches[0].begin + 1e-9 for s in below)
 
 
+def test_a_search_without_barriers_is_simulated_and_claims_no_brackets() -> None:
+    chosen = small("search.iterations=4", "search.scheduler=asha")
+    cost, timeline = search_cost(chosen), simulate(chosen, Site(1))
+    assert (cost.brackets, cost.planned) == ((), len(timeline.finished))
+    assert cost.training_continued == pytest.approx(timeline.wall)
+    assert cost.training_continued < cost.training
+    assert "no barriers" in "\n".join(plan_lines(advise(chosen, 2, 0.0, 0.0)))
+
+
 def test_more_workers_are_never_slower_by_much_and_are_worth_less() -> None:
     advice = advise(small("search.iterations=8"), 4, 0.0, 0.0)
     walls = [s.wall for s in advice.staffing]

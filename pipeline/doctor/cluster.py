@@ -1,0 +1,130 @@
+"""Checks of a Slurm cluster from its login node, and the job that examines a compute node."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.cluster import site, slurm
+from pipeline.cluster.addresses import address_towards_nodes
+from pipeline.cluster.sbatch_options import command_line, worker_options
+from pipeline.doctor.findings import FAULT, OK, WARNING, Finding
+from pipeline.doctor.roundtrip import listen
+from pipeline.errors import SiteError
+from pipeline.files import is_there, publish_json, publish_text, read_json
+from pipeline.settings import Settings, changed, dump_settings
+
+JOB_MIN = 5
+SMALL_ARRAYS = 100
+
+
+def check_request(settings: Settings, results: Path) -> list[Finding]:
+    """Whether Slurm takes what the settings ask for: partition, account, time, GPUs, and the whole of it."""
+    try:
+        warnings = site.check_site(settings, results)
+    except SiteError as error:
+        return [Finding("slurm: the request", FAULT, str(error), "set what the text names")]
+    return [
+        Finding("slurm: the request", OK, site.describe_request(settings)),
+        *(Finding("slurm: the request", WARNING, warning) for warning in warnings),
+    ]
+
+
+def check_configuration(settings: Settings) -> list[Finding]:
+    """What the cluster's configuration means for a search."""
+    found = slurm.configuration()
+    return [_accounting(found), _arrays(settings), _requeue(found), _preemption(found)]
+
+
+def _accounting(found: dict[str, str]) -> Finding:
+    kind = found.get("AccountingStorageType", "(null)")
+    if "slurmdbd" in kind:
+        return Finding("slurm: accounting", OK, kind)
+    mend = "nothing is needed: Tandem asks squeue, not sacct; a failed job's end is told by its log alone"
+    return Finding("slurm: accounting", WARNING, f"off ({kind})", mend)
+
+
+def _arrays(settings: Settings) -> Finding:
+    largest = slurm.max_array_size()
+    if largest < SMALL_ARRAYS and settings.workers.count > largest:
+        found = f"MaxArraySize {largest}: {settings.workers.count} workers will be several arrays"
+        return Finding("slurm: arrays", WARNING, found)
+    return Finding("slurm: arrays", OK, f"MaxArraySize {largest}")
+
+
+def _requeue(found: dict[str, str]) -> Finding:
+    if found.get("JobRequeue", "1") == "0":
+        mend = "nothing is needed: workers ask for it; where the site forbids that, the master replaces them"
+        return Finding("slurm: requeue", WARNING, "JobRequeue is 0: jobs are not requeued unless they ask", mend)
+    return Finding("slurm: requeue", OK, "jobs may be requeued")
+
+
+def _preemption(found: dict[str, str]) -> Finding:
+    mode = found.get("PreemptMode", "OFF")
+    if "SUSPEND" in mode.upper():
+        mend = "a suspended worker counts as silent, and its evaluation goes to another after workers.patience_s"
+        return Finding("slurm: preemption", WARNING, f"PreemptMode {mode}", mend)
+    return Finding("slurm: preemption", OK, f"PreemptMode {mode}")
+
+
+def examine_node(settings: Settings, folder: Path, wait_s: float, tell: Callable[[str], None]) -> list[Finding]:
+    """Let a job of a minute examine a compute node, and both ways of the network.
+
+    Args:
+        folder: of its own, on the storage that runs will be on.
+        wait_s: how long the job may take to start and to answer.
+        tell: told what is waited for.
+    """
+    address = address_towards_nodes(settings)
+    server, uri = listen(folder / "tls", address, settings.network.ports)
+    try:
+        publish_text(folder / "settings.yaml", dump_settings(settings))
+        publish_json(folder / "request.json", {"uri": uri, "written": time.time()})
+        job = _submit(settings, folder)
+        tell(f"Job {job} examines a node (at most {wait_s:.0f} s) ...")
+        return _await_answer(folder, job, wait_s)
+    except SiteError as error:
+        return [Finding("node", FAULT, str(error), "see what sbatch says; slurm.extra passes further options on")]
+    finally:
+        server.shutdown()
+
+
+def _submit(settings: Settings, folder: Path) -> str:
+    short = changed(settings, {"slurm.walltime_min": JOB_MIN})
+    options = {k: v for k, v in worker_options(short).items() if k in _PLAIN_OPTIONS or k in settings.slurm.extra}
+    options |= {"job-name": "tandem-doctor", "output": str(folder / "job.log")}
+    lines = ["#!/bin/bash", *settings.slurm.setup, f"cd {shlex.quote(str(Path.cwd()))}"]
+    lines.append(f"exec {shlex.quote(sys.executable)} -m pipeline.doctor.node {shlex.quote(str(folder))}")
+    script = folder / "job.sh"
+    publish_text(script, "\n".join(lines) + "\n", mode=0o755)
+    return slurm.run_command("sbatch", "--parsable", *command_line(options), str(script)).strip().partition(";")[0]
+
+
+_PLAIN_OPTIONS = (
+    "time", "partition", "account", "qos", "gres", "gpus-per-task", "gpus-per-node", "constraint", "exclude", "mem",
+    "cpus-per-task", "ntasks", "nodes",
+)  # fmt: skip
+
+
+def _await_answer(folder: Path, job: str, wait_s: float) -> list[Finding]:
+    answer = folder / "answer.json"
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        if is_there(answer):
+            delay_s = time.time() - answer.stat().st_mtime
+            seen = Finding("storage: new files", OK, f"a node's file was seen within {max(0.0, delay_s):.1f} s")
+            return [seen, *(Finding(**finding) for finding in read_json(answer))]
+        time.sleep(0.5)
+    state = slurm.run_command("squeue", "-h", "-j", job, "-o", "%T (%r)").strip()
+    slurm.run_command("scancel", job)
+    log = folder / "job.log"
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if is_there(log) else []
+    if state.startswith("PENDING"):
+        mend = "it waits in the queue: run doctor again with a longer --wait, or on a partition with a free node"
+        return [Finding("node", WARNING, f"job {job} has not started: {state}", mend)]
+    found = f"job {job} gave no answer; its state: {state or 'ended'}" + (f"; it said: {said[0]}" if said else "")
+    mend = "the node must see this folder and this Python: keep both on shared storage, and load modules in slurm.setup"
+    return [Finding("node", FAULT, found, mend)]

@@ -1,0 +1,258 @@
+"""Every fault that doctor knows, provoked once and named by it; and a machine on which there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.cluster import slurm
+from pipeline.doctor import cluster, machine
+from pipeline.doctor.examination import examine
+from pipeline.doctor.findings import FAULT, OK, WARNING, Finding, conclusion, finding_line
+from pipeline.doctor.roundtrip import call_back, greet, listen
+from pipeline.errors import SiteError
+from pipeline.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[3]
+
+
+def digits(*overrides: str) -> Settings:
+    return load_settings("digits", ["workers.where=local", "training.device=cpu", "training.threads=1", *overrides])
+
+
+def only(findings: Sequence[Finding], check: str) -> Finding:
+    (found,) = (f for f in findings if f.check == check)
+    return found
+
+
+def test_versions_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.check_versions()[0].verdict == OK
+    wanted = ["numpy>=99", "no-such-package>=1", "pytest>=1; extra == 'dev'"]
+    monkeypatch.setattr(machine.metadata, "requires", lambda name: wanted)
+    found = machine.check_versions()[0]
+    assert found.verdict == FAULT
+    assert "numpy" in found.found
+    assert ">=99 is required" in found.found
+    assert "no-such-package is missing" in found.found
+    assert "pytest" not in found.found
+    monkeypatch.setattr(machine.sys, "version_info", (3, 10, 1))
+    assert "3.11 to 3.13" in machine.check_versions()[0].mend
+
+
+def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (found,) = machine.check_storage(tmp_path / "file" / "results")
+    assert found.verdict == FAULT
+    assert "RESULTS=" in found.mend
+
+
+def test_storage_that_is_sound_leaves_nothing_behind(tmp_path: Path) -> None:
+    findings = machine.check_storage(tmp_path)
+    assert {f.check for f in findings} == {
+        "storage: atomic rename", "storage: exclusive creation", "storage: fsync", "storage: room",
+    }  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_storage_that_breaks_its_promises_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_open = os.open
+    monkeypatch.setattr(machine.os, "open", lambda path, flags: real_open(path, flags & ~os.O_EXCL))
+    monkeypatch.setattr(machine, "publish_text", lambda path, text: path.write_text("first"))
+    monkeypatch.setattr(machine.os, "fsync", lambda fd: time.sleep(0.02))
+    monkeypatch.setattr(machine, "SLOW_FSYNC_S", 0.01)
+    full = SimpleNamespace(f_bavail=10, f_frsize=4096, f_favail=3, f_files=100)
+    monkeypatch.setattr(machine.os, "statvfs", lambda path: full)
+    findings = machine.check_storage(tmp_path)
+    assert only(findings, "storage: atomic rename").verdict == FAULT
+    assert only(findings, "storage: exclusive creation").verdict == FAULT
+    assert only(findings, "storage: fsync").verdict == WARNING
+    assert only(findings, "storage: room").verdict == WARNING
+
+
+def test_data_that_is_missing_is_named_with_the_command_that_gets_it(tmp_path: Path) -> None:
+    (found,) = machine.check_data(digits(f"data.root={tmp_path}"))
+    assert found.verdict == WARNING
+    assert "tandem data digits" in found.found
+
+
+def test_limits_of_a_login_node_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (256, 512))
+    monkeypatch.setattr("pipeline.cluster.site.logout_warning", lambda: "processes end at logout")
+    findings = machine.check_limits()
+    assert [f.verdict for f in findings] == [WARNING, WARNING]
+    assert all("MASTER=slurm" in f.mend for f in findings)
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (1024, resource.RLIM_INFINITY))
+    assert machine.check_limits()[0].verdict == OK
+
+
+def test_a_gpu_that_is_not_there_is_a_fault_and_a_cpu_trains_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (found,) = machine.check_devices(digits("training.device=cuda"))
+    assert found.verdict == FAULT
+    monkeypatch.setattr("pipeline.training.speed.STEPS_S", 0.0)
+    (found,) = machine.check_devices(digits())
+    assert found.verdict == OK
+    assert "images/s" in found.found
+
+
+def test_two_processes_call_each_other_and_a_way_that_is_blocked_is_told_with_its_address(tmp_path: Path) -> None:
+    server, uri = listen(tmp_path / "tls", "127.0.0.1", None)
+    try:
+        program = "import sys; from pathlib import Path; from pipeline.doctor.roundtrip import greet; "
+        program += "print(greet(Path(sys.argv[1]), sys.argv[2], None))"
+        command = [sys.executable, "-c", program, str(tmp_path / "tls"), uri]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout.strip() == "('', '')"
+        assert call_back("PYRO:tandem.doctor.partner@127.0.0.1:9") == "127.0.0.1:9: connection refused"
+    finally:
+        server.shutdown()
+    there, _ = greet(tmp_path / "tls", uri, None)
+    assert there.startswith("127.0.0.1 cannot reach 127.0.0.1:")
+    assert there.endswith("connection refused")
+
+
+@pytest.mark.parametrize(
+    ("name", "configuration", "verdict"),
+    [
+        ("slurm: accounting", {"AccountingStorageType": "(null)"}, WARNING),
+        ("slurm: accounting", {"AccountingStorageType": "accounting_storage/slurmdbd"}, OK),
+        ("slurm: requeue", {"JobRequeue": "0"}, WARNING),
+        ("slurm: requeue", {"JobRequeue": "1"}, OK),
+        ("slurm: preemption", {"PreemptMode": "SUSPEND,GANG"}, WARNING),
+        ("slurm: preemption", {"PreemptMode": "REQUEUE"}, OK),
+        ("slurm: arrays", {"MaxArraySize": "4"}, WARNING),
+        ("slurm: arrays", {"MaxArraySize": "1001"}, OK),
+    ],
+)
+def test_what_a_clusters_configuration_means_is_said(
+    monkeypatch: pytest.MonkeyPatch, name: str, configuration: dict[str, str], verdict: str
+) -> None:
+    monkeypatch.setattr(slurm, "configuration", lambda: configuration)
+    found = only(cluster.check_configuration(digits("workers.count=10")), name)
+    assert found.verdict == verdict
+    assert verdict == OK or found.mend or "several arrays" in found.found
+
+
+def test_a_request_that_the_site_refuses_is_a_fault_with_the_sites_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(settings: Settings, folder: Path) -> list[str]:
+        raise SiteError("slurm.partition: there is no partition 'gpu'. Partitions: cpu.")
+
+    monkeypatch.setattr(cluster.site, "check_site", refuse)
+    (found,) = cluster.check_request(digits(), tmp_path)
+    assert (found.verdict, "Partitions: cpu" in found.found) == (FAULT, True)
+
+
+class HereSlurm:
+    """Slurm that runs a job's script on this machine, or lets it wait."""
+
+    def __init__(self, starts: bool) -> None:
+        self.starts = starts
+        self.asked: list[tuple[str, ...]] = []
+        self.jobs: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, *command: str) -> str:
+        self.asked.append(command)
+        if command[0] == "sbatch" and self.starts:
+            log = Path(next(c.partition("=")[2] for c in command if c.startswith("--output")))
+            with log.open("w") as out:
+                self.jobs.append(subprocess.Popen(["bash", command[-1]], stdout=out, stderr=out))
+        return {"sbatch": "12;cluster\n", "squeue": "PENDING (Resources)\n"}.get(command[0], "")
+
+
+@pytest.fixture
+def node_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(cluster, "address_towards_nodes", lambda settings: "127.0.0.1")
+    monkeypatch.chdir(ROOT)
+    return digits("slurm.partition=gpu", "slurm.setup=['export WORD=set']", "workers.where=slurm")
+
+
+def test_a_job_examines_a_node_and_both_ways_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node_settings: Settings
+) -> None:
+    here = HereSlurm(starts=True)
+    monkeypatch.setattr(slurm, "run_command", here)
+    findings = cluster.examine_node(node_settings, tmp_path, 240.0, lambda text: None)
+    for job in here.jobs:
+        job.wait(30)
+    checks = {f.check.partition(", ")[2] or f.check: f.verdict for f in findings}
+    assert checks == dict.fromkeys(
+        (
+            "storage: new files",
+            "storage",
+            "clock",
+            "versions",
+            "network to the master",
+            "network from the master",
+            "devices",
+        ),
+        OK,
+    ), (findings, (tmp_path / "job.log").read_text())
+    (sbatch,) = (c for c in here.asked if c[0] == "sbatch")
+    assert {"--partition=gpu", "--time=5", "--job-name=tandem-doctor"} <= set(sbatch)
+    assert "export WORD=set" in (tmp_path / "job.sh").read_text()
+
+
+def test_a_job_that_fails_is_a_fault_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node_settings: Settings
+) -> None:
+    here = HereSlurm(starts=True)
+    monkeypatch.setattr(slurm, "run_command", lambda *c: "" if c[0] == "squeue" else here(*c))
+    monkeypatch.setattr(cluster.sys, "executable", "/no/such/python")
+    (found,) = cluster.examine_node(node_settings, tmp_path, 3.0, lambda text: None)
+    assert found.verdict == FAULT
+    assert "/no/such/python" in found.found
+
+
+def test_a_job_that_waits_is_no_fault_and_is_taken_out_of_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node_settings: Settings
+) -> None:
+    waiting = HereSlurm(starts=False)
+    monkeypatch.setattr(slurm, "run_command", waiting)
+    (found,) = cluster.examine_node(node_settings, tmp_path, 1.0, lambda text: None)
+    assert (found.verdict, "PENDING (Resources)" in found.found) == (WARNING, True)
+    assert ("scancel", "12") in waiting.asked
+
+
+def test_a_check_that_fails_itself_is_a_fault_and_the_others_go_on() -> None:
+    def check() -> list[Finding]:
+        raise RuntimeError("no such thing")
+
+    assert machine.safely(check, "network") == [Finding("network", FAULT, "RuntimeError: no such thing")]
+
+
+def test_a_sound_machine_has_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.training.speed.STEPS_S", 0.0)
+    monkeypatch.chdir(ROOT)
+    findings = list(examine(digits(f"data.root={tmp_path / 'data'}"), tmp_path / "results", 0.0))
+    assert {f.verdict for f in findings} <= {OK, WARNING}, findings
+    assert only(findings, "network").verdict == OK
+    assert "none failed" in conclusion(findings)
+
+
+def test_findings_say_how_to_mend_them_and_the_exit_status_tells_programs(tmp_path: Path) -> None:
+    assert (
+        finding_line(Finding("data", FAULT, "is missing", "get it")) == "FAIL  data: is missing\n       To mend: get it"
+    )
+    (tmp_path / "file").touch()
+    overrides = ["--set", "workers.where=local", "--set", "training.device=cpu", "--set", "training.threads=1"]
+    command = [sys.executable, "-m", "pipeline.cli", "doctor", "--json", *overrides]
+    done = subprocess.run(
+        [*command, "--results", str(tmp_path / "file" / "x")], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 1, done.stderr
+    findings: list[dict[str, Any]] = json.loads(done.stdout)
+    assert {"check": "storage", "verdict": FAULT}.items() <= next(
+        f for f in findings if f["check"] == "storage"
+    ).items()
