@@ -427,9 +427,11 @@ def budget_ladder(search: SearchSettings) -> tuple[float, ...]:
     low, high, eta = search.min_budget, search.max_budget, search.eta
     if search.method == "random":
         return (high,)
-    if high / low > MAX_BUDGET_RATIO:
+    if high / low > MAX_BUDGET_RATIO * (1 + 1e-3):
         raise ValueError(f"search.max_budget: {high:g} is more than {MAX_BUDGET_RATIO:g} times {low:g}, the smallest")
-    rungs = max(0, round(math.log(high / low, eta)))
+    # No more rungs than the ratio allows: what the error names must work.
+    most = math.floor(math.log(MAX_BUDGET_RATIO, eta) + 1e-9)
+    rungs = min(max(0, round(math.log(high / low, eta))), most)
     if abs(low * eta**rungs / high - 1) > 1e-3:
         problem = f"below search.min_budget ({low:g})" if high < low else f"not {low:g} times a power of {eta:g}"
         raise ValueError(
