@@ -122,10 +122,13 @@ def command(options: Mapping[str, str | int | bool], tasks: int | None = None) -
 def words(options: Mapping[str, str | int | bool]) -> str:
     """The options for `sbatch $(...)`: a shell splits them at spaces, and takes quotes as they are.
 
+    Slurm's warning is among them: the one in slurm/worker.sh is due at the start of a job of a minute, and kills a
+    worker that does not listen yet.
+
     Raises:
         SiteError: a value has a space.
     """
-    found = command_line(options)
+    found = [f"--signal=USR1@{options['signal-delay-s']}", *command_line(options)]
     for word in found:
         if word.split() != [word]:
             raise SiteError(

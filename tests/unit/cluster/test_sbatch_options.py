@@ -76,7 +76,9 @@ def test_an_option_that_is_left_out_is_left_out_of_srun_too(tmp_path: Path) -> N
 
 
 def test_options_for_a_shell_to_split_have_no_spaces_within() -> None:
-    assert words(worker_options(settings(extra={"reservation": "course"}))).split()[-1] == "--reservation=course"
+    found = words(worker_options(settings(walltime_min=1, extra={"reservation": "course"}))).split()
+    assert found[0] == "--signal=USR1@15", "in the last quarter of the job, and not at its start"
+    assert found[-1] == "--reservation=course"
     with pytest.raises(SiteError, match=r"has a space, at which a shell splits it.*'--comment=two words'"):
         words(worker_options(settings(extra={"comment": "two words"})))
 
