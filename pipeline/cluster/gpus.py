@@ -30,3 +30,16 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
     count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
     return [str(index) for index in range(count)]
+
+
+def gpu_memory_mb(environment: Mapping[str, str] = os.environ) -> float:
+    """Memory of this process's first GPU, in MB; 0: it has none, or nobody can tell."""
+    names = visible_gpus(environment)
+    if not names or shutil.which("nvidia-smi") is None:
+        return 0.0
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", names[0]]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return float(told.stdout.split()[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return 0.0

@@ -21,7 +21,7 @@ def assign(evaluations: Evaluations, pool: WorkerPool, is_paused: IsPaused) -> l
     for job in evaluations.waiting:
         if not idle:
             break
-        worker = next((w for w in idle if _may_run(w, job, is_paused)), None)
+        worker = next((w for w in idle if _is_given(w, job, is_paused)), None)
         if worker is not None:
             idle.remove(worker)
             assigned.append((worker, job))
@@ -36,6 +36,17 @@ def shortage(evaluations: Evaluations, pool: WorkerPool, is_paused: IsPaused) ->
     return free - sum(not is_paused(worker.host) for worker, _ in assign(evaluations, pool, is_paused))
 
 
-def _may_run(worker: KnownWorker, job: EvaluationJob, is_paused: IsPaused) -> bool:
+def may_run(worker: KnownWorker, job: EvaluationJob) -> bool:
+    """Whether a worker's host and device may run an evaluation."""
+    return worker.host not in job.avoid and (not job.above_mb or worker.memory_mb > job.above_mb)
+
+
+def is_stranded(job: EvaluationJob, pool: WorkerPool) -> bool:
+    """Whether there are workers to count on, and none of them may run it."""
+    usable = [worker for worker in pool.workers.values() if worker.is_usable]
+    return bool(usable) and not any(may_run(worker, job) for worker in usable)
+
+
+def _is_given(worker: KnownWorker, job: EvaluationJob, is_paused: IsPaused) -> bool:
     # A host under suspicion is given only what failed elsewhere, so that two suspected hosts can clear each other.
-    return worker.host not in job.avoid and (job.attempts > 0 or not is_paused(worker.host))
+    return may_run(worker, job) and (job.attempts > 0 or not is_paused(worker.host))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -60,8 +61,9 @@ class AttemptTracker:
         # Who else delivered a result while the first one, which has come, is not on disk yet.
         self._late: dict[EvaluationKey, list[Reply]] = {}
         self._to_write: list[tuple[Result, AttemptId, Reply | None]] = []
-        # The latest attempt whose end was taken in and was no result, by evaluation.
-        self._taken: dict[EvaluationKey, int] = {}
+        # Ends that were taken in and were no results, by evaluation: (attempt, worker). After a journal has lost its
+        # tail, two workers can be at attempts of one number.
+        self._taken: dict[EvaluationKey, set[tuple[int, str]]] = defaultdict(set)
         self.lost = 0
         self.lost_s = 0.0
 
@@ -71,17 +73,29 @@ class AttemptTracker:
         return bool(self._to_write)
 
     # Outcomes ----------------------------------------------------------------------------------------------------
-    def take(self, attempt: AttemptId, outcome: Outcome, worker: str, host: str, reply: Reply | None) -> None:
-        """An attempt has ended; the reply is given once what follows from it is durable."""
+    def take(
+        self,
+        attempt: AttemptId,
+        outcome: Outcome,
+        worker: str,
+        host: str,
+        reply: Reply | None,
+        memory_mb: float = 0.0,
+    ) -> None:
+        """An attempt has ended; the reply is given once what follows from it is durable.
+
+        Args:
+            memory_mb: of the device that ran it; 0: unknown.
+        """
         job = self._evaluations.open(attempt.key)
         if job is None:
             self._take_superfluous(attempt, reply)
             return
         if outcome.status != "finished":
-            if attempt.number <= self._taken.get(attempt.key, 0):
+            if (attempt.number, worker) in self._taken[attempt.key]:
                 answer(reply, ACCEPTED)  # the answer to the first delivery came too late, while the disk stalled
                 return
-            self._taken[attempt.key] = attempt.number
+            self._taken[attempt.key].add((attempt.number, worker))
         reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
         log.info("%s by %s: %s%s", describe(attempt), worker, outcome.status, f" ({reason})" if reason else "")
         if outcome.status == "lost":
@@ -94,6 +108,8 @@ class AttemptTracker:
             return
         hosts = self._pool.usable_hosts()
         match outcome.status:
+            case "crashed" if outcome.kind == "out_of_memory" and 0 < memory_mb < self._pool.largest_mb:
+                decision = self._policy.out_of_memory(attempt.key, host, outcome.reason, memory_mb)
             case "crashed":
                 decision = self._policy.crashed(attempt.key, host, outcome.kind, outcome.reason, hosts)
             case "broken":
@@ -101,7 +117,11 @@ class AttemptTracker:
             case _:
                 decision = Decision("retry", avoid=job.avoid)
         self._checkpoints.attempt_ended(attempt)
-        self._apply(decision, job, attempt, worker, host, reply)
+        self._apply(self._within_budget(decision, attempt, reason), job, attempt, worker, host, reply)
+
+    def has_ended(self, attempt: AttemptId, worker: str) -> bool:
+        """Whether the end of a worker's attempt was taken in, and was no result."""
+        return (attempt.number, worker) in self._taken.get(attempt.key, ())
 
     def _take_superfluous(self, attempt: AttemptId, reply: Reply | None) -> None:
         """Another attempt was faster, or this one has been delivered before."""
@@ -114,18 +134,26 @@ class AttemptTracker:
         if accepted is not None and accepted.attempt != attempt.number:
             self._checkpoints.attempt_was_superfluous(attempt)
 
-    def lose(self, key: EvaluationKey, worker: KnownWorker | None, reason: str, counts: bool) -> None:
+    def lose(
+        self,
+        key: EvaluationKey,
+        worker: KnownWorker | None,
+        reason: str,
+        counts: bool,
+        attempt: AttemptId | None = None,
+    ) -> None:
         """An attempt is lost.
 
         Args:
             worker: who had it; None: nobody that this master has met.
+            attempt: default: what the worker is at, or else the last one.
             counts: whether it may be the configuration that killed its worker.
         """
         job = self._evaluations.open(key)
         if job is None or job.state is EvaluationState.WAITING or self._pool.has_runner(key, besides=worker):
             return
-        had = worker.attempt if worker is not None else None
-        attempt = had if had is not None else job.last_attempt()
+        if attempt is None:
+            attempt = (worker.attempt if worker is not None else None) or job.last_attempt()
         name, host = (worker.name, worker.host) if worker is not None else ("", "")
         self._lose(job, attempt, name, host, reason, counts, None)
 
@@ -139,7 +167,7 @@ class AttemptTracker:
         counts: bool,
         reply: Reply | None,
     ) -> None:
-        progressed = self._folder.checkpoint(*attempt.key, attempt.number).exists()
+        progressed = self._has_checkpoint(attempt)
         lost_s = self._checkpoints.seconds_since_checkpoint(attempt, job.timestamps.get("started"), bool(worker))
         self.lost += 1
         self.lost_s += lost_s
@@ -147,24 +175,28 @@ class AttemptTracker:
         self._note(attempt, worker, host, "lost", reason, progressed if counts else None, lost_s)
         decision = Decision("retry", avoid=job.avoid)
         if counts:
-            decision = self._policy.died(attempt.key, host, reason, progressed, self._pool.usable_hosts())
+            hosts = self._pool.usable_hosts()
+            decision = self._policy.died(attempt.key, attempt.number, host, reason, progressed, hosts)
         self._checkpoints.attempt_ended(attempt)
-        self._apply(decision, job, attempt, worker, host, reply)
+        self._apply(self._within_budget(decision, attempt, reason), job, attempt, worker, host, reply)
 
     def requeue_unstarted(self, key: EvaluationKey, worker: str, host: str, reason: str) -> None:
-        """An attempt was given out and never begun: nothing is lost but its number."""
+        """An attempt was given out and never begun, or ended without a word: nothing is lost but its number."""
         job = self._evaluations.open(key)
-        if job is None or job.state is EvaluationState.WAITING:
+        if job is None or job.state is EvaluationState.WAITING or self._pool.has_runner(key):
             return
-        self._note(job.last_attempt(), worker, host, "handed_back", reason)
-        self._requeue(job, job.avoid)
+        attempt = job.last_attempt()
+        log.info("%s by %s came to nothing: %s", describe(attempt), worker, reason)
+        self._note(attempt, worker, host, "handed_back", reason)
+        decision = self._within_budget(Decision("retry", avoid=job.avoid), attempt, reason)
+        self._apply(decision, job, attempt, worker, host, None)
 
     def reconsider(self, job: EvaluationJob) -> None:
         """The hosts that were to try an evaluation again are gone: believe its failure, or try it anywhere."""
         attempt = job.last_attempt()
         decision = self._policy.reconsider(job.key)
         log.info("%s: no other node is left to try it (%s)", describe(attempt), decision.action)
-        job.avoid = frozenset()
+        job.avoid, job.above_mb = frozenset(), 0.0
         self._apply(decision, job, attempt, "", "", None)
 
     def end_held(self) -> None:
@@ -201,9 +233,18 @@ class AttemptTracker:
                 undelivered_path(self._folder, attempt).unlink(missing_ok=True)
 
     # Inside ------------------------------------------------------------------------------------------------------
-    def _requeue(self, job: EvaluationJob, avoid: frozenset[str]) -> None:
+    def _has_checkpoint(self, attempt: AttemptId) -> bool:
+        return self._folder.checkpoint(*attempt.key, attempt.number).exists()
+
+    def _within_budget(self, decision: Decision, attempt: AttemptId, reason: str) -> Decision:
+        """Every kind of retry ends: what came to nothing too often in a row is told as a crash."""
+        if decision.action != "retry":
+            return decision
+        return self._policy.fruitless(attempt.key, reason, self._has_checkpoint(attempt)) or decision
+
+    def _requeue(self, job: EvaluationJob, avoid: frozenset[str], above_mb: float = 0.0) -> None:
         if not self._pool.has_runner(job.key):
-            self._evaluations.requeue(job, avoid)
+            self._evaluations.requeue(job, avoid, above_mb)
 
     def _hold(self, job: EvaluationJob) -> None:
         """Put an evaluation aside, unless another attempt at it goes on or is to begin."""
@@ -219,7 +260,7 @@ class AttemptTracker:
                 self._end(job, attempt, crash, worker, host, reply)
                 return
             case "retry":
-                self._requeue(job, decision.avoid)
+                self._requeue(job, decision.avoid, decision.above_mb)
             case "hold":
                 self._hold(job)
             case "stop":

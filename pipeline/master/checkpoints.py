@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.files import publish_json
+from pipeline.master.lease import LeaseLostError
 from pipeline.master.retention import Standing, is_over, most_checkpoints, parse_checkpoint, standing_of, useless
 from pipeline.master.threads import guarded
 from pipeline.records import ConfigId, budget_name, config_name
@@ -43,13 +44,24 @@ RETRY_S = 5.0
 class CheckpointKeeper:
     """Deletes checkpoints and keeps incumbents.
 
+    Args:
+        check_lease: raises LeaseLostError once the files are another master's to put in order.
+
     Attributes:
         used_mb: disk that checkpoints use, measured every half minute.
         bound_mb: the most that they may come to now.
         problem: what keeps an incumbent's weights from being kept now, or "".
     """
 
-    def __init__(self, folder: RunFolder, search: Search, inbox: Queue, runtime: Runtime = SYSTEM) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        search: Search,
+        inbox: Queue,
+        runtime: Runtime = SYSTEM,
+        check_lease: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._check_lease = check_lease
         self._runtime = runtime
         self._folder = folder
         self._search = search
@@ -170,7 +182,11 @@ class CheckpointKeeper:
             self._refused[config_id].append(task)
             return
         try:
+            if config_id is not None:
+                self._check_lease()
             task()
+        except LeaseLostError:
+            return
         except OSError as error:
             if config_id is None:
                 raise

@@ -20,28 +20,13 @@ from pipeline.rpc.client import CALL_ERRORS, explain, is_gone
 from pipeline.rpc.messages import AttemptId
 from pipeline.rpc.network import PYRO, Network
 from pipeline.runtime import SYSTEM, Queue, Runtime
+from pipeline.settings.liveness import CALL_S, ping_interval_s
 
 log = logging.getLogger("tandem.dispatch")
 
-# A worker that has said nothing for PING_S is pinged, and has CALL_S to answer.
-PING_S = 1.5
-CALL_S = 2.5
 # When hundreds join at once, handshakes queue up.
 JOIN_S = 8.0
-# A ping costs the master about half a millisecond: beyond so many workers each is pinged less often.
-UNHURRIED = 300
-
 Post = Callable[[Event], None]
-
-
-def ping_interval_s(workers: int) -> float:
-    """How long one of so many workers may say nothing before it is pinged."""
-    return PING_S * max(1.0, workers / UNHURRIED)
-
-
-def suspect_after_s(workers: int) -> float:
-    """How long one of so many workers is silent before it is suspect: below 5 s for up to `UNHURRIED`."""
-    return ping_interval_s(workers) + CALL_S + 0.5
 
 
 class WorkerConnection:
@@ -77,6 +62,7 @@ class WorkerConnection:
         self._count = count
         self._commands: Queue = runtime.queue()
         self._hurry = False
+        self._was_garbled = False
         self._not_before = 0.0
         self._proxy = self._make_proxy()
         self._thread = runtime.thread(self._run, f"connection {name}")
@@ -149,6 +135,11 @@ class WorkerConnection:
             if is_gone(error):
                 self._post(Gone(self, explain(error)))
             self._not_before = self._runtime.monotonic() + 0.5
+        except Exception as error:  # no answer that can be understood is none: it falls silent, and is given up
+            if not self._was_garbled:
+                log.warning("%s does not say what it is at: %s: %s", self.name, type(error).__name__, error)
+            self._was_garbled = True
+            self._not_before = self._runtime.monotonic() + 0.5
 
     def _ping(self) -> None:
         sent = self._runtime.monotonic()
@@ -161,7 +152,7 @@ class WorkerConnection:
     def _dispatch(self, evaluation: Evaluation) -> None:
         attempt = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
         try:
-            answer = self._start(evaluation)
+            answer = dict(self._start(evaluation))
         except CALL_ERRORS as error:
             result = "gone" if is_gone(error) else "unknown"
             self._post(DispatchEnded(self, attempt, result, explain(error)))

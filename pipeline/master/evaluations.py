@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from enum import Enum
 
 from hpbandster.core.dispatcher import Job
@@ -49,6 +49,7 @@ class EvaluationJob(Job):  # type: ignore[misc]
         state: changed by `Evaluations` only.
         attempts: attempts dispatched so far; numbers are never used twice.
         avoid: hosts that must not run it, because they alone have failed it.
+        above_mb: it ran out of memory on a device with so much, and needs a larger one; 0: nobody has said so.
         stranded_since: since when every usable host is one of those (monotonic); None: there is another.
     """
 
@@ -66,6 +67,7 @@ class EvaluationJob(Job):  # type: ignore[misc]
         self.state = EvaluationState.NEW
         self.attempts = attempts
         self.avoid: frozenset[str] = frozenset()
+        self.above_mb = 0.0
         self.stranded_since: float | None = None
         self._clock = clock
         self.time_it("submitted")
@@ -129,9 +131,10 @@ class Evaluations:
         """A worker is at it."""
         self._move(job, EvaluationState.RUNNING)
 
-    def requeue(self, job: EvaluationJob, avoid: Iterable[str] = ()) -> None:
+    def requeue(self, job: EvaluationJob, avoid: Iterable[str] = (), above_mb: float = 0.0) -> None:
         """An evaluation comes back: first in the queue, or where it is if it waits already."""
         job.avoid = frozenset(avoid)
+        job.above_mb = max(job.above_mb, above_mb)
         if job.state is not EvaluationState.WAITING:
             job.move_to(EvaluationState.WAITING)
             self.waiting.appendleft(job)
@@ -148,12 +151,12 @@ class Evaluations:
         """Its result is on disk."""
         self.jobs.pop(key, None)
 
-    def hold_stranded(self, hosts: Set[str], after_s: float) -> list[EvaluationJob]:
-        """Hold the waiting evaluations that every one of these usable hosts must avoid, for `after_s` now."""
+    def hold_stranded(self, is_stranded: Callable[[EvaluationJob], bool], after_s: float) -> list[EvaluationJob]:
+        """Hold the waiting evaluations that no usable worker may run, for `after_s` now."""
         now = self._clock.monotonic()
         found = []
         for job in self.waiting:
-            if not hosts or not hosts <= job.avoid:
+            if not is_stranded(job):
                 job.stranded_since = None
                 continue
             job.stranded_since = now if job.stranded_since is None else job.stranded_since

@@ -29,6 +29,10 @@ PAUSE_AFTER = 3
 NODE_INDEPENDENT = ("too_large",)
 # Nodes may differ in memory: that another one finished is no sign of a fault.
 NO_CONTRADICTION = ("out_of_memory",)
+# Faults of the program that is searched: where nothing has finished yet, the first few alike stop the run.
+OF_THE_PROGRAM = ("error", "bad_result")
+# Attempts in a row that may come to nothing (handed back, lost, refused, never delivered) before it is told as a crash.
+MAX_FRUITLESS = 30
 
 
 @dataclass(frozen=True)
@@ -39,20 +43,29 @@ class Decision:
         action: "retry", "crash" (with kind and reason), "hold" (put aside until something tells), or "stop" (the run,
             with the reason).
         avoid: hosts that must not retry it.
+        above_mb: devices that may retry it have more memory than this.
     """
 
     action: str
     kind: str = ""
     reason: str = ""
     avoid: frozenset[str] = frozenset()
+    above_mb: float = 0.0
 
 
 @dataclass
 class _Case:
-    """An evaluation's failures: crashes by host, and the hosts on which its workers died without progress."""
+    """An evaluation's failures.
+
+    Attributes:
+        crashes: (kind, reason) by host.
+        deaths: by attempt, the host on which its worker died without progress.
+        fruitless: attempts in a row that ended without a result and without progress, whatever ended them.
+    """
 
     crashes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    deaths: list[str] = field(default_factory=list)
+    deaths: dict[int, str] = field(default_factory=dict)
+    fruitless: int = 0
 
 
 @dataclass
@@ -101,7 +114,7 @@ class FailurePolicy:
         for other, (kind, _) in case.crashes.items():
             if other != host and kind not in NO_CONTRADICTION:
                 self._contradict(other, key, f"evaluations crashed there ({kind}) that finished on {host}")
-        for other in set(case.deaths) - {host}:
+        for other in set(case.deaths.values()) - {host}:
             self._incident(other, f"workers died there on evaluations that finished on {host}")
         return self.release_held()
 
@@ -112,10 +125,25 @@ class FailurePolicy:
             return Decision("crash", kind, reason)
         case = self._cases[key]
         case.crashes[host] = (kind, reason)
-        self._nodes[host].unresolved.add(key)
+        if kind not in NO_CONTRADICTION:
+            self._nodes[host].unresolved.add(key)
         if len(case.crashes) == 1 and hosts - {host} - set(self.excluded):
             return Decision("retry", kind, reason, avoid=frozenset(case.crashes))
         return self._conclude(key, kind, reason)
+
+    def out_of_memory(self, key: EvaluationKey, host: str, reason: str, memory_mb: float) -> Decision:
+        """An evaluation ran out of memory on a device with so much, and the run has had larger ones."""
+        self._cases[key].crashes[host] = ("out_of_memory", reason)
+        return Decision("retry", "out_of_memory", reason, above_mb=memory_mb)
+
+    def fruitless(self, key: EvaluationKey, reason: str, progressed: bool) -> Decision | None:
+        """An attempt ended without a result; what is to be done if there have been too many in a row, else None."""
+        case = self._cases[key]
+        case.fruitless = 0 if progressed else case.fruitless + 1
+        if case.fruitless < MAX_FRUITLESS:
+            return None
+        self._resolve(key)
+        return Decision("crash", "error", f"{MAX_FRUITLESS} attempts in a row came to nothing; last: {reason}")
 
     def reconsider(self, key: EvaluationKey) -> Decision:
         """The nodes that were to try an evaluation again are gone: what its failures so far come to."""
@@ -127,7 +155,7 @@ class FailurePolicy:
 
     def _conclude(self, key: EvaluationKey, kind: str, reason: str) -> Decision:
         """There is no second node to ask."""
-        if len(self._cases[key].crashes) == 1 and kind == "error" and not self._works():
+        if len(self._cases[key].crashes) == 1 and kind in OF_THE_PROGRAM and not self._works():
             self.held[key] = (kind, reason)
             alike = [k for k, (_, r) in self.held.items() if _alike(r) == _alike(reason)]
             if len(alike) >= self.max_broken:
@@ -136,13 +164,15 @@ class FailurePolicy:
         self._resolve(key)
         return Decision("crash", kind, reason)
 
-    def died(self, key: EvaluationKey, host: str, reason: str, progressed: bool, hosts: Set[str]) -> Decision:
-        """The worker of an evaluation died or fell silent; `progressed`: this attempt left a checkpoint."""
-        self.remember_death(key, host, progressed)
+    def died(
+        self, key: EvaluationKey, attempt: int, host: str, reason: str, progressed: bool, hosts: Set[str]
+    ) -> Decision:
+        """The worker of an attempt died or fell silent; `progressed`: this attempt left a checkpoint."""
+        self.remember_death(key, attempt, host, progressed)
         case = self._cases[key]
         if len(case.deaths) < self.max_attempts:
             return Decision("retry", reason=reason)
-        seen = set(case.deaths)
+        seen = set(case.deaths.values())
         if len(seen) == 1 and hosts - seen - set(self.excluded):
             return Decision("retry", reason=reason, avoid=frozenset(seen))
         count, where = len(case.deaths), ", ".join(sorted(seen))
@@ -151,12 +181,12 @@ class FailurePolicy:
             "crash", "killed_its_worker", f"{counted(count, 'attempt')} without progress on {where}; last: {reason}"
         )
 
-    def remember_death(self, key: EvaluationKey, host: str, progressed: bool) -> None:
+    def remember_death(self, key: EvaluationKey, attempt: int, host: str, progressed: bool) -> None:
         """Note that an attempt was lost; progress clears the record."""
         if progressed:
             self._cases[key].deaths.clear()
         else:
-            self._cases[key].deaths.append(host)
+            self._cases[key].deaths[attempt] = host  # once, however often its worker falls silent
 
     def broken(self, key: EvaluationKey, host: str, reason: str, hosts: Set[str]) -> Decision:
         """A worker says that the installation is at fault."""

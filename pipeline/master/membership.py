@@ -127,8 +127,13 @@ class Membership:
     def correct(self, worker: KnownWorker) -> None:
         """A worker says that it is at something else than was thought: its word counts."""
         attempt, reported = worker.attempt, worker.connection.reported
+        had_begun = worker.has_begun
         self._pool.make_idle(worker)
-        if attempt is not None:
+        if attempt is not None and had_begun:
+            # Its result could not be sent, say: with the next try it is the same, and there are not many of these.
+            reason = "its worker ended it, and no result has come"
+            self._attempts.lose(attempt.key, worker, reason, counts=True, attempt=attempt)
+        elif attempt is not None:
             self._attempts.requeue_unstarted(attempt.key, worker.name, worker.host, "its worker does not have it")
         if reported is not None:
             self.found_at(worker, reported)
@@ -136,7 +141,12 @@ class Membership:
     def found_at(self, worker: KnownWorker, attempt: AttemptId) -> None:
         """A worker is found at an attempt that it was not given just now: let it go on if that is of use."""
         self._restored.claim(attempt)
+        if self._attempts.has_ended(attempt, worker.name):
+            # The answer to its delivery was lost: it delivers again, and says then that it is free.
+            worker.become(WorkerState.UNCONFIRMED)
+            return
         worker.become(WorkerState.TRAINING, attempt)
+        worker.has_begun = True
         if not self._adopt(worker, attempt):
             log.info("%s is at %s, which another has or had", worker.name, describe(attempt))
             if attempt.key not in self._evaluations.jobs:

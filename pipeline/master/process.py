@@ -78,11 +78,11 @@ def run_master(
         Exception: a defect of the program; the run is left resumable, and its status says "broken".
     """
     _allow_many_connections()
-    # Read first: a run that cannot be rebuilt is refused before anything of it is touched.
-    history = read_history(folder)
-    search = rebuild(settings, history)
-    read_journal(folder)
     try:
+        # Read first: a run that cannot be rebuilt is refused before anything of it is touched.
+        history = read_history(folder)
+        search = rebuild(settings, history)
+        read_journal(folder)
         lease = take_lease(folder, stopped_s, runtime)
     except OSError as error:
         raise RunError(_explain_disk(error, folder)) from None

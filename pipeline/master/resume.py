@@ -115,5 +115,5 @@ def restore(
             restored.lost += 1
             restored.lost_s += float(entry.get("lost_s") or 0.0)
             if entry.get("progressed") is not None:
-                policy.remember_death(attempt.key, str(entry["host"]), bool(entry["progressed"]))
+                policy.remember_death(attempt.key, attempt.number, str(entry["host"]), bool(entry["progressed"]))
     return restored

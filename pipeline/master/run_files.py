@@ -33,6 +33,10 @@ class RunFiles:
             if writer.torn_bytes:
                 log.warning("%s: cut a torn last line of %d bytes", writer.path.name, writer.torn_bytes)
 
+    def check_lease(self) -> None:
+        """Make sure that the run is still this master's to write; raises LeaseLostError."""
+        self._lease.check()
+
     def write_results(self, results: Sequence[Result]) -> None:
         """Make results durable: after this they may be acknowledged."""
         self._lease.check()

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.master.assignment import assign, shortage
+from pipeline.master.assignment import assign, is_stranded, shortage
 from pipeline.master.attempts import AttemptTracker, answer, describe
 from pipeline.master.checkpoints import CheckpointKeeper
 from pipeline.master.dispatcher import Dispatcher
@@ -79,7 +79,7 @@ class Scheduler:
         self.evaluations = Evaluations(runtime)
         self.pool = WorkerPool(workers.patience_s, runtime)
         self.policy = FailurePolicy(workers.max_attempts, workers.max_broken, runtime)
-        self.checkpoints = CheckpointKeeper(folder, search, dispatcher.inbox, runtime)
+        self.checkpoints = CheckpointKeeper(folder, search, dispatcher.inbox, runtime, files.check_lease)
         self.attempts = AttemptTracker(
             folder, search, self.evaluations, self.pool, self.policy, files, self.checkpoints, self._break, runtime
         )
@@ -136,7 +136,16 @@ class Scheduler:
         """What a person should know now, or ""."""
         if self._ending is not None:
             return self._ending.message
-        return self._unreachable or self.requester.problem or self.checkpoints.problem
+        waits = self.restored.in_flight and self.pool.idle()
+        return self._unreachable or self.requester.problem or self.checkpoints.problem or (self._wait if waits else "")
+
+    @property
+    def _wait(self) -> str:
+        count, left_s = len(self.restored.in_flight), self.restored.until - self.runtime.monotonic()
+        return (
+            f"workers of the last master may return with {count} evaluation{'s' * (count > 1)}: for "
+            f"{max(0.0, left_s):.0f} s more, as many idle workers wait to take them over"
+        )
 
     # Events ------------------------------------------------------------------------------------------------------
     def handle(self, event: Event) -> None:
@@ -180,6 +189,7 @@ class Scheduler:
     def _started(self, worker: KnownWorker, event: DispatchEnded) -> None:
         if worker.state is WorkerState.STARTING:
             worker.become(WorkerState.TRAINING, event.attempt)
+        worker.has_begun = event.result == "started"
         job = self.evaluations.jobs.get(event.attempt.key)
         if job is not None:
             job.time_it("started")
@@ -194,7 +204,7 @@ class Scheduler:
         if worker.attempt == event.attempt or worker.attempt is None:
             self.pool.make_idle(worker)
         self.restored.claim(event.attempt)
-        self.attempts.take(event.attempt, event.outcome, worker.name, worker.host, event.reply)
+        self.attempts.take(event.attempt, event.outcome, worker.name, worker.host, event.reply, worker.memory_mb)
         self._dismiss_excluded()
 
     def commit(self) -> None:
@@ -256,7 +266,7 @@ class Scheduler:
             self.attempts.take_undelivered(self.restored.claim)
 
     def _decide_stranded(self) -> None:
-        for job in self.evaluations.hold_stranded(self.pool.usable_hosts(), self.pool.patience_s):
+        for job in self.evaluations.hold_stranded(lambda j: is_stranded(j, self.pool), self.pool.patience_s):
             self.attempts.reconsider(job)
 
     def _note_load(self) -> None:
@@ -274,9 +284,11 @@ class Scheduler:
         """Workers that the search cannot use free their GPUs at once; workers that it lacks are asked for."""
         useful = self.search.most_parallel(max(self.settings.workers.count, len(self.pool.workers)))
         surplus = self.pool.usable_count() - useful
-        for worker in self.pool.idle()[: max(0, surplus)]:
+        wanted = {worker.name for worker, _ in assign(self.evaluations, self.pool, self._is_paused)}
+        for worker in [w for w in self.pool.idle() if w.name not in wanted][: max(0, surplus)]:
             self._dismiss(worker, "not_needed")
-        self.requester.tick(self.pool.present_count(), useful)
+        # Of use later is no reason to ask now: whoever idles behind a straggler leaves in time, and would be replaced.
+        self.requester.tick(self.pool.present_count(), self.search.parallel_now(useful))
 
     def _all_have_left(self) -> bool:
         """Whether every worker has left or is silent, or the time for leaving is up."""
@@ -293,16 +305,19 @@ class Scheduler:
                 self.files.write_draws(draws)
             self._dispatch()
             if self.search.is_done and not self.attempts.has_unwritten:
-                self.end("finished", "")
+                self._end_of_search()
         self.files.write_journal(durable=False)
 
     def _submit_new(self) -> None:
-        may_draw = not self.restored.is_waiting
-        for _ in range(shortage(self.evaluations, self.pool, self._is_paused)):
-            due = self.search.next_evaluation(may_draw)
+        # One idle worker for each evaluation whose own may not return: what it was at comes before what is new.
+        kept = len(self.restored.in_flight)
+        lacking = shortage(self.evaluations, self.pool, self._is_paused)
+        for number in range(lacking):
+            due = self.search.next_evaluation(may_draw=number < lacking - kept)
             if due is None:
                 break
             self.evaluations.submit(self._job(*due))
+        may_draw = not kept
         is_quiet = not (self.evaluations.waiting or self.pool.busy_count() or self.search.is_proposing)
         if may_draw and self.policy.held and is_quiet and self.pool.idle():
             self.attempts.end_held()
@@ -348,6 +363,14 @@ class Scheduler:
         self._end_by = self.runtime.monotonic() + (FAREWELL_S if state == "finished" else self.pool.patience_s + 30)
         for worker in self.pool.workers.values():
             self._dismiss(worker, "done" if state == "finished" else state)
+
+    def _end_of_search(self) -> None:
+        """All is evaluated: finished, unless nothing ever was."""
+        if any(accepted.loss is not None for accepted in self.search.accepted.values()):
+            self.end("finished", "")
+        else:
+            count = len(self.search.accepted)
+            self.end("broken", f"all {count} evaluations crashed, and nothing was found; results.json has the reasons")
 
     def _break(self, cause: str) -> None:
         self.end("broken", cause)

@@ -11,13 +11,14 @@ from typing import Any
 
 import Pyro4
 
-from pipeline.master.connections import CALL_S, Post, WorkerConnection
+from pipeline.master.connections import Post, WorkerConnection
 from pipeline.master.events import Delivered
 from pipeline.records import Evaluation
 from pipeline.rpc.client import CALL_ERRORS
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.network import PYRO, Network
 from pipeline.runtime import SYSTEM, Runtime
+from pipeline.settings.liveness import CALL_S
 
 # A worker registers before it listens: how long it may take to answer.
 JOIN_S = 30.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from pipeline.master.connections import suspect_after_s
 from pipeline.master.events import Connection
 from pipeline.records import EvaluationKey
 from pipeline.rpc.messages import AttemptId, Registration
 from pipeline.runtime import SYSTEM, Clock
+from pipeline.settings.liveness import suspect_after_s
 
 
 class WorkerState(Enum):
@@ -18,7 +18,7 @@ class WorkerState(Enum):
     IDLE = "idle"
     STARTING = "starting"  # told to start; the call is not back
     TRAINING = "training"
-    UNCONFIRMED = "unconfirmed"  # it did not take its evaluation; the next ping tells what it is at
+    UNCONFIRMED = "unconfirmed"  # it did not take its evaluation, or delivers an end again; a ping tells what it is at
     LEAVING = "leaving"
 
 
@@ -33,6 +33,7 @@ class KnownWorker:
     Attributes:
         attempt: what it is at; None when idle.
         since, changed_at: when the state began, s since 1970 and monotonic.
+        has_begun: whether it has confirmed its attempt.
         is_suspect: it has been silent for some seconds.
         is_lost: it has been silent for too long, and its evaluation was given to others.
     """
@@ -43,6 +44,7 @@ class KnownWorker:
     attempt: AttemptId | None = None
     since: float = 0.0
     changed_at: float = 0.0
+    has_begun: bool = False
     is_suspect: bool = False
     is_lost: bool = False
     clock: Clock = SYSTEM
@@ -61,6 +63,11 @@ class KnownWorker:
         return self.registration.host
 
     @property
+    def memory_mb(self) -> float:
+        """Of its device; 0: unknown."""
+        return self.registration.memory_mb
+
+    @property
     def is_usable(self) -> bool:
         """Whether it can be counted on for work."""
         return self.state is not WorkerState.LEAVING and not self.is_suspect and not self.is_lost
@@ -74,6 +81,7 @@ class KnownWorker:
 
     def become(self, state: WorkerState, attempt: AttemptId | None = None) -> None:
         """Change state."""
+        self.has_begun = self.has_begun and attempt is not None and attempt == self.attempt
         self.state, self.attempt = state, attempt
         self._note_change()
 
@@ -88,6 +96,7 @@ class WorkerPool:
         patience_s: silence after which a worker's evaluation goes to others.
 
     Attributes:
+        largest_mb: memory of the largest device that any of them has had.
         workers: by incarnation, in the order in which they became idle for the last time.
     """
 
@@ -95,11 +104,13 @@ class WorkerPool:
         self.patience_s = patience_s
         self._clock = clock
         self.workers: dict[str, KnownWorker] = {}
+        self.largest_mb = 0.0
 
     def add(self, worker: KnownWorker) -> KnownWorker | None:
         """A worker has joined; returns the earlier process of the same name, if there is one still."""
         earlier = next((w for w in self.workers.values() if w.name == worker.name), None)
         self.workers[worker.registration.incarnation] = worker
+        self.largest_mb = max(self.largest_mb, worker.memory_mb)
         return earlier
 
     def remove(self, worker: KnownWorker) -> None:

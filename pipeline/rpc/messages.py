@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.bounds import BudgetNumber, Count, Flag, Name, Reason, Time, aside, checked
+from pipeline.bounds import BudgetNumber, Count, Flag, Name, Number, Reason, Time, aside, checked
 from pipeline.errors import CRASH_KINDS
 from pipeline.records import INFO_KINDS, ConfigId
 from pipeline.rpc.plain import finite_loss, plain_info
@@ -49,6 +49,7 @@ class Registration:
         uri: where the worker listens.
         holds: the attempt that it is at, or whose result it has yet to deliver.
         allocation_end: when its Slurm allocation ends, s since 1970; None without one.
+        memory_mb: of its device; 0: unknown.
     """
 
     name: Name
@@ -61,6 +62,7 @@ class Registration:
     holds: AttemptId | None = None
     allocation_end: Time | None = None
     is_stock: Flag = False
+    memory_mb: Number = 0.0
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Registration:

@@ -17,6 +17,37 @@ Ports = tuple[int, int] | None
 OnDisconnect = Callable[[Any], None]
 
 
+class Server(Protocol):
+    """What serves calls; the names are Pyro4's.
+
+    Attributes:
+        host: the address that it listens on.
+        locationStr: host:port.
+    """
+
+    host: str
+    locationStr: str  # noqa: N815
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+
+    def register(self, what: Any, name: str | None = None) -> Any:
+        """Serve an object, by default under a name of its own; returns its uri."""
+
+    def unregister(self, what: Any) -> None:
+        """Serve it no more."""
+
+    def uriFor(self, what: Any) -> Any:  # noqa: N802
+        """The uri of an object or a name."""
+
+    def start(self) -> None:
+        """Serve in the background."""
+
+    def shutdown(self) -> None:
+        """Close every connection."""
+
+
 class Network(Protocol):
     """How a process proves itself, serves calls and makes them."""
 
@@ -31,7 +62,7 @@ class Network(Protocol):
 
     def serve(
         self, address: str, ports: Ports, on_disconnect: OnDisconnect | None = None, first_choice: int = 0
-    ) -> RpcServer:
+    ) -> Server:
         """A server, not yet started; arguments and errors as `pipeline.rpc.server.open_server`."""
 
     def proxy(self, uri: str, timeout_s: float, serializer: str = "json") -> Any:

@@ -12,6 +12,7 @@ import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ import Pyro4
 import Pyro4.naming
 
 from pipeline.errors import SiteError
+from pipeline.runtime import SYSTEM, Clock
 
 log = logging.getLogger("tandem.rpc")
 
@@ -27,6 +29,8 @@ HANDSHAKE_S = 8.0
 MAX_UNPROVEN = 512
 LISTEN_BACKLOG = 1024
 NAMESERVER = "Pyro.NameServer"
+# Refused connections that are told of one by one in so many seconds, and peers that are counted apart beyond.
+REFUSALS_TOLD, REFUSALS_EVERY_S, REFUSED_PEERS = 5, 60.0, 100
 
 
 class RpcServer(Pyro4.Daemon):  # type: ignore[misc]
@@ -40,7 +44,8 @@ class RpcServer(Pyro4.Daemon):  # type: ignore[misc]
 
     def __init__(self, address: str, port: int = 0, on_disconnect: Callable[[Any], None] | None = None) -> None:
         self.host = address
-        self._connections = _ConnectionThreads()
+        self._refusals = RefusalLog()
+        self._connections = _ConnectionThreads(self._refusals)
         self._on_disconnect = on_disconnect
         super().__init__(host=address, port=port)
         # The two seams: accept() without a handshake, and a pool that never refuses nor blocks.
@@ -66,7 +71,7 @@ class RpcServer(Pyro4.Daemon):  # type: ignore[misc]
             conn.sock.do_handshake()
             return bool(super()._handshake(conn, denied_reason))
         except OSError as error:
-            log.info("refused a connection from %s: %s", _peer(conn.sock), error)
+            self._refusals.note(_peer(conn.sock), str(error))
             return False
         finally:
             self._connections.end_handshake(conn.sock)
@@ -79,12 +84,49 @@ class RpcServer(Pyro4.Daemon):  # type: ignore[misc]
     def housekeeping(self) -> None:
         """Pyro4's hook, every two seconds."""
         self._connections.close_silent(HANDSHAKE_S)
+        self._refusals.sum_up()
+
+
+class RefusalLog:
+    """Tells of refused connections: the first few of each minute one by one, then how many more there were.
+
+    Anybody on the network can be refused as often as they like, and must not be able to fill the disk with it.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._since = clock.monotonic()
+        self._told = 0
+        self._untold: Counter[str] = Counter()
+
+    def note(self, peer: str, reason: str) -> None:
+        """A connection from a peer was refused."""
+        self.sum_up()
+        with self._lock:
+            self._told += 1
+            if self._told > REFUSALS_TOLD:
+                self._untold[peer if len(self._untold) < REFUSED_PEERS else "others"] += 1
+                return
+        log.info("refused a connection from %s: %s", peer, reason)
+
+    def sum_up(self) -> None:
+        """Once a minute is over, tell of those that were not told of."""
+        with self._lock:
+            if self._clock.monotonic() - self._since < REFUSALS_EVERY_S:
+                return
+            untold, self._untold = self._untold, Counter()
+            self._since, self._told = self._clock.monotonic(), 0
+        if untold:
+            most = ", ".join(f"{peer} {count}" for peer, count in untold.most_common(3))
+            log.info("refused %d more connections within %.0f s; most of: %s", untold.total(), REFUSALS_EVERY_S, most)
 
 
 class _ConnectionThreads:
     """Stands in for Pyro4's thread pool: starts a thread per connection and knows which are not proven yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: RefusalLog) -> None:
+        self._refusals = refusals
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._unproven: dict[socket.socket, float] = {}
@@ -122,7 +164,7 @@ class _ConnectionThreads:
         with self._lock:
             silent = [c for c, since in self._unproven.items() if now - since > after_s]
         for connection in silent:
-            log.info("closed a connection from %s: no handshake within %.0f s", _peer(connection), after_s)
+            self._refusals.note(_peer(connection), f"no handshake within {after_s:.0f} s")
             _cut(connection)
 
     def num_workers(self) -> int:

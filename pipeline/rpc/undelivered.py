@@ -12,6 +12,9 @@ from pipeline.run.folder import RunFolder
 
 log = logging.getLogger("tandem.rpc")
 
+# Those that have been told of: the folder is read every few seconds.
+_damaged: set[Path] = set()
+
 
 def leave_result(folder: RunFolder, attempt: AttemptId, outcome: Outcome, worker: str, host: str) -> Path:
     """Leave a result in the run folder; returns where.
@@ -38,7 +41,9 @@ def read_undelivered(folder: RunFolder) -> list[tuple[AttemptId, str, str, Outco
             outcome = Outcome.from_plain(plain["outcome"])
             found.append((attempt, checked(Name, plain["worker"]), checked(Name, plain["host"]), outcome))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is damaged (%s); its evaluation is run again", path, error)
+            if path not in _damaged:
+                log.warning("%s is damaged (%s); its evaluation is run again", path, error)
+            _damaged.add(path)
     return found
 
 

@@ -147,7 +147,7 @@ class RunStatus:
 
 def publish_status(folder: RunFolder, status: RunStatus) -> None:
     """Write the status file whole."""
-    publish_json(folder.status, asdict(checked(RunStatus, asdict(status))), inside=folder.path)
+    publish_json(folder.status, asdict(checked(RunStatus, asdict(status))), inside=folder.path, indent=None)
 
 
 def read_status(folder: RunFolder, wait_s: float = 5.0) -> RunStatus | None:

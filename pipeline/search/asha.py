@@ -165,6 +165,10 @@ class Asha:
         """See `Halving`: a result promotes one configuration at most."""
         return min(limit, self._awaited + self._total - self._drawn)
 
+    def parallel_now(self, limit: int) -> int:
+        """See `Halving`."""
+        return self.most_parallel(limit)
+
     def planned(self) -> int:
         """See `Halving`; promotions that a later result has overtaken come on top."""
         return self._count * sum(self._shape[0])

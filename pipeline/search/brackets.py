@@ -87,6 +87,9 @@ class Halving(Protocol):
     def most_parallel(self, limit: int) -> int:
         """How many evaluations may run side by side from now on, at most `limit`."""
 
+    def parallel_now(self, limit: int) -> int:
+        """How many evaluations could run side by side at this moment, at most `limit`, those that run included."""
+
     def planned(self) -> int:
         """Evaluations of the whole search, promotions included, as far as that is known before."""
 
@@ -299,7 +302,13 @@ class Brackets:
 
     def most_parallel(self, limit: int) -> int:
         """See `Halving`."""
-        count = sum(b.most_parallel() for b in self.open())
+        return self._with_new_brackets(sum(b.most_parallel() for b in self.open()), limit)
+
+    def parallel_now(self, limit: int) -> int:
+        """See `Halving`."""
+        return self._with_new_brackets(sum(len(b.outstanding()) + b.unfilled() for b in self.open()), limit)
+
+    def _with_new_brackets(self, count: int, limit: int) -> int:
         for iteration in range(len(self.iterations), self._count):
             if count >= limit:
                 break

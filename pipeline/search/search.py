@@ -191,6 +191,10 @@ class Search:
         """How many evaluations may run side by side from now on, at most `limit`: more workers are of no use."""
         return self._halving.most_parallel(limit)
 
+    def parallel_now(self, limit: int) -> int:
+        """How many evaluations could run side by side at this moment, at most `limit`, those that run included."""
+        return self._halving.parallel_now(limit)
+
     # Inside ------------------------------------------------------------------------------------------------------
     def _drawn(self, config_id: ConfigId, budget: float) -> Draw | None:
         """The draw of a config_id; None: its proposal is being made."""

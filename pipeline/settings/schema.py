@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.settings.liveness import least_patience_s, ping_interval_s
 from pipeline.settings.space import narrowed
 from tandem_trial.problem import Metric
 
@@ -308,6 +309,16 @@ class WorkerSettings(Section):
     """Broken evaluations in a row after which the run stops and names the cause."""
     handback_margin_s: Positive = 60.0
     """A worker checkpoints and hands its evaluation back this long before its allocation ends."""
+
+    @model_validator(mode="after")
+    def _patience_outlasts_the_pings(self) -> WorkerSettings:
+        least_s = least_patience_s(self.count)
+        if self.patience_s < least_s:
+            raise ValueError(
+                f"patience_s: {self.patience_s:g} s would give up healthy workers: each of {self.count} is asked every "
+                f"{ping_interval_s(self.count):g} s whether it lives; at least {least_s:g}"
+            )
+        return self
 
 
 class NetworkSettings(Section):

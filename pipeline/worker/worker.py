@@ -17,11 +17,11 @@ import Pyro4
 from hpbandster.core.worker import Worker
 
 from pipeline.cluster.allocation import ALLOCATION_END
+from pipeline.cluster.gpus import gpu_memory_mb
 from pipeline.records import Evaluation, WorkerIdentity
 from pipeline.rpc.master_address import MasterAddress, rpc_run_id
 from pipeline.rpc.messages import AttemptId, Outcome
-from pipeline.rpc.network import PYRO, Network
-from pipeline.rpc.server import RpcServer
+from pipeline.rpc.network import PYRO, Network, Server
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import SYSTEM, Runtime
 from pipeline.settings import Settings
@@ -49,6 +49,7 @@ def run_worker(
     evaluate: Evaluate | None = None,
     device: str | None = None,
     before_farewell: Callable[[str], None] = lambda reason: None,
+    memory_mb: float | None = None,
     runtime: Runtime = SYSTEM,
     network: Network = PYRO,
 ) -> str:
@@ -64,6 +65,7 @@ def run_worker(
             anything else.
         device: as status shows it; default: from CUDA_VISIBLE_DEVICES.
         before_farewell: called with the reason once nothing is held any more, before the master hears of the leaving.
+        memory_mb: of the device; default: the GPU's, as nvidia-smi says it; 0: unknown.
 
     Returns:
         Why it left: "done" (the search has ended), "stopped", "broken" (so has the run), "not_needed" (fewer workers
@@ -75,7 +77,7 @@ def run_worker(
         RunError: the run's certificates cannot be used.
         SiteError: it cannot listen on this machine's address.
     """
-    worker = TandemWorker(folder, identity, settings, should_stop, allocation_end, device, runtime, network)
+    worker = TandemWorker(folder, identity, settings, should_stop, allocation_end, device, memory_mb, runtime, network)
     if evaluate is not None:
         return worker.work(evaluate, before_farewell)
     if settings.problem.is_built_in:
@@ -95,6 +97,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
         should_stop: ShouldStop,
         allocation_end: float | None,
         device: str | None,
+        memory_mb: float | None = None,
         runtime: Runtime = SYSTEM,
         network: Network = PYRO,
     ) -> None:
@@ -110,7 +113,8 @@ class TandemWorker(Worker):  # type: ignore[misc]
         self._should_stop = should_stop
         self._allocation_end = allocation_end
         self._device = _visible_device() if device is None else device
-        self._server: RpcServer | None = None
+        self._memory_mb = gpu_memory_mb() if memory_mb is None else memory_mb
+        self._server: Server | None = None
         self._given: Evaluation | None = None  # accepted, not begun
         self._current: AttemptId | None = None  # begun, not acknowledged
         self._abandon: dict[AttemptId, str] = {}
@@ -268,6 +272,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
             "pid": os.getpid(),
             "holds": None if held is None else held.to_plain(),
             "allocation_end": self._allocation_end,
+            "memory_mb": self._memory_mb,
         }
 
     def _listen(self, address: str) -> None:

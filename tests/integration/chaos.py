@@ -193,7 +193,7 @@ class Chaos:
 
 def settings_of(variant: str, iterations: int) -> list[str]:
     """Overrides for `make_run`."""
-    common = [f"search.iterations={iterations}", "workers.patience_s=5", "workers.max_attempts=9"]
+    common = [f"search.iterations={iterations}", "workers.patience_s=6", "workers.max_attempts=9"]
     method = "bohb" if variant.startswith("bohb") else "hyperband"
     if variant == "trainer":
         batches = ["search.budget_unit=batches", "search.min_budget=4", "search.max_budget=36"]

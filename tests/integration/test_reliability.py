@@ -97,7 +97,7 @@ def test_a_frozen_worker_is_suspect_within_5_s_and_its_evaluation_goes_to_anothe
 def test_of_a_frozen_worker_that_returns_the_first_result_counts_and_only_that(
     tmp_path: Path, processes: Processes
 ) -> None:
-    folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=5")
+    folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=6")
     workers = [start_worker(folder, "frozen", seconds=4)]
     processes += [start_master(folder), *workers]
     wait_until(lambda: events(folder, "dispatched", worker="frozen"))

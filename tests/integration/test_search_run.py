@@ -72,7 +72,7 @@ def test_a_search_whose_master_is_killed_again_and_again_goes_on_where_it_was(
 
 
 def test_what_a_worker_lost_while_there_was_no_master_is_in_the_books(tmp_path: Path, processes: Processes) -> None:
-    folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=2")
+    folder = make_run(tmp_path / "run", "search.iterations=1", "workers.patience_s=6")
     close_gate(folder)
     processes += [start_master(folder), start_worker(folder, "w0")]
     wait_until(lambda: events(folder, "dispatched"))

@@ -22,6 +22,7 @@ from pipeline.records import Evaluation, StartedWorkers
 from pipeline.rpc.messages import AttemptId, Outcome, Registration
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import History, read_history, read_journal
+from pipeline.runtime import SystemRuntime
 from pipeline.search.replay import rebuild
 from pipeline.settings import Settings, load_settings
 
@@ -75,6 +76,16 @@ def job(index: int) -> EvaluationJob:
     return EvaluationJob((0, 0, index), {"x": index}, 1.0)
 
 
+class SkippingRuntime(SystemRuntime):
+    """The machine's own, on a clock that can be moved on."""
+
+    def __init__(self) -> None:
+        self.skipped_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.skipped_s
+
+
 class FakeDispatcher:
     """The dispatcher as the scheduler sees it."""
 
@@ -99,6 +110,7 @@ class Master:
         self.folder = RunFolder(path)
         self.connections: dict[str, FakeConnection] = {}
         self.requested: list[int] = []
+        self.runtime = SkippingRuntime()
         self.start()
 
     def start(self) -> None:
@@ -114,6 +126,7 @@ class Master:
             self.dispatcher,  # type: ignore[arg-type]
             self._request,
             read_journal(self.folder),
+            self.runtime,
         )
 
     def _request(self, count: int) -> StartedWorkers:
@@ -126,12 +139,16 @@ class Master:
         self.scheduler.tick()
         self.scheduler.advance()
 
-    def join(self, name: str, host: str = "a", holds: AttemptId | None = None, suffix: str = "") -> dict[str, Any]:
+    def join(
+        self, name: str, host: str = "a", holds: AttemptId | None = None, suffix: str = "", memory_mb: float = 0.0
+    ) -> dict[str, Any]:
         """A worker registers; the answer it is given."""
-        connection = self.connections[name] = FakeConnection(name)
+        connection = self.connections[name] = FakeConnection(name, self.runtime.monotonic())
         incarnation = f"incarnation of {name}{suffix}"
         reply: Future[dict[str, Any]] = Future()
-        registration = Registration(name, incarnation, host, f"PYRO:{name}@127.0.0.1:1", holds=holds)
+        registration = Registration(
+            name, incarnation, host, f"PYRO:{name}@127.0.0.1:1", holds=holds, memory_mb=memory_mb
+        )
         self.scheduler.handle(Joined(registration, connection, reply))
         return reply.result(0)
 
@@ -152,7 +169,7 @@ class Master:
 
     def silence(self, name: str, seconds: float) -> None:
         """The worker has not been heard for so long."""
-        self.connections[name].heard = time.monotonic() - seconds
+        self.connections[name].heard = self.runtime.monotonic() - seconds
 
     @property
     def history(self) -> History:

@@ -12,10 +12,11 @@ import Pyro4.errors
 import pytest
 
 from pipeline.master import connections
-from pipeline.master.connections import WorkerConnection, ping_interval_s, suspect_after_s
+from pipeline.master.connections import WorkerConnection
 from pipeline.master.events import DispatchEnded, Event, Gone, ThreadDied
 from pipeline.records import Evaluation
 from pipeline.rpc.messages import AttemptId
+from pipeline.settings.liveness import ping_interval_s, suspect_after_s
 
 EVALUATION = Evaluation((0, 0, 1), {"x": 1.0}, 3.0, attempt=2, seed=7)
 ATTEMPT = AttemptId((0, 0, 1), 3.0, 2)
@@ -168,7 +169,7 @@ def test_a_connection_that_was_cut_is_tried_once_more_before_anything_is_conclud
 def test_a_silent_worker_is_pinged_without_being_asked_to(
     connection: WorkerConnection, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PING_S", 0.01)
+    monkeypatch.setattr(connections, "ping_interval_s", lambda workers: 0.01)
     connection.start()
     deadline = time.monotonic() + 10
     while ("state",) not in worker.calls:
@@ -192,12 +193,28 @@ def test_a_request_that_does_not_get_through_ends_nothing(
 def test_a_defect_in_the_connections_thread_reaches_the_loop(
     connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue
 ) -> None:
-    worker.answers["state"] = {"holds": "no attempt"}  # no worker of ours says that
+    def dismiss(reason: str) -> None:
+        raise ValueError("no call fails like that")
+
+    worker.shutdown = dismiss
     connection.start()
-    connection.check_now()
+    connection.dismiss("done")
     event = event_from(inbox)
     assert isinstance(event, ThreadDied)
     assert "ValueError" in event.traceback
+
+
+@pytest.mark.parametrize("answer", [{"holds": "no attempt"}, None, "idle", {"holds": [[0, 0], 1.0, 1]}])
+def test_a_worker_that_does_not_say_what_it_is_at_falls_silent_and_ends_nothing(
+    connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue, caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
+    heard = connection.heard
+    worker.answers["state"] = answer
+    connection._ping_quietly()
+    connection._ping_quietly()
+    assert connection.heard == heard
+    assert inbox.empty()
+    assert caplog.text.count("does not say what it is at") == 1
 
 
 def test_the_more_workers_the_rarer_each_is_pinged_and_the_later_it_is_suspect() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from pipeline.master.failures import MAX_CONTRADICTED, PAUSE_AFTER, FailurePolicy
 from pipeline.runtime import SystemRuntime
 
 ONE, TWO = {"a"}, {"a", "b"}
+NUMBERS = count(1)  # of attempts
 
 
 def key(index: int) -> tuple[tuple[int, int, int], float]:
@@ -61,27 +64,27 @@ def test_a_node_with_unresolved_crashes_is_given_nothing_new_until_they_are_reso
 
 
 def test_a_configuration_whose_attempts_die_without_progress_kills_its_workers(policy: FailurePolicy) -> None:
-    actions = [policy.died(key(1), "a", "gone", False, ONE).action for _ in range(3)]
+    actions = [policy.died(key(1), number, "a", "gone", False, ONE).action for number in range(3)]
     assert actions == ["retry", "retry", "crash"]
 
 
 def test_progress_clears_the_record_of_deaths(policy: FailurePolicy) -> None:
     for _ in range(10):
-        assert policy.died(key(1), "a", "gone", False, ONE).action == "retry"
-        assert policy.died(key(1), "a", "gone", True, ONE).action == "retry"
+        assert policy.died(key(1), next(NUMBERS), "a", "gone", False, ONE).action == "retry"
+        assert policy.died(key(1), next(NUMBERS), "a", "gone", True, ONE).action == "retry"
 
 
 def test_where_there_are_two_nodes_deaths_on_one_alone_do_not_count(policy: FailurePolicy) -> None:
     for _ in range(2):
-        policy.died(key(1), "a", "gone", False, TWO)
-    third = policy.died(key(1), "a", "gone", False, TWO)
+        policy.died(key(1), next(NUMBERS), "a", "gone", False, TWO)
+    third = policy.died(key(1), next(NUMBERS), "a", "gone", False, TWO)
     assert (third.action, third.avoid) == ("retry", {"a"})
-    assert policy.died(key(1), "b", "gone", False, TWO).kind == "killed_its_worker"
+    assert policy.died(key(1), next(NUMBERS), "b", "gone", False, TWO).kind == "killed_its_worker"
 
 
 def test_a_node_that_loses_power_once_is_not_left_out(policy: FailurePolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(8):  # all its workers at once
-        policy.died(key(index), "a", "gone", False, TWO)
+        policy.died(key(index), next(NUMBERS), "a", "gone", False, TWO)
     for index in range(8):
         policy.finished(key(index), "b")
     assert policy.excluded == {}
@@ -97,7 +100,7 @@ def test_a_node_whose_workers_die_at_one_time_after_the_other_is_left_out() -> N
 
     policy = FailurePolicy(max_attempts=3, max_broken=3, clock=Clock())
     for index in range(3):
-        policy.died(key(index), "a", "gone", False, TWO)
+        policy.died(key(index), next(NUMBERS), "a", "gone", False, TWO)
         policy.finished(key(index), "b")
     assert "workers died there" in policy.excluded["a"]
 
@@ -179,3 +182,14 @@ def test_two_bad_nodes_among_many_are_left_out_and_stop_nothing(policy: FailureP
     actions = {policy.broken(((0, 0, i), 1.0), host, "no data", hosts).action for i, host in enumerate("ababab")}
     assert actions == {"retry"}
     assert set(policy.excluded) == {"a", "b"}
+
+
+def test_one_attempt_dies_once_however_often_its_worker_falls_silent(policy: FailurePolicy) -> None:
+    actions = [policy.died(key(1), 1, "a", "silent", False, ONE).action for _ in range(5)]
+    assert actions == ["retry"] * 5
+
+
+def test_running_out_of_memory_says_nothing_against_a_node(policy: FailurePolicy) -> None:
+    for index in range(PAUSE_AFTER + 1):
+        policy.crashed(key(index), "a", "out_of_memory", "12 GB", TWO)
+    assert not policy.is_paused("a")

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.master.evaluations import EvaluationState
 from pipeline.master.events import DispatchEnded, Gone, Unreachable
+from pipeline.master.failures import MAX_FRUITLESS
 from pipeline.master.worker_pool import WorkerState
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.undelivered import leave_result
@@ -224,17 +225,14 @@ def test_nothing_new_is_drawn_while_a_worker_may_return_to_the_next_master(maste
     assert master.connections["w1"].last.key == ((0, 0, 1), 1.0)
 
 
-def test_a_worker_that_does_not_return_to_the_next_master_costs_no_more_than_its_attempt(
-    make_master: Callable[..., Any],
-) -> None:
-    master = make_master("workers.patience_s=0.2")
+def test_a_worker_that_does_not_return_to_the_next_master_costs_no_more_than_its_attempt(master: Master) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
     attempt = master.connections["w0"].last
     master.close()
     master.start()
-    time.sleep(0.3)
+    master.runtime.skipped_s += master.settings.workers.patience_s + 1
     master.step()
     assert state_of(master, attempt.key) is EvaluationState.WAITING
     master.join("w1", "b")
@@ -320,3 +318,181 @@ def test_a_node_on_which_workers_end_before_they_join_is_left_out_and_that_is_re
     assert master.scheduler.policy.excluded == {"b": "3 tasks ended there"}
     assert master.connections["w1"].dismissed == ["excluded"]
     assert master.events("node_suspected")[0]["reason"] == "3 tasks ended there"
+
+
+def report(master: Master, name: str, attempt: AttemptId | None) -> None:
+    """A worker's answer to a ping of this moment."""
+    connection = master.connections[name]
+    master.runtime.skipped_s += 0.1
+    connection.reported, connection.heard = attempt, master.runtime.monotonic()
+    connection.reported_at = master.runtime.monotonic()
+
+
+def test_an_evaluation_whose_first_worker_returned_is_not_forgotten_when_both_hand_it_back(master: Master) -> None:
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    first = master.connections["w0"].last
+    master.silence("w0", master.settings.workers.patience_s + 1)
+    master.join("w1", "b")
+    master.step()
+    second = master.connections["w1"].last
+    assert second == AttemptId(*first.key, 2)
+    master.confirm("w1")
+    report(master, "w0", first)  # it is back, and still at it
+    master.step()
+    master.deliver("w1", Outcome("handed_back", reason="allocation_end", is_leaving=True), second)
+    assert state_of(master, first.key) is EvaluationState.RUNNING  # by w0
+    master.deliver("w0", Outcome("handed_back", reason="allocation_end", is_leaving=True), first)
+    assert state_of(master, first.key) is EvaluationState.WAITING
+
+
+def test_an_end_that_is_delivered_again_because_its_answer_was_lost_counts_once(master: Master) -> None:
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    attempt = master.connections["w0"].last
+    crash = Outcome("crashed", kind="not_finite", reason="nan")
+    master.join("w1", "b")
+    master.deliver("w0", crash)
+    assert state_of(master, attempt.key) is EvaluationState.WAITING  # another node is to confirm it
+    master.join("w0", holds=attempt, suffix=" on a new connection")  # it has not heard the answer
+    assert state_of(master, attempt.key) is EvaluationState.WAITING
+    worker = master.scheduler.pool.workers["incarnation of w0 on a new connection"]
+    assert (worker.state, worker.attempt) == (WorkerState.UNCONFIRMED, None)
+
+
+def test_the_masters_own_pause_is_nobodys_silence(master: Master) -> None:
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    pause_s = 3 * master.settings.workers.patience_s
+    master.runtime.skipped_s += pause_s
+    master.scheduler.excuse_silence(pause_s)
+    master.step()
+    worker = master.scheduler.pool.workers["incarnation of w0"]
+    assert not worker.is_lost
+    assert not worker.is_suspect
+    assert master.events("returned") == []
+
+
+def test_a_worker_that_falls_silent_again_and_again_at_one_attempt_has_died_once(master: Master) -> None:
+    master.join("w0")
+    master.join("w1", "b")
+    master.step()
+    master.confirm("w0")
+    attempt = master.connections["w0"].last
+    for _ in range(4):
+        master.silence("w0", master.settings.workers.patience_s + 1)
+        master.scheduler.tick()
+        report(master, "w0", attempt)
+        master.scheduler.tick()
+    assert state_of(master, attempt.key) is EvaluationState.RUNNING
+    assert master.history.results == ()
+
+
+def test_what_ran_out_of_memory_on_a_small_device_goes_to_a_larger_one_and_the_small_one_to_something_else(
+    master: Master,
+) -> None:
+    master.join("small", "a", memory_mb=8_000)
+    master.join("large", "b", memory_mb=24_000)
+    master.step()
+    master.confirm("small")
+    first = master.connections["small"].last
+    master.deliver("small", Outcome("crashed", kind="out_of_memory", reason="CUDA"))
+    master.step()
+    assert master.connections["small"].last.key != first.key  # not paused, and not the same again
+    master.confirm("large")
+    master.deliver("large", FINISHED)
+    master.step()
+    assert master.connections["large"].last == AttemptId(*first.key, 2)
+
+
+def test_what_runs_out_of_memory_on_the_largest_device_is_the_configurations_fault(master: Master) -> None:
+    master.join("large", "b", memory_mb=24_000)
+    master.step()
+    master.confirm("large")
+    master.deliver("large", Outcome("crashed", kind="out_of_memory", reason="CUDA"))
+    master.step()
+    assert [r.exception for r in master.history.results] == ["out_of_memory: CUDA"]
+
+
+def test_a_worker_that_ends_an_attempt_without_a_word_kills_no_more_than_three(master: Master) -> None:
+    master.join("w0")
+    for _ in range(3):
+        master.step()
+        master.confirm("w0")
+        assert master.connections["w0"].last.key == FIRST
+        report(master, "w0", None)
+        master.scheduler.tick()
+    master.step()
+    (result,) = master.history.results
+    assert result.exception.startswith("killed_its_worker: 3 attempts without progress on a; last: its worker ended it")
+
+
+def test_an_evaluation_that_is_handed_back_without_end_is_told_as_a_crash(master: Master) -> None:
+    for number in range(MAX_FRUITLESS):
+        name = f"w{number}"
+        master.join(name)
+        master.step()
+        master.confirm(name)
+        assert master.connections[name].last == AttemptId(*FIRST, number + 1)
+        master.deliver(name, Outcome("handed_back", reason="allocation_end", is_leaving=True))
+        master.leave(name, "allocation_end")
+    master.step()
+    (result,) = master.history.results
+    assert result.exception == "error: 30 attempts in a row came to nothing; last: allocation_end"
+
+
+def test_a_search_in_which_nothing_ever_finished_ends_broken(make_master: Callable[..., Any]) -> None:
+    master = make_master("search.max_budget=1", "search.iterations=2")
+    master.join("w0")
+    for _ in range(2):
+        master.step()
+        master.confirm("w0")
+        master.deliver("w0", Outcome("crashed", kind="not_finite", reason="nan"))
+    master.step()
+    assert master.scheduler.state == "stopping"
+    assert master.scheduler.message.startswith("all 2 evaluations crashed")
+
+
+def test_a_few_results_that_are_no_results_stop_the_run_at_once(make_master: Callable[..., Any]) -> None:
+    master = make_master("search.max_budget=1", "search.iterations=9")
+    master.join("w0")
+    for _ in range(3):
+        master.step()
+        master.confirm("w0")
+        master.deliver("w0", Outcome("crashed", kind="bad_result", reason="training returned a float"))
+    assert master.scheduler.message == "the first 3 evaluations failed alike: training returned a float"
+
+
+def test_nobody_is_asked_for_while_workers_wait_for_a_straggler(make_master: Callable[..., Any]) -> None:
+    master = make_master("search.max_budget=9", "search.iterations=1", "workers.count=4")
+    asked = []
+    master.scheduler.requester.tick = lambda present, useful: asked.append(useful)
+    for number in range(9):
+        master.join(f"w{number}", "abc"[number % 3])
+    master.step()
+    for number in range(8):  # the ninth of the rung goes on
+        master.confirm(f"w{number}")
+        master.deliver(f"w{number}", FINISHED)
+    master.step()
+    assert asked[-1] == 1
+
+
+def test_a_new_master_gives_work_to_workers_that_nobody_who_may_return_can_miss(master: Master) -> None:
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    attempt = master.connections["w0"].last
+    master.close()
+    master.start()
+    master.join("w1", "b")
+    master.step()
+    assert master.connections["w1"].dispatched == []  # it is kept for what w0 may not return with
+    assert "workers of the last master may return with 1 evaluation:" in master.scheduler.message
+    master.join("w2", "c")
+    master.step()
+    given = [master.connections[name].last for name in ("w1", "w2") if master.connections[name].dispatched]
+    assert len(given) == 1
+    assert given[0].key != attempt.key

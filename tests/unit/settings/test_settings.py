@@ -214,3 +214,10 @@ def test_the_ladders_that_hpbandster_truncates_are_whole() -> None:
 
 def test_random_search_has_the_largest_budget_alone() -> None:
     assert budget_ladder(SearchSettings(method="random", min_budget=1, max_budget=9)) == (9,)
+
+
+@pytest.mark.parametrize(("count", "least"), [(10, 6), (1000, 20)])
+def test_a_patience_that_gives_up_healthy_workers_is_refused_and_the_least_is_told(count: int, least: int) -> None:
+    load_settings("digits", [f"workers.count={count}", f"workers.patience_s={least}"])
+    with pytest.raises(SettingsError, match=rf"patience_s: {least - 1} s would give up .* at least {least}"):
+        load_settings("digits", [f"workers.count={count}", f"workers.patience_s={least - 1}"])

@@ -1,0 +1,94 @@
+"""Simulate many searches, or one of them with everything that happens in it.
+
+python -m tests.simulation --seeds 10000     a line per seed that failed, then which faults had an effect how often
+python -m tests.simulation --seed 17         the same search again, step by step
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from multiprocessing import get_context
+
+from tests.simulation.faults import kinds
+from tests.simulation.simulation import Outcome, simulate
+
+# With fewer seeds a rare kind of fault may be missing by chance.
+ENOUGH_SEEDS = 500
+
+
+def run_seeds(seeds: Iterable[int], processes: int) -> Iterator[Outcome]:
+    """The outcome of every seed, from as many processes."""
+    if processes == 1:
+        yield from map(_one, seeds)
+        return
+    with get_context("fork").Pool(processes) as pool:
+        yield from pool.imap_unordered(_one, seeds, chunksize=5)
+
+
+def _one(seed: int) -> Outcome:
+    try:
+        outcome = simulate(seed)
+    except Exception:
+        return Outcome(seed, [f"the simulation itself failed: {traceback.format_exc()}"], {}, 0, 0.0)
+    # An exception may hold what cannot travel between processes.
+    return Outcome(seed, outcome.failures, outcome.bites, outcome.evaluations, outcome.virtual_s)
+
+
+def show(seed: int) -> int:
+    """One seed, with its trace."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("           %(name)s: %(message)s"))
+    logger = logging.getLogger("tandem")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    outcome = simulate(seed, print)
+    if outcome.error is not None:
+        traceback.print_exception(outcome.error)
+    for failure in outcome.failures:
+        print(f"seed {seed}: {failure}")
+    print(f"{outcome.evaluations} evaluations, {outcome.virtual_s:.0f} virtual s, faults: {outcome.bites}")
+    return bool(outcome.failures)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    if options.seed is not None:
+        return show(options.seed)
+    began, bites, failed, evaluations, virtual_s = time.monotonic(), Counter[str](), 0, 0, 0.0
+    for outcome in run_seeds(range(options.first, options.first + options.seeds), options.processes):
+        bites.update(outcome.bites)
+        evaluations += outcome.evaluations
+        virtual_s += outcome.virtual_s
+        if outcome.failures:
+            failed += 1
+            print(f"seed {outcome.seed} {outcome.failures[0]}", flush=True)
+    for kind in kinds():
+        print(f"{bites[kind]:9,d}  {kind}")
+    missing = [kind for kind in kinds() if not bites[kind]]
+    print(
+        f"{options.seeds:,} searches, {evaluations:,} evaluations, {virtual_s / 3600:,.0f} virtual hours, "
+        f"{bites.total():,} faults in {time.monotonic() - began:.0f} s: {failed} failed"
+    )
+    if missing and options.seeds >= ENOUGH_SEEDS:
+        print(f"faults that never had an effect: {', '.join(missing)}")
+    return bool(failed or (missing and options.seeds >= ENOUGH_SEEDS))
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order within sets of names is part of what a seed fixes
+        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
+                  {**os.environ, "PYTHONHASHSEED": "0"})  # fmt: skip
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""What must hold after every step of a simulated search, and at its end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pipeline.master.process as master_process
+from pipeline.errors import RunError
+from pipeline.master.assignment import may_run
+from pipeline.master.evaluations import EvaluationState
+from pipeline.master.events import MasterOutcome
+from pipeline.master.scheduler import Scheduler
+from pipeline.master.worker_pool import KnownWorker
+from pipeline.records import EvaluationKey
+from pipeline.rpc.messages import AttemptId, Outcome
+from pipeline.run.history import History, Result, parse_draw, parse_result, read_history
+from pipeline.search.brackets import planned_evaluations
+from pipeline.search.replay import rebuild
+from pipeline.settings import budget_ladder
+from tests.simulation.world import Process, current_process
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+# The most attempts at one evaluation, whatever happens.
+MOST_ATTEMPTS = 40
+PREFIXES = 4
+
+
+class Books:
+    """Keeps what was promised, and compares."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.lost: Counter[EvaluationKey] = Counter()
+        self.believed: set[EvaluationKey] = set()
+        self._without_work: dict[str, float] = {}
+        self._results: set[EvaluationKey] = set()
+        self._read = 0
+        self._ends: Counter[str] = Counter()
+        simulation.network.observe = self.answered
+        folder, disk = simulation.folder, simulation.disk
+        disk.recorded = {str(folder.configs), str(folder.results)}
+
+    # After every pass of a master ------------------------------------------------------------------------------------
+    def passed(self, scheduler: Scheduler) -> None:
+        """A master's loop has come round."""
+        self._look_at_evaluations(scheduler)
+        self._look_at_idle_workers(scheduler)
+
+    def _look_at_evaluations(self, scheduler: Scheduler) -> None:
+        jobs = scheduler.evaluations.jobs
+        waiting = Counter(job.key for job in scheduler.evaluations.waiting)
+        for key, job in jobs.items():
+            responsible = {
+                EvaluationState.NEW: False,
+                EvaluationState.WAITING: waiting[key] == 1,
+                EvaluationState.RUNNING: scheduler.pool.has_runner(key),
+                EvaluationState.RETURNING: key in scheduler.restored.in_flight,
+                EvaluationState.HELD: key in scheduler.policy.held,
+                EvaluationState.ENDED: scheduler.attempts.has_unwritten,
+            }[job.state]
+            if not responsible:
+                at = [(w.name, w.state.value, str(w.attempt), w.is_lost) for w in scheduler.pool.workers.values()]
+                self.world.fail(f"nobody is responsible for {key}, which is {job.state.value}; workers {at}")
+            if (job.state is EvaluationState.WAITING) != (key in waiting):
+                self.world.fail(f"{key} is {job.state.value}, and in the queue {waiting[key]} times")
+            if job.attempts > MOST_ATTEMPTS:
+                self.world.fail(f"{key} is tried without end: attempt {job.attempts}")
+        running = {
+            (config_id, datum.budget)
+            for bracket in scheduler.search.open_brackets()
+            for config_id, datum in bracket.data.items()
+            if datum.status == "RUNNING"
+        }
+        if running != set(jobs):
+            self.world.fail(f"the search and the master disagree on {running ^ set(jobs)}")
+
+    def _look_at_idle_workers(self, scheduler: Scheduler) -> None:
+        """A healthy worker gets work when there is some that it may have."""
+        if scheduler.state == "stopping":
+            return
+        now = self.world.now
+        limit_s = 2 * scheduler.pool.patience_s + 15
+        for worker in scheduler.pool.idle():
+            name = worker.registration.incarnation
+            idle_since = now - (worker.clock.monotonic() - worker.changed_at)
+            if idle_since > self._without_work.get(name, 0.0) or not self._has_work_for(scheduler, worker):
+                self._without_work[name] = now
+            elif now - self._without_work[name] > limit_s:
+                self.world.fail(f"{worker.name} has been idle for {limit_s:.0f} s though there is work for it")
+
+    @staticmethod
+    def _has_work_for(scheduler: Scheduler, worker: KnownWorker) -> bool:
+        if any(may_run(worker, job) for job in scheduler.evaluations.waiting):
+            return True
+        search = scheduler.search
+        may_begin = len(search.iterations) < search.settings.search.iterations
+        return may_begin or any(bracket.unfilled() for bracket in search.open_brackets())
+
+    def dismissed(self, scheduler: Scheduler, worker: KnownWorker, reason: str) -> None:
+        """A master sends a worker away."""
+        others = [w for w in scheduler.pool.idle() if w is not worker]
+        for job in scheduler.evaluations.waiting:
+            if reason == "not_needed" and may_run(worker, job) and not any(may_run(w, job) for w in others):
+                self.world.fail(f"{worker.name} is dismissed as not needed, though {job.key} waits for it")
+
+    # Promises --------------------------------------------------------------------------------------------------------
+    def answered(self, method: str, arguments: Any, answer: Any) -> None:
+        """A master has answered a worker: what it says must be on disk."""
+        if method != "deliver" or answer.get("again") or answer.get("unknown"):
+            return
+        attempt = AttemptId.from_plain(arguments[1])
+        if Outcome.from_plain(arguments[2]).status != "finished":
+            return
+        if not answer["accepted"] and self.simulation.faults.lines_were_lost:
+            return  # the rung below is run again first
+        if attempt.key not in self.durable_results():
+            self.world.fail(f"the end of {attempt} was answered by {answer} and is not on disk")
+
+    def durable_results(self) -> set[EvaluationKey]:
+        """Evaluations with a synced line in results.json."""
+        content = self.simulation.disk.files.get(str(self.simulation.folder.results))
+        synced = 0 if content is None else content.synced
+        if content is None or synced < self._read:
+            self._results, self._read = set(), 0
+        if content is not None and synced > self._read:
+            for line in bytes(content.data[self._read : synced]).splitlines():
+                config_id, budget = json.loads(line)[:2]
+                self._results.add((tuple(config_id), budget))
+            self._read = synced
+        return self._results
+
+    def attempt_lost(self, key: EvaluationKey) -> None:
+        """A master has counted an attempt as lost."""
+        self.lost[key] += 1
+
+    def master_ended(self, outcome: MasterOutcome) -> None:
+        """A master has ended in order."""
+        self._ends[outcome.state] += 1
+        if "defect of the program" in outcome.message:
+            self.world.fail(outcome.message)
+
+    # The end ---------------------------------------------------------------------------------------------------------
+    def look_at_results(self) -> None:
+        """Every evaluation has one result, and the one that it deserves."""
+        history = read_history(self.simulation.folder)
+        counts = Counter((r.config_id, r.budget) for r in history.results)
+        for key, count in counts.items():
+            if count > 1:
+                self.world.fail(f"{key} has {count} results")
+        for result in history.results:
+            self._look_at_result(result)
+        if not rebuild(self.simulation.settings, history).is_done:
+            self.world.fail("the files do not hold a finished search")
+
+    def _look_at_result(self, result: Result) -> None:
+        key = result.config_id, result.budget
+        trainings = self.simulation.trainings
+        nature = trainings.nature(result.config_id)
+        largest = max(node.memory_gb for node in self.simulation.cluster.nodes)
+        if result.loss is not None:
+            if nature.trouble or nature.memory_gb > largest:
+                self.world.fail(f"{key} finished though its configuration cannot")
+            if result.loss != trainings.loss(*key):
+                self.world.fail(f"{key} has the loss {result.loss}, not its own")
+            return
+        kind = str(result.exception).split(":")[0]
+        deserved = {"nan": "not_finite", "error": "error", "kills": "killed_its_worker"}.get(nature.trouble)
+        if nature.memory_gb > largest:
+            deserved = "out_of_memory"
+        if kind == "out_of_memory" and key in self.believed:
+            return  # whoever could have trained it was gone for too long
+        if kind == deserved or (nature.trouble and kind in ("killed_its_worker", "out_of_memory")):
+            return
+        if kind == "killed_its_worker" and self.lost[key] >= self.simulation.settings.workers.max_attempts:
+            return  # the machines have killed it as often as nobody can tell apart
+        self.world.fail(f"{key} is blamed without reason: {result.exception}")
+
+    def resume_from_prefixes(self) -> None:
+        """The files as they stood after any write can be resumed."""
+        if self.simulation.faults.lines_were_lost:
+            return
+        folder, disk = self.simulation.folder, self.simulation.disk
+        for _ in range(PREFIXES):
+            end = self.world.random.randrange(len(disk.appended) + 1)
+            sizes: dict[str, int] = dict(disk.appended[:end])
+            draws, results = (
+                [json.loads(line) for line in self._prefix(str(path), sizes)]
+                for path in (folder.configs, folder.results)
+            )
+            history = History(tuple(map(parse_draw, draws)), tuple(map(parse_result, results)))
+            try:
+                rebuild(self.simulation.settings, history)
+            except RunError as error:
+                self.world.fail(f"cannot be resumed after write {end}: {error}")
+
+    def _prefix(self, path: str, sizes: dict[str, int]) -> list[bytes]:
+        content = self.simulation.disk.files.get(path)
+        data = b"" if content is None else bytes(content.data[: sizes.get(path, 0)])
+        return data[: data.rfind(b"\n") + 1].splitlines()
+
+    # For people ------------------------------------------------------------------------------------------------------
+    def longest_s(self) -> float:
+        """How long one worker alone would take for the whole search."""
+        settings = self.simulation.settings
+        ladder = budget_ladder(settings.search)
+        count = planned_evaluations(ladder, settings.search.eta, settings.search.iterations)
+        return count * (1.0 + float(sum(ladder)) / len(ladder) * self.simulation.trainings.speed)
+
+    def describe(self) -> str:
+        """Where the search stands."""
+        lines = [f"masters ended: {dict(self._ends)}; alive: {[m.name for m in self.simulation.masters]}"]
+        for scheduler in self.simulation.schedulers.values():
+            jobs = {str(key): job.state.value for key, job in scheduler.evaluations.jobs.items()}
+            workers = {w.name: f"{w.state.value} {w.attempt} lost={w.is_lost}" for w in scheduler.pool.workers.values()}
+            lines.append(f"{scheduler.state} {scheduler.message!r}: jobs {jobs}, workers {workers}")
+        lines.append(
+            f"tasks {[(t.number, t.process.name if t.process else None) for t in self.simulation.cluster.tasks]}"
+        )
+        return "; ".join(lines)
+
+
+@contextmanager
+def watched(simulation: Simulation) -> Iterator[None]:
+    """Let every master of a simulation be looked at after each of its passes."""
+    books = simulation.books
+
+    class Watched(Scheduler):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            process = current_process()
+            assert isinstance(process, Process)
+            super().__init__(*arguments, **named)
+            simulation.schedulers[process] = self
+            lose = self.attempts._lose
+
+            def lose_noted(job: Any, *rest: Any, **others: Any) -> None:
+                books.attempt_lost(job.key)
+                lose(job, *rest, **others)
+
+            self.attempts._lose = lose_noted  # type: ignore[method-assign]
+            crashed = self.policy.crashed
+
+            def crashed_noted(key: Any, host: str, kind: str, *rest: Any) -> Any:
+                if kind == "out_of_memory":  # no larger device is known
+                    books.believed.add(key)
+                return crashed(key, host, kind, *rest)
+
+            self.policy.crashed = crashed_noted  # type: ignore[method-assign,assignment]
+            reconsider = self.attempts.reconsider
+
+            def reconsider_noted(job: Any) -> None:
+                books.believed.add(job.key)
+                reconsider(job)
+
+            self.attempts.reconsider = reconsider_noted  # type: ignore[method-assign]
+
+        def advance(self) -> None:
+            super().advance()
+            books.passed(self)
+
+        def _dismiss(self, worker: KnownWorker, reason: str) -> None:
+            books.dismissed(self, worker, reason)
+            super()._dismiss(worker, reason)
+
+    original = master_process.Scheduler
+    master_process.Scheduler = Watched  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        master_process.Scheduler = original  # type: ignore[misc]
