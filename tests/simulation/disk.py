@@ -47,9 +47,10 @@ class OpenFile:
     def fileno(self) -> int:
         return self.descriptor
 
-    def read(self) -> Any:
-        data = bytes(self.content.data[self.position :])
-        self.position = len(self.content.data)
+    def read(self, size: int = -1) -> Any:
+        end = len(self.content.data) if size < 0 else self.position + size
+        data = bytes(self.content.data[self.position : end])
+        self.position += len(data)
         return data if "b" in self.mode else data.decode("utf-8")
 
     def write(self, data: Any) -> int:

@@ -127,7 +127,7 @@ class Books:
         """Evaluations with a synced line in results.json."""
         content = self.simulation.disk.files.get(str(self.simulation.folder.results))
         synced = 0 if content is None else content.synced
-        if content is None or synced < self._read:
+        if content is None or self.simulation.faults.lines_were_lost:  # what was read may have been cut since
             self._results, self._read = set(), 0
         if content is not None and synced > self._read:
             for line in bytes(content.data[self._read : synced]).splitlines():
