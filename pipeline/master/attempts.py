@@ -209,7 +209,7 @@ class AttemptTracker:
             claim(attempt)
             self.take(attempt, outcome, worker, host, None)
             if attempt.key not in self._late:
-                undelivered_path(self._folder, attempt).unlink(missing_ok=True)
+                self._remove_undelivered(attempt)
 
     # Writing -----------------------------------------------------------------------------------------------------
     def commit(self) -> None:
@@ -230,7 +230,12 @@ class AttemptTracker:
                     other.connection.stop_attempt(other.attempt, "superseded")
             self._checkpoints.evaluation_ended(result, attempt)
             if reply is None:
-                undelivered_path(self._folder, attempt).unlink(missing_ok=True)
+                self._remove_undelivered(attempt)
+
+    def _remove_undelivered(self, attempt: AttemptId) -> None:
+        """What a worker has left is in results.json, or of no use: to a successor, if there is one, it may be."""
+        self._files.check_lease()
+        undelivered_path(self._folder, attempt).unlink(missing_ok=True)
 
     # Inside ------------------------------------------------------------------------------------------------------
     def _has_checkpoint(self, attempt: AttemptId) -> bool:

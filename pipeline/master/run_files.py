@@ -33,6 +33,11 @@ class RunFiles:
             if writer.torn_bytes:
                 log.warning("%s: cut a torn last line of %d bytes", writer.path.name, writer.torn_bytes)
 
+    @property
+    def term(self) -> int:
+        """The master's."""
+        return self._lease.term
+
     def check_lease(self) -> None:
         """Make sure that the run is still this master's to write; raises LeaseLostError."""
         self._lease.check()

@@ -106,7 +106,8 @@ class RefusalLog:
         with self._lock:
             self._told += 1
             if self._told > REFUSALS_TOLD:
-                self._untold[peer if len(self._untold) < REFUSED_PEERS else "others"] += 1
+                is_counted = peer in self._untold or len(self._untold) < REFUSED_PEERS
+                self._untold[peer if is_counted else "others"] += 1
                 return
         log.info("refused a connection from %s: %s", peer, reason)
 

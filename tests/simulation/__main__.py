@@ -2,6 +2,7 @@
 
 python -m tests.simulation --seeds 10000     a line per seed that failed, then which faults had an effect how often
 python -m tests.simulation --seed 17         the same search again, step by step
+python -m tests.simulation --scale           the paper's search with 10 to 10,000 workers
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from multiprocessing import get_context
 
 from tests.simulation.faults import kinds
+from tests.simulation.scale import Scale
 from tests.simulation.simulation import Outcome, simulate
 
 # With fewer seeds a rare kind of fault may be missing by chance.
@@ -64,7 +66,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--scale", type=int, nargs="*", metavar="WORKERS")
     options = parser.parse_args()
+    if options.scale is not None:
+        for workers in options.scale or (10, 100, 1000, 10_000):
+            print(Scale(workers).run(), flush=True)
+        return 0
     if options.seed is not None:
         return show(options.seed)
     began, bites, failed, evaluations, virtual_s = time.monotonic(), Counter[str](), 0, 0, 0.0

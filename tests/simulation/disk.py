@@ -141,7 +141,7 @@ class Disk:
         failing: chance that a call fails with EIO.
         stalling: chance that a call takes seconds.
         fatal: by process, after how many further calls that change something it dies.
-        acknowledged: called before every change, with the operation and the path.
+        observe: called before every change with the process, the operation and the path.
     """
 
     def __init__(self, world: World) -> None:
@@ -154,6 +154,7 @@ class Disk:
         self.stalling = 0.0
         self.fatal: dict[Process, int] = {}
         self.was_dead_before = False
+        self.observe: Callable[[Process, str, str], None] = lambda process, operation, path: None
         # Of these files: how long each was after each write, in the order of the writes.
         self.recorded: set[str] = set()
         self.appended: list[tuple[str, int]] = []
@@ -166,6 +167,7 @@ class Disk:
         if process is None:
             return
         self.was_dead_before = process.is_dead
+        self.observe(process, operation, path)
         if process.is_dead:
             raise Killed
         if process in self.fatal:

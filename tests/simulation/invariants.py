@@ -44,6 +44,7 @@ class Books:
         self._read = 0
         self._ends: Counter[str] = Counter()
         simulation.network.observe = self.answered
+        simulation.disk.observe = self.begins_to_write
         folder, disk = simulation.folder, simulation.disk
         disk.recorded = {str(folder.configs), str(folder.results)}
 
@@ -135,6 +136,18 @@ class Books:
                 self._results.add((tuple(config_id), budget))
             self._read = synced
         return self._results
+
+    def begins_to_write(self, process: Process, operation: str, path: str) -> None:
+        """A process is about to change a file: a master that was superseded must not."""
+        scheduler = self.simulation.schedulers.get(process)
+        if scheduler is None or operation not in ("create", "write", "unlink") or process.is_dead:
+            return
+        folder = self.simulation.folder
+        successor = folder.masters / f"{scheduler.files.term + 1:06d}.json"
+        name = path.removeprefix(f"{folder.path}/")
+        is_begun = operation == "write" and name.endswith(".tmp")
+        if str(successor) in self.simulation.disk.files and not name.startswith("masters/") and not is_begun:
+            self.world.fail(f"{process.name} was superseded, and does this all the same: {operation} {name}")
 
     def attempt_lost(self, key: EvaluationKey) -> None:
         """A master has counted an attempt as lost."""

@@ -128,7 +128,7 @@ class Simulation:
     # The whole -------------------------------------------------------------------------------------------------------
     def run(self) -> Outcome:
         """Go from the first draw to the end, and look at everything."""
-        with self.disk.mounted(), watched(self), _quiet(), _unhurried():
+        with self.disk.mounted(), watched(self), quiet(), _unhurried():
             try:
                 self.disk.mkdir(str(self.folder.path))
                 publish_text(self.folder.settings, dump_settings(self.settings))
@@ -194,7 +194,7 @@ def _settings(chance: random.Random) -> Settings:
 
 
 @contextmanager
-def _quiet() -> Any:
+def quiet() -> Any:
     """The program's log says nothing, unless somebody listens."""
     loggers = [logging.getLogger("tandem"), logging.getLogger("tandem.worker")]
     level = loggers[0].level

@@ -17,6 +17,7 @@ FAILED_ONCE = {
     12: "an end whose answer was lost was taken for an attempt that goes on, and then dropped",
     40: "the same, with a call that came twice",
     94: "a master that could not read its files ended with a traceback",
+    163: "a master that was superseded deleted a result that a worker had left for the next one",
 }
 
 
@@ -48,3 +49,9 @@ def test_a_seed_gives_the_same_search_each_time() -> None:
 def test_a_simulation_needs_no_torch() -> None:
     code = "import sys, tests.simulation.simulation; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_ten_workers_are_hardly_ever_idle_in_the_papers_search() -> None:
+    line = simulate("--scale", "10")
+    assert "10 workers: 1,040 evaluations" in line
+    assert int(line.split("utilisation ")[1].split("%")[0]) >= 95

@@ -170,9 +170,9 @@ class Waiter:
         if process.frozen:
             process.deferred.append(self)
             return
-        began = time.perf_counter()
+        began = time.process_time()
         self.thread.switch()
-        process.cpu_s += time.perf_counter() - began
+        process.cpu_s += time.process_time() - began
 
 
 class World:

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.master import checkpoints
 from pipeline.master.checkpoints import CheckpointKeeper
+from pipeline.master.lease import LeaseLostError
 from pipeline.rpc.messages import AttemptId
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result
@@ -207,3 +208,16 @@ def test_a_keeper_that_ends_on_a_full_disk_deletes_nothing_that_was_to_be_kept(r
     run.folder.incumbents.write_text("a file where the folder should be")
     run.evaluate(13)
     assert "0-0-8/b9-a1.pt" in run.files()
+
+
+def test_a_master_that_was_superseded_deletes_nothing(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+
+    def is_over() -> None:
+        raise LeaseLostError("another master has taken over")
+
+    run.keeper.close()
+    run.keeper = CheckpointKeeper(run.folder, run.search, queue.SimpleQueue(), check_lease=is_over)
+    run.evaluate(9)
+    assert len(run.files()) == 18
+    assert not run.folder.incumbents.exists()
