@@ -6,7 +6,6 @@ can raise ESTALE. Whoever reads what another process wrote goes through `read_fr
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -56,9 +55,7 @@ def publish_text(path: Path, text: str, mode: int = 0o644, inside: Path | None =
             file.write(text)
 
 
-def publish_json(
-    path: Path, value: Any, mode: int = 0o644, inside: Path | None = None, indent: int | None = 2
-) -> None:
+def publish_json(path: Path, value: Any, mode: int = 0o644, inside: Path | None = None, indent: int | None = 2) -> None:
     """Write a JSON file whole; `inside` and errors as `publish`. Without an indent it takes a fifth of the time."""
     publish_text(path, json.dumps(value, indent=indent) + "\n", mode, inside)
 
