@@ -8,8 +8,7 @@ from typing import Any
 import Pyro4
 
 from pipeline.rpc.client import CALL_ERRORS, explain
-from pipeline.rpc.network import PYRO
-from pipeline.rpc.server import RpcServer
+from pipeline.rpc.network import PYRO, Server
 
 CALL_S = 10.0
 GREETED, PARTNER = "tandem.doctor", "tandem.doctor.partner"
@@ -44,7 +43,7 @@ def call_back(uri: str) -> str:
         proxy._pyroRelease()
 
 
-def listen(tls: Path, address: str, ports: tuple[int, int] | None) -> tuple[RpcServer, str]:
+def listen(tls: Path, address: str, ports: tuple[int, int] | None) -> tuple[Server, str]:
     """Be greeted on an address; returns the server, and where it listens.
 
     Raises:
