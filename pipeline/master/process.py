@@ -218,6 +218,7 @@ class _Loop:
             return leave
         self.publisher.publish(self.scheduler)
         if read_master_address(self.folder) != self.location:
+            self.lease.check()  # it may be the successor's: a master that stood still since the look above is no judge
             publish_master_address(self.folder, self.location)  # somebody damaged it, and late workers need it
         return None
 

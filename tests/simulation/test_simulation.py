@@ -18,6 +18,7 @@ FAILED_ONCE = {
     40: "the same, with a call that came twice",
     94: "a master that could not read its files ended with a traceback",
     163: "a master that was superseded deleted a result that a worker had left for the next one",
+    342: "a master that stood still wrote its own address over its successor's",
 }
 
 
