@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.settings.ladder import spaced_budgets
 from pipeline.settings.liveness import least_patience_s, ping_interval_s
 from pipeline.settings.space import narrowed
 from tandem_trial.problem import Metric
@@ -19,8 +19,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 # What stands on a command line, or in a job script: one line.
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")]
-# More rungs' worth than any search needs; the first rung's configurations grow with it.
-MAX_BUDGET_RATIO = 1e7
 # Options of sbatch that the program itself counts on, and what to use instead.
 NOT_EXTRA = {
     "time": "use slurm.walltime_min: workers hand back before it",
@@ -427,32 +425,11 @@ class Settings(Section):
 
 
 def budget_ladder(search: SearchSettings) -> tuple[float, ...]:
-    """The budgets from smallest to largest, spaced by eta, with a tolerance of one in a thousand.
-
-    hpbandster truncates by rounding (1..243 with eta 3 gives 3..243); here both ends are always in.
+    """The budgets of a search, ascending; random search has the largest alone.
 
     Raises:
-        ValueError: max_budget is not min_budget times a whole power of eta, 1 included; the text names the nearest
-            that is, for either end.
+        ValueError: as `pipeline.settings.ladder.spaced_budgets`.
     """
-    low, high, eta = search.min_budget, search.max_budget, search.eta
     if search.method == "random":
-        return (high,)
-    if high / low > MAX_BUDGET_RATIO * (1 + 1e-3):
-        raise ValueError(f"search.max_budget: {high:g} is more than {MAX_BUDGET_RATIO:g} times {low:g}, the smallest")
-    # No more rungs than the ratio allows: what the error names must work.
-    most = math.floor(math.log(MAX_BUDGET_RATIO, eta) + 1e-9)
-    rungs = min(max(0, round(math.log(high / low, eta))), most)
-    if abs(low * eta**rungs / high - 1) > 1e-3:
-        problem = f"below search.min_budget ({low:g})" if high < low else f"not {low:g} times a power of {eta:g}"
-        raise ValueError(
-            f"search.max_budget: {high:g} is {problem}; "
-            f"nearest that work: search.max_budget={low * eta**rungs:g} or search.min_budget={high / eta**rungs:g}"
-        )
-    # Multiplying down from the top, as hpbandster does, keeps the largest budget exact.
-    return (*(_plain(high * eta ** (i - rungs)) for i in range(rungs)), float(high))
-
-
-def _plain(budget: float) -> float:
-    """Without the last digits' noise of a power (399.99999999999994): budgets name files."""
-    return float(f"{budget:.9g}")
+        return (search.max_budget,)
+    return spaced_budgets(search.min_budget, search.max_budget, search.eta)
