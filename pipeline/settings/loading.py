@@ -157,7 +157,7 @@ def _find_problem_beside(values: dict[str, Any], source: Path) -> None:
 def _lay_over(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", name.strip()):
-        raise SettingsError(f"{override!r}: an override is written section.field=value, such as search.eta=3")
+        raise SettingsError(f"{override[:200]!r}: an override is written section.field=value, such as search.eta=3")
     *sections, last = names = name.strip().split(".")
     target = values
     for section in sections:
@@ -185,6 +185,8 @@ def _type_of(names: Sequence[str]) -> Any:
     for name in names:
         field = getattr(found, "model_fields", {}).get(name)
         found = field and field.annotation
+        # A section that may be absent is a section.
+        found = next((m for m in get_args(found) if hasattr(m, "model_fields")), found)
     return found
 
 

@@ -54,7 +54,8 @@ def use(source: Any, typed: list[str]) -> None:
     documented_settings(settings)
     worker_options(settings)
     master_options(settings)
-    Search(settings).next_evaluation()
+    if settings.problem == Settings().problem:  # a user's own has its space once its file was read
+        Search(settings).next_evaluation()
 
 
 @tries(120)
