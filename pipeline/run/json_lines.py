@@ -45,7 +45,7 @@ def parse_json_lines(content: bytes, path: Path) -> list[Any]:
 class JsonLinesWriter:
     """The one writer of a JSON-lines file: whole lines, each batch fsynced before `append` returns.
 
-    Opening cuts a torn last line, so that nothing is ever appended to half a line.
+    Opening cuts a torn last line, so that nothing is ever appended to half a line, and makes the rest durable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,8 @@ class JsonLinesWriter:
         self.torn_bytes = len(content) - whole
         if self.torn_bytes:
             self._file.truncate(whole)
-            os.fsync(self._file.fileno())
+        # A writer before this one may have died between writing and syncing, and what is read counts from now on.
+        os.fsync(self._file.fileno())
 
     def append(self, values: Iterable[Any], durable: bool = True) -> None:
         """Append a line per value and make them, and what was appended before, durable together.

@@ -19,6 +19,7 @@ FAILED_ONCE = {
     94: "a master that could not read its files ended with a traceback",
     163: "a master that was superseded deleted a result that a worker had left for the next one",
     342: "a master that stood still wrote its own address over its successor's",
+    434: "a result that a dead master had written and not synced was acknowledged by the next",
 }
 
 
