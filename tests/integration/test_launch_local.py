@@ -133,7 +133,10 @@ def is_alive(process: Any) -> Any:
 def test_ctrl_c_while_a_search_is_submitted_leaves_nothing_running(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline.cli", "submit-search", "--results", str(tmp_path / "my results")]
     settings = ["--set", f"data.root={tmp_path / 'data'}", "--set", "workers.where=local", "--set", "workers.count=1"]
+    # As a terminal starts it: a shell makes what it runs in the background deaf to SIGINT, and children inherit that.
+    deaf = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen([*command, *settings], stdout=subprocess.PIPE, text=True) as submission:
+        signal.signal(signal.SIGINT, deaf)
         said = iter(submission.stdout.readline, "")
         where = next(line for line in said if line.startswith("The master is process"))
         submission.send_signal(signal.SIGINT)
