@@ -24,7 +24,7 @@ MAX_CURVES, BEST_CURVES = 500, 3
 
 def section(results: Results) -> Section:
     """Everything about learning curves."""
-    about = "How validation error falls while a configuration trains. Every measurement of every evaluation is kept."
+    about = f"How {objective(results).name} changes while a configuration trains. Every measurement is kept."
     note = short_schedule_note(results)
     about = f"{about} {note}" if note else about
     return Section(

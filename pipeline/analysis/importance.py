@@ -13,6 +13,7 @@ from pipeline.analysis.axes import Axis, ordered, read_axes
 from pipeline.analysis.fanova import FEWEST, Fanova
 from pipeline.analysis.items import Item, Section
 from pipeline.analysis.marginals import CURVES_PER_FIGURE, marginal_curves, marginal_surfaces
+from pipeline.analysis.metric import objective
 from pipeline.errors import RunError
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
@@ -26,9 +27,9 @@ Fits = dict[float, Fanova]
 def section(results: Results) -> Section:
     """Main effects, interactions, marginal curves and surfaces, a row or panel per budget."""
     about = (
-        "Functional ANOVA (Hutter et al. 2014): the share of the error's variance over the whole search space that one "
+        "Functional ANOVA (Hutter et al. 2014): the share of the variance over the whole search space that one "
         "hyperparameter explains alone, and that pairs explain beyond that. It describes a random forest fitted to the "
-        "final validation errors of each budget; crashed evaluations are left out."
+        f"final {objective(results).name} of each budget; crashed evaluations are left out."
     )
     return Section("importance", "Importance of hyperparameters", about, _items(results))
 

@@ -119,7 +119,8 @@ def draw_throughput(results: Results, data: pd.DataFrame) -> Figure:
     colours = style.budget_colours(results.budgets)
     labels = [style.budget_label(b, results.budget_unit).replace(" ", "\n") for b in results.budgets]
     _distributions(batches, results, data, "batches_here", 1.0)
-    batches.set_yscale("log")
+    if (data["batches_here"] > 0).any():  # a problem of the user's own need not count any
+        batches.set_yscale("log")
     style.plain_log_ticks(batches.yaxis)
     batches.axhline(FEWEST_BATCHES, color=style.VERMILLION, lw=0.9, ls=":")
     batches.set_title("batches per evaluation", size=8.5)

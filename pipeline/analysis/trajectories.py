@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
 from pipeline.analysis.marks import EVALUATION, Drawing, Marks
-from pipeline.analysis.metric import Metric, objective
+from pipeline.analysis.metric import VALIDATION_ERROR, Metric, objective
 from pipeline.analysis.quantiles import binned_quantiles
 from pipeline.analysis.views import proposals, rungs
 from pipeline.storage.results import Results
@@ -184,11 +184,16 @@ def over_time_caption(results: Results, done: pd.DataFrame, best: pd.DataFrame) 
         if len(done) <= style.CROWD
         else f"Bands: from the 10% to the 90% quantile of {len(done)} finished evaluations"
     )
+    ends = f"with {metric.text(last['validation_error'])}."
+    if metric == VALIDATION_ERROR:
+        ends = (
+            f"with {metric.text(last['validation_error'])} validation and {metric.text(last['test_error'])} test "
+            "error. The test error is never shown to the search."
+        )
     return (
         f"{what} of {done['config_id'].nunique()} configurations; lines: the incumbents of each budget; dashed: "
         f"overall. Overall incumbent: {last['config_id']} on {style.budget_label(last['budget'], results.budget_unit)} "
-        f"with {metric.text(last['validation_error'])} validation and {metric.text(last['test_error'])} test error. "
-        "The test error is never shown to the search."
+        f"{ends}"
     )
 
 
@@ -202,12 +207,16 @@ def over_cost(results: Results) -> Item:
     spent_s = float(spent_seconds(results, np.array([done["finished"].max()]))[0])
     paths = trajectories(results)
     figure = draw_over_cost(results, paths, spent_s, len(done))
-    return Item("incumbent_over_cost", title, over_cost_caption(len(done), spent_s), figure, data=joined(paths))
+    return Item(
+        "incumbent_over_cost", title, over_cost_caption(results, len(done), spent_s), figure, data=joined(paths)
+    )
 
 
 def draw_over_cost(results: Results, paths: dict[str, pd.DataFrame], spent_s: float, evaluations: int) -> Figure:
     """The trajectories over worker time, and over evaluations."""
-    metric = replace(objective(results), name="error")
+    metric = objective(results)
+    if metric == VALIDATION_ERROR:  # the test error has the same axis
+        metric = replace(metric, name="error")
     unit_s, unit = style.time_unit(spent_s)
     figure, axes = style.new_figure(3.4, 1, 2, sharey=True)
     colours = [*style.budget_colours(results.budgets).values(), OVERALL_LINE["color"]]
@@ -228,10 +237,12 @@ def draw_over_cost(results: Results, paths: dict[str, pd.DataFrame], spent_s: fl
     return figure
 
 
-def over_cost_caption(evaluations: int, spent_s: float) -> str:
+def over_cost_caption(results: Results, evaluations: int, spent_s: float) -> str:
     """What was spent, and what lines and diamonds are."""
+    metric = objective(results)
+    diamonds = "; diamonds: test error, where it was measured" if metric == VALIDATION_ERROR else ""
     return (
         f"The incumbents of each budget and overall (dashed) after {evaluations} finished evaluations and "
-        f"{style.duration_label(spent_s)} of worker time (every attempt counts, lost ones too). Lines: validation "
-        "error; diamonds: test error, where it was measured."
+        f"{style.duration_label(spent_s)} of worker time (every attempt counts, lost ones too). Lines: "
+        f"{metric.name}{diamonds}."
     )

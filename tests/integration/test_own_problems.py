@@ -23,7 +23,7 @@ from pipeline.settings import load_settings
 from pipeline.storage.results import Results, load_results
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SMALL = ("search.iterations=2", "workers.patience_s=5", "workers.handback_margin_s=2")
+SMALL = ("search.iterations=2", "workers.patience_s=6", "workers.handback_margin_s=2")
 
 
 def quietly(text: str) -> None:

@@ -36,6 +36,7 @@ class NoCurve:
 
 def main(order):
     settings = load_settings(order["preset"], order["settings"])
+    Path(order["folder"]).mkdir(exist_ok=True)
     prepare_data(settings.data)
     data = load_data(settings.data, torch.device("cpu"))
     evaluation = Evaluation.from_plain(order["evaluation"])
