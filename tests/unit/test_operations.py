@@ -84,7 +84,7 @@ def test_a_full_disk_has_room_for_the_request_to_stop(run: Any, monkeypatch: pyt
     assert run.stop_request.exists()
 
 
-def no_space(path: Any, value: Any) -> None:
+def no_space(path: Any, value: Any, inside: Any = None) -> None:
     raise OSError(28, "No space left on device")
 
 
