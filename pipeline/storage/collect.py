@@ -255,9 +255,10 @@ def _attempt_row(
     row["wall_s"] = row["ended"] - row["started"]
     row["startup_s"] = a.header.started - row["started"]
     # The result of an accepted attempt knows of the last checkpoint and of the test, which came after the last row.
-    phases = info if a.accepted and "startup_s" in info else last
+    named = ("startup_s", "compile_s", "validation_s", "checkpoint_s")
+    phases = info if a.accepted and all(name in info for name in named) else last
     if phases is not None:
-        row |= {name: float(phases[name]) for name in ("compile_s", "validation_s", "checkpoint_s")}
+        row |= {name: float(phases[name]) for name in named[1:]}
         row["startup_s"] += float(phases["startup_s"])
     return row
 
