@@ -166,7 +166,9 @@ def _axis(entry: Mapping[str, Any]) -> Axis | None:
         places = np.linspace(0.0, 1.0, len(choices))
         masses = tuple(weights / weights.sum())
         return replace(plain, choices=choices, coordinates=tuple(places), masses=masses, is_numeric=False)
-    raise RunError(f"{name}: the analysis knows uniform, categorical and ordinal hyperparameters, not {kind!r}")
+    raise RunError(
+        f"configspace.json: {name}: the analysis knows uniform, categorical and ordinal hyperparameters, not {kind!r}."
+    )
 
 
 def _integer(axis: Axis) -> Axis:

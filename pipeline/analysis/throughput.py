@@ -121,7 +121,7 @@ def draw_throughput(results: Results, data: pd.DataFrame) -> Figure:
     _distributions(batches, results, data, "batches_here", 1.0)
     if (data["batches_here"] > 0).any():  # a problem of the user's own need not count any
         batches.set_yscale("log")
-    style.plain_log_ticks(batches.yaxis)
+        style.plain_log_ticks(batches.yaxis)
     batches.axhline(FEWEST_BATCHES, color=style.VERMILLION, lw=0.9, ls=":")
     batches.set_title("batches per evaluation", size=8.5)
     if data["overshoot"].notna().any():
