@@ -16,7 +16,7 @@ from pipeline.run.history import Draw, Result, draw_line, result_line
 from pipeline.run.json_lines import JsonLinesWriter
 from pipeline.settings import Settings, dump_settings
 from pipeline.settings.space import build_space
-from pipeline.storage.curves import COLUMNS, ROW_DTYPE, write_attempt
+from pipeline.storage.curves import ROW_COLUMNS, ROW_DTYPE, write_attempt
 
 # A whole second, so that every time in a synthetic run is the same on every machine: 2026-01-01 00:00 UTC.
 EPOCH_S = 1_767_225_600.0
@@ -214,7 +214,7 @@ class _CurveWriter:
             name: row[name].item()
             for name in ("epochs", "batches", "training_s", "wall_s", "startup_s", "compile_s", "validation_s",
                          "checkpoint_s", "training_loss", "validation_loss", "validation_error", "peak_memory_mb")
-            if name in COLUMNS
+            if name in ROW_COLUMNS
         }  # fmt: skip
         info |= {"attempt": last.attempt, "epochs": row["epoch"].item()}
         info |= {name: getattr(header, name) for name in ("worker", "host", "device", "parameters", "flops_per_image")}

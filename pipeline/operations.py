@@ -37,7 +37,7 @@ MASTER_START_S = 120.0
 STOPPING_MASTER_S = 60.0
 POLL_S = 0.25
 # In the folder of results: what was warned about already.
-WARNINGS = ".warnings"
+WARNED_FILE = ".warnings"
 
 # A master needs seconds to end in order: this is for a slow disk.
 MASTER_MARGIN_S = 60.0
@@ -76,7 +76,7 @@ def check_search(settings: Settings) -> None:
 
 def _warn_once(warnings: list[str], results: Path, say: Say) -> None:
     """Say warnings that were not said of these results before: they are of the site, and stay true."""
-    told = results / WARNINGS
+    told = results / WARNED_FILE
     try:
         before = told.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -23,7 +23,7 @@ from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
 
 MAX_LINES, BEST_LINES = 500, 20
-COLUMNS = 4
+PANELS_PER_ROW = 4
 
 
 def section(results: Results) -> Section:
@@ -84,8 +84,8 @@ def samples_over_time(results: Results, axes: list[Axis]) -> Item:
 def draw_samples(results: Results, axes: list[Axis]) -> Drawing:
     """A panel per hyperparameter: dots, or, where there are too many, the density of the model's proposals."""
     configurations = results.configurations
-    rows = -(-(len(axes) + 1) // COLUMNS)  # one panel is the legend
-    figure, panels = style.new_figure(0.4 + 1.3 * rows, rows, COLUMNS, sharex=True)
+    rows = -(-(len(axes) + 1) // PANELS_PER_ROW)  # one panel is the legend
+    figure, panels = style.new_figure(0.4 + 1.3 * rows, rows, PANELS_PER_ROW, sharex=True)
     best = incumbents(results)
     marks, number = [], np.arange(len(configurations))
     for panel, axis in zip(panels.flat, axes, strict=False):
@@ -98,7 +98,7 @@ def draw_samples(results: Results, axes: list[Axis]) -> Drawing:
         panel.set_ylim(-0.06, 1.06)
         panel.set_title(style.two_lines(axis.axis_label), size=7.5)
         panel.tick_params(labelsize=7)
-    for panel in panels.flat[max(len(axes) - COLUMNS, 0) : len(axes)]:  # the lowest ones that are not spare
+    for panel in panels.flat[max(len(axes) - PANELS_PER_ROW, 0) : len(axes)]:  # the lowest ones that are not spare
         panel.tick_params(labelbottom=True)
     spare = list(panels.flat)[len(axes) :]
     for panel in spare:

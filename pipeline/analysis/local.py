@@ -19,7 +19,7 @@ from pipeline.analysis.metric import objective
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
 
-COLUMNS = 6
+PANELS_PER_ROW = 6
 
 
 def items(results: Results, fits: Fits, names: Sequence[str]) -> list[Item]:
@@ -53,8 +53,8 @@ def draw_slices(results: Results, here: pd.DataFrame, fit: Fanova, names: Sequen
     """A panel per hyperparameter: a dot per configuration, and the forest's marginal as a line."""
     metric = objective(results)
     axes = {axis.name: axis for axis in fit.axes}
-    rows = -(-len(names) // COLUMNS)
-    figure, panels = style.new_figure(0.3 + 1.45 * rows, rows, COLUMNS, sharey=True)
+    rows = -(-len(names) // PANELS_PER_ROW)
+    figure, panels = style.new_figure(0.3 + 1.45 * rows, rows, PANELS_PER_ROW, sharey=True)
     losses = metric.shown(here["loss"].to_numpy())
     marks = []
     for panel, name in zip(panels.flat, names, strict=False):

@@ -13,7 +13,7 @@ from pipeline.analysis import style
 from pipeline.analysis.axes import Axis, label_coordinates
 from pipeline.analysis.fanova import Fanova
 from pipeline.analysis.items import Item
-from pipeline.analysis.metric import Metric, objective
+from pipeline.analysis.metric import WrittenMetric, objective
 from pipeline.storage.results import Results
 
 CURVES_PER_FIGURE = 6
@@ -90,7 +90,7 @@ def draw_marginals(results: Results, fits: Fits, names: Sequence[str]) -> Figure
     return figure
 
 
-def _draw_curve(panel: Any, axis: Axis, curve: Surface, best: Any, metric: Metric) -> None:
+def _draw_curve(panel: Any, axis: Axis, curve: Surface, best: Any, metric: WrittenMetric) -> None:
     grid, mean, spread = curve
     panel.fill_between(
         grid, metric.shown(mean - spread), metric.shown(mean + spread), color=style.SKY, alpha=0.45, lw=0

@@ -14,7 +14,7 @@ MISSING = "–"
 
 
 @dataclass(frozen=True)
-class Metric:
+class WrittenMetric:
     """A measured quantity as figures, tables and captions write it.
 
     Attributes:
@@ -82,15 +82,15 @@ class Metric:
         return f"{self.number(values.mean())} ± {self.number(error).removeprefix('-')}"
 
 
-ERROR = Metric("error")
-VALIDATION_ERROR = Metric("validation error")
-TEST_ERROR = Metric("test error")
+ERROR = WrittenMetric("error")
+VALIDATION_ERROR = WrittenMetric("validation error")
+TEST_ERROR = WrittenMetric("test error")
 
 
-def objective(results: Results) -> Metric:
+def objective(results: Results) -> WrittenMetric:
     """What the run's search minimises, or, of a problem of the user's own, what it maximises."""
     metric = results.problem.metric
     sign = -1 if metric.direction == MAXIMISE else 1
     digits = 2 if metric.percent else None
     unit = "%" if metric.percent else metric.unit
-    return Metric(metric.title, unit, sign * metric.factor, digits, metric.scale == "log", metric.name)
+    return WrittenMetric(metric.title, unit, sign * metric.factor, digits, metric.scale == "log", metric.name)

@@ -18,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.analysis.metric import MISSING as MISSING
-from pipeline.analysis.metric import Metric
+from pipeline.analysis.metric import WrittenMetric
 
 WIDTH_IN = 7.2
 # Okabe and Ito 2008: eight colours that readers with any common colour vision tell apart.
@@ -97,7 +97,7 @@ def time_unit(longest_s: float) -> tuple[float, str]:
     return (60.0, "min") if longest_s >= 180 else (1.0, "s")
 
 
-def metric_axis(axis: Any, metric: Metric, label: str | None = None) -> None:
+def metric_axis(axis: Any, metric: WrittenMetric, label: str | None = None) -> None:
     """Make y the axis of a metric: logarithmic where the metric is, with numbers that a person reads.
 
     Call it once everything is drawn: a value of 0, which has no logarithm, is drawn lower down (see `lift_zeros`) and

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
 from pipeline.analysis.marks import EVALUATION, Drawing, Marks
-from pipeline.analysis.metric import VALIDATION_ERROR, Metric, objective
+from pipeline.analysis.metric import VALIDATION_ERROR, WrittenMetric, objective
 from pipeline.analysis.quantiles import binned_quantiles
 from pipeline.analysis.views import proposals, rungs
 from pipeline.storage.results import Results
@@ -167,7 +167,9 @@ def draw_over_time(results: Results, done: pd.DataFrame, paths: dict[str, pd.Dat
     return Drawing(figure, [Marks(axis, EVALUATION, done.index.to_numpy(), *places)])
 
 
-def _steps(axis: Any, path: pd.DataFrame, column: str, unit: float, end: float, metric: Metric, **options: Any) -> None:
+def _steps(
+    axis: Any, path: pd.DataFrame, column: str, unit: float, end: float, metric: WrittenMetric, **options: Any
+) -> None:
     """An incumbent's error as steps along a column of its trajectory, on to the end of the run."""
     if path.empty:
         return

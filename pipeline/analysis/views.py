@@ -11,7 +11,7 @@ from scipy.stats import mannwhitneyu
 from pipeline.analysis import style
 from pipeline.analysis.items import Item
 from pipeline.analysis.marks import EVALUATION, Drawing, Marks
-from pipeline.analysis.metric import MISSING, Metric, objective
+from pipeline.analysis.metric import MISSING, WrittenMetric, objective
 from pipeline.storage.results import Results
 from pipeline.storage.schema import EVALUATION_STATUSES
 
@@ -200,7 +200,7 @@ def ways(results: Results) -> pd.DataFrame:
 
 def draw_funnel(results: Results, data: pd.DataFrame) -> Drawing:
     """A line per configuration over the budgets, those that reached the largest on top."""
-    metric: Metric = objective(results)
+    metric: WrittenMetric = objective(results)
     figure, axes = style.new_figure(3.4)
     axis = axes[0, 0]
     places = np.arange(len(results.budgets))

@@ -29,8 +29,8 @@ from pipeline.records import WorkerIdentity
 log = logging.getLogger(__name__)
 
 # Slurm's and submitit's warnings before the time limit; NCCL may use USR1, so submitit's default is USR2.
-WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
-ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+WARNING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Why a worker leaves in time for the end of its allocation (`pipeline.worker.worker` says the same).
 ALLOCATION_END = "allocation_end"
@@ -106,16 +106,16 @@ class Allocation:
 
     def listen(self) -> None:
         """From now on, note the signals that end an allocation instead of dying of them (main thread only)."""
-        for number in (*WARNINGS, *ENDINGS):
+        for number in (*WARNING_SIGNALS, *END_SIGNALS):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal is not None:
             raise KeyboardInterrupt  # a person who presses Ctrl-C twice wants to leave at once
-        if number in WARNINGS and self.end is not None and self.end - time.time() < LIMIT_WARNING_S:
+        if number in WARNING_SIGNALS and self.end is not None and self.end - time.time() < LIMIT_WARNING_S:
             return
         # TERM is final: a warning that comes after it changes nothing.
-        if self._signal not in ENDINGS:
+        if self._signal not in END_SIGNALS:
             self._signal = signal.Signals(number)
 
     def should_stop(self) -> str | None:
@@ -136,8 +136,8 @@ class Allocation:
         """
         if reason == _signal_reason(signal.SIGTERM):
             return slurm.this_job_is_preempted()
-        warned = self._signal in WARNINGS and reason == _signal_reason(self._signal)
-        return self._signal not in ENDINGS and (warned or reason == ALLOCATION_END)
+        warned = self._signal in WARNING_SIGNALS and reason == _signal_reason(self._signal)
+        return self._signal not in END_SIGNALS and (warned or reason == ALLOCATION_END)
 
 
 def _signal_reason(number: signal.Signals) -> str:

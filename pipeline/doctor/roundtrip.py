@@ -10,7 +10,7 @@ import Pyro4
 from pipeline.rpc.client import CALL_ERRORS, explain
 from pipeline.rpc.network import PYRO, Server
 
-CALL_S = 10.0
+ROUND_TRIP_S = 10.0
 GREETED, PARTNER = "tandem.doctor", "tandem.doctor.partner"
 
 
@@ -34,7 +34,7 @@ class Partner:
 
 def call_back(uri: str) -> str:
     """Why a partner cannot be called; "": it can."""
-    proxy = PYRO.proxy(uri, CALL_S)
+    proxy = PYRO.proxy(uri, ROUND_TRIP_S)
     try:
         return "" if proxy.answer() == "here" else "it answered something else"
     except CALL_ERRORS as error:
@@ -69,7 +69,7 @@ def greet(tls: Path, uri: str, ports: tuple[int, int] | None) -> tuple[str, str]
     server: Any = PYRO.serve(own, ports)
     back = server.register(Partner(), PARTNER)
     server.start()
-    proxy = PYRO.proxy(uri, 2 * CALL_S)
+    proxy = PYRO.proxy(uri, 2 * ROUND_TRIP_S)
     try:
         return "", str(proxy.greet(str(back)))
     except CALL_ERRORS as error:

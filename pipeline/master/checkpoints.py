@@ -29,7 +29,7 @@ from pipeline.rpc.messages import AttemptId
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result
 from pipeline.runtime import SYSTEM, Queue, Runtime
-from pipeline.search.brackets import Group
+from pipeline.search.brackets import ConfigGroup
 from pipeline.search.search import Search
 
 log = logging.getLogger("tandem.master")
@@ -115,7 +115,7 @@ class CheckpointKeeper:
     def _keep(self, attempt: AttemptId, loss: float) -> None:
         self._put(attempt.config_id, lambda: self._keep_incumbent(attempt, loss))
 
-    def _tidy_those_that_are_over(self, bracket: Group) -> None:
+    def _tidy_those_that_are_over(self, bracket: ConfigGroup) -> None:
         for config_id in bracket.data:
             if config_id not in self._cleared and is_over(bracket, config_id):
                 self._cleared.add(config_id)

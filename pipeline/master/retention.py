@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.records import ConfigId
-from pipeline.search.brackets import Group
+from pipeline.search.brackets import ConfigGroup
 from pipeline.search.search import Search
 
 # With what is appended to the name of a previous one, and put before that of one being written.
@@ -83,7 +83,7 @@ def _goes_on_from(budget: float, files: Collection[CheckpointFile], standing: St
     return max((f.attempt for f in files if f.budget == budget and f.is_last and f.attempt <= latest), default=0)
 
 
-def is_over(bracket: Group, config_id: ConfigId) -> bool:
+def is_over(bracket: ConfigGroup, config_id: ConfigId) -> bool:
     """Whether a configuration of a bracket will not be trained any more."""
     return bool(bracket.data[config_id].status in ("TERMINATED", "CRASHED", "COMPLETED"))
 

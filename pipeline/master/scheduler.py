@@ -41,7 +41,7 @@ from pipeline.settings import Settings
 log = logging.getLogger("tandem.master")
 
 # After the end, workers have this long to leave before the master leaves anyway.
-FAREWELL_S = 20.0
+LEAVE_S = 20.0
 # A worker that was given up is forgotten after so many times the run's patience.
 FORGET_AFTER = 10
 UNDELIVERED_S = 10.0
@@ -360,7 +360,7 @@ class Scheduler:
         self._ending = MasterOutcome(state, message)
         log.info("the run ends: %s%s", state, f" ({message})" if message else "")
         # Workers checkpoint before they leave, unless all is done.
-        self._end_by = self.runtime.monotonic() + (FAREWELL_S if state == "finished" else self.pool.patience_s + 30)
+        self._end_by = self.runtime.monotonic() + (LEAVE_S if state == "finished" else self.pool.patience_s + 30)
         for worker in self.pool.workers.values():
             self._dismiss(worker, "done" if state == "finished" else state)
 

@@ -17,7 +17,7 @@ from pipeline.records import EvaluationKey, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
 from pipeline.runtime import SYSTEM, Queue, Runtime
-from pipeline.search.brackets import Group
+from pipeline.search.brackets import ConfigGroup
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
@@ -146,7 +146,7 @@ def _worker_status(worker: KnownWorker) -> WorkerStatus:
     )
 
 
-def _bracket_status(bracket: Group, search: Search, waiting: set[EvaluationKey]) -> BracketStatus:
+def _bracket_status(bracket: ConfigGroup, search: Search, waiting: set[EvaluationKey]) -> BracketStatus:
     rungs = []
     outstanding = bracket.outstanding()
     for stage, budget in enumerate(bracket.budgets):

@@ -13,7 +13,7 @@ from pipeline.settings import Settings
 log = logging.getLogger("tandem.master")
 
 # Workers of an earlier master return within seconds: wait for them before asking for others.
-RETURN_S = 8.0
+WORKERS_RETURN_S = 8.0
 REQUEST_S = 20.0
 # While requests bear no fruit (a full cluster), they become rarer.
 MAX_REQUEST_S = 600.0
@@ -49,7 +49,7 @@ class WorkerRequester:
 
     def wait_for_returning(self) -> None:
         """Workers of an earlier master may be alive: give them time."""
-        self._next = self._runtime.monotonic() + RETURN_S
+        self._next = self._runtime.monotonic() + WORKERS_RETURN_S
 
     def worker_joined(self) -> None:
         """Requests bear fruit: the next one need not wait for as long as the last one was told to."""

@@ -12,7 +12,7 @@ from pipeline.records import INFO_KINDS, ConfigId
 from pipeline.rpc.plain import finite_loss, plain_info
 
 # "lost": the worker saw its machine fail under the attempt (its GPU answers no more).
-OUTCOMES = ("finished", "crashed", "handed_back", "broken", "lost")
+OUTCOME_STATUSES = ("finished", "crashed", "handed_back", "broken", "lost")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Outcome:
     """How an attempt ended.
 
     Attributes:
-        status: one of `OUTCOMES`.
+        status: one of `OUTCOME_STATUSES`.
         kind: of a crash, one of `CRASH_KINDS`; else "".
         is_leaving: the worker takes nothing more.
     """
@@ -106,7 +106,7 @@ class Outcome:
         """As a worker sends it; what does not have the form of an outcome becomes a crash that says so."""
         try:
             status, kind = str(plain["status"]), str(plain.get("kind", ""))
-            if status not in OUTCOMES:
+            if status not in OUTCOME_STATUSES:
                 raise ValueError(f"unknown status {status!r}")
             if status == "crashed" and kind not in CRASH_KINDS:
                 raise ValueError(f"unknown kind of crash {kind!r}")

@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
     return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
 
 
-class Queue(Protocol):
+class SlurmQueue(Protocol):
     """What Slurm's queue has of a run (`pipeline.launch.backend.QueueState`); as text for a person."""
 
     @property
@@ -44,7 +44,7 @@ class Queue(Protocol):
 
 
 def status_lines(
-    folder: RunFolder, status: RunStatus | None, queue: Queue | None = None, now: float | None = None
+    folder: RunFolder, status: RunStatus | None, queue: SlurmQueue | None = None, now: float | None = None
 ) -> list[str]:
     """The status as plain lines.
 
@@ -72,7 +72,7 @@ def status_lines(
     return lines
 
 
-def status_table(folder: RunFolder, status: RunStatus | None, queue: Queue | None = None) -> RenderableType:
+def status_table(folder: RunFolder, status: RunStatus | None, queue: SlurmQueue | None = None) -> RenderableType:
     """The status for a terminal, to be drawn again and again."""
     now = time.time()
     if status is None:
@@ -103,7 +103,7 @@ def progress_line(status: RunStatus) -> str:
     return text
 
 
-def _headline(status: RunStatus, queue: Queue | None, now: float) -> str:
+def _headline(status: RunStatus, queue: SlurmQueue | None, now: float) -> str:
     state = status.state
     if status.is_stale(now):
         silent = duration(now - status.updated)

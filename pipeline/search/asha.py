@@ -23,11 +23,11 @@ from pipeline.search.brackets import Due, Run, bracket_shape
 Key = tuple[float, ConfigId]
 
 
-class Batch:
+class Cohort:
     """So many configurations drawn one after the other: what stands in the place of a bracket, where there is none.
 
-    A batch has as many configurations as the largest bracket, and as many promotions are expected of it. It ends when
-    the search does: any configuration may be promoted until then. For its attributes see `Group`.
+    A cohort has as many configurations as the largest bracket, and as many promotions are expected of it. It ends when
+    the search does: any configuration may be promoted until then. For its attributes see `ConfigGroup`.
     """
 
     def __init__(self, number: int, num_configs: Sequence[int], budgets: Sequence[float]) -> None:
@@ -38,7 +38,7 @@ class Batch:
         self._awaited = 0
 
     def outstanding(self) -> list[Run]:
-        """See `Group`."""
+        """See `ConfigGroup`."""
         if not self._awaited:
             return []
         return [
@@ -92,17 +92,17 @@ class Asha:
 
     Args:
         ladder: all budgets, ascending.
-        count: batches of the search.
+        count: cohorts of the search.
 
     Attributes:
-        iterations: batches that have begun.
+        iterations: cohorts that have begun.
     """
 
     def __init__(self, ladder: Sequence[float], eta: float, count: int) -> None:
         self._ladder, self._eta, self._count = ladder, eta, count
         self._shape = bracket_shape(ladder, eta, 0)
         self._rungs = {budget: Rung() for budget in ladder}
-        self.iterations: list[Batch] = []
+        self.iterations: list[Cohort] = []
         self._drawn = 0
         self._awaited = 0
         # Largest budgets first, then in the order of promotion: (-budget, number, config_id).
@@ -113,7 +113,7 @@ class Asha:
         """See `Halving`."""
         while self._queue:
             budget, _, config_id = heapq.heappop(self._queue)
-            datum = self._batch(config_id).data[config_id]
+            datum = self._cohort(config_id).data[config_id]
             if datum.status == "QUEUED" and datum.budget == -budget:
                 datum.status = "RUNNING"
                 return config_id, datum.config, float(datum.budget)
@@ -131,19 +131,19 @@ class Asha:
         if due is None or due[0] != config_id:
             raise ValueError(f"the search was not due to draw {config_id}")
         if config_id[0] == len(self.iterations):
-            self.iterations.append(Batch(config_id[0], *self._shape))
-        self._batch(config_id).data[config_id] = Datum(dict(configuration), dict(info))
+            self.iterations.append(Cohort(config_id[0], *self._shape))
+        self._cohort(config_id).data[config_id] = Datum(dict(configuration), dict(info))
         self._drawn += 1
         self._put(config_id, self._ladder[0])
 
     def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
         """See `Halving`."""
-        datum = self._batch(config_id).data.get(config_id) if 0 <= config_id[0] < len(self.iterations) else None
+        datum = self._cohort(config_id).data.get(config_id) if 0 <= config_id[0] < len(self.iterations) else None
         if datum is None or datum.budget != budget or datum.status not in ("QUEUED", "RUNNING"):
             raise ValueError(f"the search does not wait for {config_id} on budget {budget:g}")
         key = (loss, config_id) if loss is not None and math.isfinite(loss) else None
         is_last = budget == self._ladder[-1]
-        self._batch(config_id).end(config_id, "CRASHED" if key is None else "COMPLETED" if is_last else "REVIEW")
+        self._cohort(config_id).end(config_id, "CRASHED" if key is None else "COMPLETED" if is_last else "REVIEW")
         self._awaited -= 1
         promoted = None if is_last else self._rungs[budget].add(key, self._eta)
         if promoted is not None:
@@ -153,8 +153,8 @@ class Asha:
         configuration: Configuration = datum.config
         return configuration
 
-    def open(self) -> list[Batch]:
-        """Batches whose configurations may still be promoted: all, until the search ends."""
+    def open(self) -> list[Cohort]:
+        """Cohorts whose configurations may still be promoted: all, until the search ends."""
         return [] if self.is_done() else self.iterations
 
     def is_done(self) -> bool:
@@ -180,20 +180,20 @@ class Asha:
     def _to_draw(self) -> Due | None:
         if self._drawn >= self._total:
             return None
-        batch, index = divmod(self._drawn, self._shape[0][0])
-        return (batch, 0, index), float(self._ladder[0])
+        cohort, index = divmod(self._drawn, self._shape[0][0])
+        return (cohort, 0, index), float(self._ladder[0])
 
-    def _batch(self, config_id: ConfigId) -> Batch:
+    def _cohort(self, config_id: ConfigId) -> Cohort:
         return self.iterations[config_id[0]]
 
     def _put(self, config_id: ConfigId, budget: float) -> None:
-        self._batch(config_id).queue(config_id, budget)
+        self._cohort(config_id).queue(config_id, budget)
         self._awaited += 1
         self._queued += 1
         heapq.heappush(self._queue, (-budget, self._queued, config_id))
 
     def _end(self) -> None:
-        for batch in self.iterations:
-            batch.is_finished = True
-            for datum in batch.data.values():
+        for cohort in self.iterations:
+            cohort.is_finished = True
+            for datum in cohort.data.values():
                 datum.status = "TERMINATED" if datum.status == "REVIEW" else datum.status

@@ -26,7 +26,7 @@ Due = tuple[ConfigId, float]
 Run = tuple[ConfigId, Configuration, float]
 
 
-class Group(Protocol):
+class ConfigGroup(Protocol):
     """Configurations that are drawn one after the other: a bracket, or what stands in its place.
 
     Attributes:
@@ -55,7 +55,7 @@ class Halving(Protocol):
     """
 
     @property
-    def iterations(self) -> Sequence[Group]:
+    def iterations(self) -> Sequence[ConfigGroup]:
         """See the class."""
 
     def next_queued(self) -> Run | None:
@@ -78,7 +78,7 @@ class Halving(Protocol):
             ValueError: nobody waits for this evaluation.
         """
 
-    def open(self) -> Sequence[Group]:
+    def open(self) -> Sequence[ConfigGroup]:
         """Groups that have begun and not ended."""
 
     def is_done(self) -> bool:
@@ -172,7 +172,7 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         return None
 
     def outstanding(self) -> list[Run]:
-        """See `Group`; all are of the present rung."""
+        """See `ConfigGroup`; all are of the present rung."""
         if not self._awaited:
             return []
         return [

@@ -18,7 +18,7 @@ from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey,
 from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, EarlierResult, Result
 from pipeline.runtime import Reply
 from pipeline.search.asha import Asha
-from pipeline.search.brackets import Brackets, Group, Halving, Run
+from pipeline.search.brackets import Brackets, ConfigGroup, Halving, Run
 from pipeline.search.encoding import Encoding
 from pipeline.search.methods import make_proposer
 from pipeline.search.proposers import Proposal, Proposer
@@ -161,7 +161,7 @@ class Search:
 
     # State -------------------------------------------------------------------------------------------------------
     @property
-    def iterations(self) -> Sequence[Group]:
+    def iterations(self) -> Sequence[ConfigGroup]:
         """Brackets (or what stands in their place) that have begun."""
         return self._halving.iterations
 
@@ -179,7 +179,7 @@ class Search:
         """Evaluations of the whole search, promotions included, as far as that is known before."""
         return self._halving.planned()
 
-    def open_brackets(self) -> Sequence[Group]:
+    def open_brackets(self) -> Sequence[ConfigGroup]:
         """Brackets that have begun and not ended."""
         return self._halving.open()
 

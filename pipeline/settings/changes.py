@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pipeline.settings.schema import Section
+from pipeline.settings.schema import SettingsSection
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=SettingsSection)
 
 
 def changed(settings: S, values: Mapping[str, Any]) -> S:

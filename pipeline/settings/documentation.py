@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.settings.schema import Section, Settings
+from pipeline.settings.schema import Settings, SettingsSection
 from pipeline.settings.space import HYPERPARAMETERS
 
 
@@ -17,14 +17,14 @@ def documented_settings(settings: Settings) -> str:
     return "\n".join(_documented(settings, ""))
 
 
-def _documented(section: Section, indent: str) -> Iterable[str]:
+def _documented(section: SettingsSection, indent: str) -> Iterable[str]:
     for name, info in type(section).model_fields.items():
         value = getattr(section, name)
         if name == "frozen":  # written by the program alone
             continue
         for line in textwrap.wrap(info.description or "", 110 - len(indent)):
             yield f"{indent}# {line}"
-        if isinstance(value, Section):
+        if isinstance(value, SettingsSection):
             yield f"{indent}{name}:"
             yield from _documented(value, indent + "  ")
         elif name == "space" and isinstance(section, Settings) and section.problem.is_built_in:
@@ -42,12 +42,12 @@ def _written(value: Any) -> str:
     return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
-def setting_names(section: type[Section] = Settings, prefix: str = "") -> list[str]:
+def setting_names(section: type[SettingsSection] = Settings, prefix: str = "") -> list[str]:
     """Every setting as `--set` takes it: `search.eta`; of a mapping, its own name."""
     names = []
     for name, info in section.model_fields.items():
         kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
+        if isinstance(kind, type) and issubclass(kind, SettingsSection):
             names += setting_names(kind, f"{prefix}{name}.")
         else:
             names.append(prefix + name)

@@ -32,13 +32,13 @@ IMAGE_CLASSIFICATION = "image_classification"
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "svhn")
 
 
-class Section(BaseModel):
+class SettingsSection(BaseModel):
     """A group of settings: unknown fields are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class DataSettings(Section):
+class DataSettings(SettingsSection):
     """What is trained on."""
 
     dataset: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "svhn", "folder", "npz"] = "cifar10"
@@ -81,7 +81,7 @@ class DataSettings(Section):
         return self.source.stem if self.is_own and self.source is not None else self.dataset
 
 
-class MetricSettings(Section):
+class MetricSettings(SettingsSection):
     """Something that an objective measures, and how a person reads it."""
 
     name: str
@@ -107,7 +107,7 @@ class MetricSettings(Section):
         return Metric(**self.model_dump())
 
 
-class FrozenProblem(Section):
+class FrozenProblem(SettingsSection):
     """What a problem was when its run was submitted; written by the program."""
 
     name: str
@@ -132,7 +132,7 @@ class FrozenProblem(Section):
     """Whether it has data to prepare."""
 
 
-class ProblemSettings(Section):
+class ProblemSettings(SettingsSection):
     """What is searched. `problem: my_problem.py` is short for `problem: {use: my_problem.py}`."""
 
     use: str = IMAGE_CLASSIFICATION
@@ -194,7 +194,7 @@ class ProblemSettings(Section):
         return not self.command and self.use == IMAGE_CLASSIFICATION
 
 
-class PriorSettings(Section):
+class PriorSettings(SettingsSection):
     """Where an expert expects a good value of a hyperparameter."""
 
     value: int | float | str | bool
@@ -203,7 +203,7 @@ class PriorSettings(Section):
     """Of a number: a standard deviation of a half, a quarter or an eighth of its (logarithmic) range."""
 
 
-class SearchSettings(Section):
+class SearchSettings(SettingsSection):
     """How configurations are proposed and promoted."""
 
     method: Literal["bohb", "gp", "hyperband", "random"] = "bohb"
@@ -249,7 +249,7 @@ class SearchSettings(Section):
     """BOHB: observations that each density needs; default and least: number of hyperparameters + 1."""
 
 
-class TrainingSettings(Section):
+class TrainingSettings(SettingsSection):
     """How one evaluation is trained."""
 
     recipe: Literal["default", "paper-code"] = "default"
@@ -290,7 +290,7 @@ class TrainingSettings(Section):
         return self
 
 
-class WorkerSettings(Section):
+class WorkerSettings(SettingsSection):
     """How many workers, and when they are given up."""
 
     count: Annotated[int, Field(ge=0, le=100_000)] = 10
@@ -319,7 +319,7 @@ class WorkerSettings(Section):
         return self
 
 
-class NetworkSettings(Section):
+class NetworkSettings(SettingsSection):
     """How processes reach each other."""
 
     address: Line | None = None
@@ -335,7 +335,7 @@ class NetworkSettings(Section):
         return self
 
 
-class SlurmSettings(Section):
+class SlurmSettings(SettingsSection):
     """What is asked of Slurm; unused on a machine without it."""
 
     partition: Line | None = None
@@ -382,7 +382,7 @@ class SlurmSettings(Section):
         return self
 
 
-class Settings(Section):
+class Settings(SettingsSection):
     """All settings of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)] = "run"

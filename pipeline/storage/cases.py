@@ -89,7 +89,7 @@ CASES: dict[Situation, Case] = {
 
 
 @dataclass(frozen=True)
-class Decision:
+class Conclusion:
     """What an evaluation is. `accepted` and `curve` are numbers of attempts; None: no attempt."""
 
     status: str
@@ -99,7 +99,7 @@ class Decision:
     lacks_curve: bool
 
 
-def decide(result: ResultKind, named: int | None, tried: Sequence[Tried], run_has_ended: bool) -> Decision:
+def decide(result: ResultKind, named: int | None, tried: Sequence[Tried], run_has_ended: bool) -> Conclusion:
     """Status, accepted attempt, curve and warning of one evaluation.
 
     Args:
@@ -109,7 +109,7 @@ def decide(result: ResultKind, named: int | None, tried: Sequence[Tried], run_ha
     """
     case = CASES[situation(result, named, tried, run_has_ended)]
     accepted, curve = (_number(which, named, tried) for which in (case.accepted, case.curve))
-    return Decision(case.status, accepted, curve, case.is_running, case.lacks_curve)
+    return Conclusion(case.status, accepted, curve, case.is_running, case.lacks_curve)
 
 
 def situation(result: ResultKind, named: int | None, tried: Sequence[Tried], run_has_ended: bool) -> Situation:

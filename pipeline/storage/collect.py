@@ -36,9 +36,9 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, read_history, read_journal
 from pipeline.settings import Settings, budget_ladder, load_settings
 from pipeline.storage import schema
-from pipeline.storage.cases import Decision, ResultKind, decide
+from pipeline.storage.cases import Conclusion, ResultKind, decide
 from pipeline.storage.columns import Column, frame, write_column, write_table
-from pipeline.storage.curves import COLUMNS
+from pipeline.storage.curves import ROW_COLUMNS
 from pipeline.storage.gather import (
     NO_ROWS,
     FoundAttempt,
@@ -127,14 +127,14 @@ def _evaluations(
     for key, result in results.items():  # in the order of results.json
         config_id, budget = key
         tried = attempts.get(key, [])
-        decision = decide(_kind(result), _named(result), [facts(attempt) for attempt in tried], run_has_ended)
-        mark(tried, decision)
-        if decision.lacks_curve:
+        conclusion = decide(_kind(result), _named(result), [facts(attempt) for attempt in tried], run_has_ended)
+        mark(tried, conclusion)
+        if conclusion.lacks_curve:
             path = folder.attempt(config_id, budget, _named(result) or 1)
             warnings.append(f"{path} is missing: that evaluation has a result but no learning curve")
-        curve = next((a for a in tried if a.attempt == decision.curve), None)
+        curve = next((a for a in tried if a.attempt == conclusion.curve), None)
         rows = curve.rows if curve else NO_ROWS
-        row = _evaluation_row(key, decision, result, curve)
+        row = _evaluation_row(key, conclusion, result, curve)
         row |= {"configuration": configurations.get(config_id, -1), "attempts": len(tried)}
         row |= {"curve_offset": offset, "curve_length": len(rows), "metrics": _last_values(curve, result, metrics)}
         curves.append(rows)
@@ -179,9 +179,9 @@ def _named(result: Result | None) -> int | None:
 
 
 def _evaluation_row(
-    key: EvaluationKey, decision: Decision, result: Result | None, curve: FoundAttempt | None
+    key: EvaluationKey, conclusion: Conclusion, result: Result | None, curve: FoundAttempt | None
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {**_id(key[0]), "budget": key[1], "status": decision.status}
+    row: dict[str, Any] = {**_id(key[0]), "budget": key[1], "status": conclusion.status}
     row |= {"attempt": curve.attempt if curve else 0, **_measured(curve)}
     if result is None:
         return row
@@ -202,7 +202,7 @@ def _measured(curve: FoundAttempt | None) -> dict[str, Any]:
     names = ("worker", "host", "device", "continued_from", "seed", "parameters", "flops_per_image")
     row: dict[str, Any] = {name: getattr(header, name) for name in names}
     if len(curve.rows):
-        row |= {name: curve.rows[name][-1].item() for name in _INFO if name in COLUMNS}
+        row |= {name: curve.rows[name][-1].item() for name in _INFO if name in ROW_COLUMNS}
         validated = curve.rows["validation_error"][~np.isnan(curve.rows["validation_error"])]
         row["validation_error"] = validated[-1].item() if len(validated) else None
     row["trained_here_s"] = curve.training_s - curve.inherited_s
@@ -276,7 +276,7 @@ def _journal_row(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_run(file: Any, folder: RunFolder, settings: Settings, problem: Description, warnings: list[str]) -> None:
-    file.attrs["schema"] = schema.SCHEMA
+    file.attrs["schema"] = schema.RESULTS_SCHEMA
     file.attrs["run_id"] = folder.run_id
     file.attrs["collected"] = time.time()
     file.attrs["dataset"] = problem.name

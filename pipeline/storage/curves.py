@@ -29,8 +29,8 @@ from pipeline.records import AttemptEnd, AttemptHeader, EpochRow, row_columns
 from pipeline.storage.columns import values_of
 from tandem_trial.problem import COUNTERS, Metric
 
-SCHEMA = "tandem learning curve 1"
-COLUMNS = tuple(name for name, _, _ in row_columns(EpochRow))
+CURVE_SCHEMA = "tandem learning curve 1"
+ROW_COLUMNS = tuple(name for name, _, _ in row_columns(EpochRow))
 # Counters are exact as 64-bit integers; everything else is a double. Field types are texts: see `annotations`.
 ROW_DTYPE: np.dtype[Any] = np.dtype([(f.name, np.int64 if f.type == "int" else np.float64) for f in fields(EpochRow)])
 _JSON_FIELDS = ("configuration", "versions", "metrics")
@@ -49,7 +49,7 @@ def own_columns(metrics: Sequence[Metric]) -> tuple[CurveColumn, ...]:
 
 def row_dtype(columns: Sequence[CurveColumn]) -> np.dtype[Any]:
     """The type of a row with these columns: counters are exact as 64-bit integers, all else is a double."""
-    whole = {name for name in COLUMNS if ROW_DTYPE[name].kind == "i"}
+    whole = {name for name in ROW_COLUMNS if ROW_DTYPE[name].kind == "i"}
     return np.dtype([(name, np.int64 if name in whole else np.float64) for name, _, _ in columns])
 
 
@@ -149,7 +149,7 @@ def _write_file(
     header, end = within_bounds(header), None if end is None else within_bounds(end)
     # Locks are refused by many network file systems, and a file that is never changed in place needs none.
     with h5py.File(path, "w", locking=False) as file:
-        file.attrs["schema"] = SCHEMA
+        file.attrs["schema"] = CURVE_SCHEMA
         for name, value in {**header_attributes(header), **end_attributes(end)}.items():
             file.attrs[name] = value
         file.attrs["record"] = json.dumps({"header": asdict(header), "end": None if end is None else asdict(end)})
@@ -194,20 +194,22 @@ def read_attempt_table(path: Path) -> tuple[AttemptHeader, np.ndarray, AttemptEn
         record = parse_json(file.attrs["record"])
         table = values_of(file["learning_curve"])
         names = table.dtype.names or ()
-        if set(names) != set(COLUMNS) and not set(COUNTERS) <= set(names):
+        if set(names) != set(ROW_COLUMNS) and not set(COUNTERS) <= set(names):
             raise ValueError("its columns are not those of a learning curve")
-        dtype = ROW_DTYPE if set(names) == set(COLUMNS) else row_dtype([(name, "", "") for name in names])
+        dtype = ROW_DTYPE if set(names) == set(ROW_COLUMNS) else row_dtype([(name, "", "") for name in names])
         header = checked(AttemptHeader, record["header"])
         end = None if record["end"] is None else checked(AttemptEnd, record["end"])
         return header, table.astype(dtype, copy=False), end
 
 
 def widened(table: np.ndarray) -> np.ndarray:
-    """Rows with every column of `COLUMNS`, NaN where they lack one, and their own beside them."""
+    """Rows with every column of `ROW_COLUMNS`, NaN where they lack one, and their own beside them."""
     if table.dtype == ROW_DTYPE:
         return table
     names = table.dtype.names or ()
-    wide = np.empty(len(table), row_dtype([*IMAGE_COLUMNS, *((name, "", "") for name in names if name not in COLUMNS)]))
+    wide = np.empty(
+        len(table), row_dtype([*IMAGE_COLUMNS, *((name, "", "") for name in names if name not in ROW_COLUMNS)])
+    )
     for name in wide.dtype.names or ():
         wide[name] = table[name] if name in names else np.nan
     return wide

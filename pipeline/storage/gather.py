@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.errors import RunError
 from pipeline.records import AttemptEnd, AttemptHeader, ConfigId, EvaluationKey, parse_config_name
 from pipeline.run.folder import RunFolder
-from pipeline.storage.cases import Decision, Tried
+from pipeline.storage.cases import Conclusion, Tried
 from pipeline.storage.curves import ROW_DTYPE, read_attempt_table, widened
 
 NO_ROWS = np.empty(0, dtype=ROW_DTYPE)
@@ -145,11 +145,11 @@ def facts(attempt: FoundAttempt) -> Tried:
     return Tried(attempt.attempt, attempt.outcome, has_curve, is_damaged=bool(attempt.problem) and not has_curve)
 
 
-def mark(attempts: Sequence[FoundAttempt], decision: Decision) -> None:
+def mark(attempts: Sequence[FoundAttempt], conclusion: Conclusion) -> None:
     """Note in an evaluation's attempts, ordered by number, which one was accepted and whether the last is at work."""
     for attempt in attempts:
-        attempt.accepted = attempt.attempt == decision.accepted
-    if attempts and decision.is_running:
+        attempt.accepted = attempt.attempt == conclusion.accepted
+    if attempts and conclusion.is_running:
         attempts[-1].outcome = "running"
 
 

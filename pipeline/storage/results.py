@@ -90,10 +90,10 @@ def load_results(path: Path) -> Results:
 
 
 def _load(file: Any, path: Path) -> Results:
-    if file.attrs.get("schema") != schema.SCHEMA:
+    if file.attrs.get("schema") != schema.RESULTS_SCHEMA:
         raise RunError(
-            f"{path} has the schema {reprlib.repr(file.attrs.get('schema'))}, this version reads {schema.SCHEMA!r}: "
-            f"`tandem collect-results` makes it anew."
+            f"{path} has the schema {reprlib.repr(file.attrs.get('schema'))}, this version reads "
+            f"{schema.RESULTS_SCHEMA!r}: `tandem collect-results` makes it anew."
         )
     run = file["run"]
     configurations = completed(read_table(file["configurations"]), schema.CONFIGURATIONS)

@@ -7,10 +7,10 @@ from pipeline.records import EpochRow, row_columns
 from pipeline.storage.columns import Column
 from pipeline.storage.curves import ROW_DTYPE, own_columns
 
-SCHEMA = "tandem results 1"
+RESULTS_SCHEMA = "tandem results 1"
 _TIME = "s since 1970 (UTC)"
 EVALUATION_STATUSES = ("finished", "crashed", "running", "waiting", "stopped")
-OUTCOMES = ("finished", "crashed", "lost", "handed_back", "broken", "running", "unknown")
+ATTEMPT_STATUSES = ("finished", "crashed", "lost", "handed_back", "broken", "running", "unknown")
 
 _ID = (
     Column("config_id", "text", "configuration: hpbandster's iteration-stage-index"),
@@ -87,7 +87,7 @@ ATTEMPTS = (
     Column("budget", "float", "budget of the evaluation", "budget unit"),
     Column("attempt", "int", "one try by one worker, numbered from 1"),
     Column("accepted", "bool", "its rows are the evaluation's learning curve"),
-    Column("outcome", "text", " | ".join(OUTCOMES)),
+    Column("outcome", "text", " | ".join(ATTEMPT_STATUSES)),
     Column("reason", "text", "why, unless finished"),
     Column("problem", "text", "what is wrong with its file; empty: nothing"),
     Column("file", "text", "its learning curve, relative to the run folder; empty: none was written"),

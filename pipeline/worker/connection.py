@@ -28,14 +28,14 @@ log = logging.getLogger("tandem.worker")
 LOOK_S = 4.0
 SILENCE_S = 20.0
 # A living master that lost a connection makes another within this time.
-RETURN_S = 1.0
+MASTER_RETURNS_S = 1.0
 # How long a worker waits for a run that has ended to be resumed.
 ENDED_S = 20.0
 # A master whose disk stalls answers late: the result is delivered again. A worker that must leave is killed by Slurm
 # 30 s later, and has a checkpoint or the result to write before.
 DELIVER_S = 10.0
 REGISTER_S = 15.0
-FAREWELL_S = 5.0
+DEREGISTER_S = 5.0
 # Pauses between tries, the first and the longest.
 RETRY_S, MAX_RETRY_S = 0.1, 3.0
 
@@ -134,7 +134,7 @@ class MasterConnection:
             return True
         if self._closed_at > self.heard:
             # Its connection has closed. If it lives, it has come back by now.
-            return self._runtime.monotonic() - self._closed_at > RETURN_S
+            return self._runtime.monotonic() - self._closed_at > MASTER_RETURNS_S
         if self.silent_s() > LOOK_S:
             address = read_master_address(self._folder)
             return address is not None and address != self._registered_with
@@ -264,7 +264,7 @@ class MasterConnection:
         if address is None:
             return
         try:
-            with self._network.proxy(address.dispatcher_uri, FAREWELL_S) as proxy:
+            with self._network.proxy(address.dispatcher_uri, DEREGISTER_S) as proxy:
                 proxy.leave(self._incarnation, reason)
         except CALL_ERRORS as error:
             log.info("the master was not told that this worker leaves: %s", explain(error))

@@ -13,17 +13,17 @@ from pipeline.cluster.sbatch_options import master_options, worker_options
 from pipeline.search.brackets import planned_evaluations
 from pipeline.search.search import Search
 from pipeline.settings import budget_ladder, documented_settings, dump_settings, load_settings, preset_names
-from pipeline.settings.schema import Section, Settings
+from pipeline.settings.schema import Settings, SettingsSection
 from tests.fuzz.commands import complaint
 from tests.fuzz.mutations import mutated_bytes, mutated_value, tries
 
 
-def fields(section: type[Section] = Settings, prefix: str = "") -> list[str]:
+def fields(section: type[SettingsSection] = Settings, prefix: str = "") -> list[str]:
     """Every setting's name, sections included."""
     names: list[str] = []
     for name, field in section.model_fields.items():
         names.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, SettingsSection):
             names += fields(field.annotation, f"{prefix}{name}.")
     return names
 

@@ -106,6 +106,15 @@ def test_the_search_knows_no_threads_no_sockets_and_no_files(name: str) -> None:
     assert not {module.split(".")[0] for module in imports_of(MODULES[name])} & IMPURE
 
 
+def test_every_class_has_a_name_of_its_own() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name)
+    assert not {kind: where for kind, where in homes.items() if len(where) > 1}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_file_can_be_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 450

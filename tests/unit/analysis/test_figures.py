@@ -38,7 +38,7 @@ NAN = float("nan")
 
 # Metric ---------------------------------------------------------------------------------------------------------------
 def test_a_metric_writes_its_own_numbers() -> None:
-    error, loss = metric.VALIDATION_ERROR, metric.Metric("loss", unit="", factor=1.0, digits=3)
+    error, loss = metric.VALIDATION_ERROR, metric.WrittenMetric("loss", unit="", factor=1.0, digits=3)
     assert (error.label, error.text(0.0333), error.text(NAN)) == ("validation error (%)", "3.33%", "–")
     assert (loss.label, loss.text(1.5), loss.label_of("loss on 3 h")) == ("loss", "1.500", "loss on 3 h")
     assert error.mean_text(np.array([0.1, 0.2])) == "15.00 ± 5.00"

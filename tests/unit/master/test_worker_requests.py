@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import SiteError
-from pipeline.master.worker_requests import REQUEST_S, RETURN_S, WorkerRequester
+from pipeline.master.worker_requests import REQUEST_S, WORKERS_RETURN_S, WorkerRequester
 from pipeline.records import StartedWorkers
 from pipeline.runtime import SystemRuntime
 from pipeline.settings import load_settings
@@ -92,7 +92,7 @@ def test_workers_of_an_earlier_master_are_given_time_to_return(clock: Any) -> No
     requester = make(site, clock)
     requester.wait_for_returning()
     tick(requester, site, present=0, expect=False)
-    clock.now += RETURN_S
+    clock.now += WORKERS_RETURN_S
     tick(requester, site, present=3)
     assert site.asked == [1]
 
