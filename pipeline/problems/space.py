@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
-from pipeline.problems.settling import settle
+from pipeline.problems.simplifying import simplify
 from pipeline.records import derive_seed
 from pipeline.settings import Settings
 from pipeline.settings.space import build_space as build_paper_space
@@ -64,7 +64,7 @@ def narrowed(serialized: Mapping[str, Any], ranges: Mapping[str, Any], seed: int
         known[name] = _replaced(known[name], given)
     changed["hyperparameters"] = list(known.values())
     if ranges:
-        changed = settle(changed)
+        changed = simplify(changed)
     try:
         space = ConfigurationSpace.from_serialized_dict(changed)
     except Exception as error:  # ConfigSpace raises nearly anything

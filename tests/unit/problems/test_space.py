@@ -107,7 +107,7 @@ def test_any_range_can_be_narrowed_to_any_part_of_it(low: float, ratio: float, l
     assert all(low * (1 - 1e-9) <= c["x"] <= upper * (1 + 1e-9) for c in drawn(serialized, 5, x=[low, upper]))
 
 
-def test_what_a_fixed_value_decides_is_settled() -> None:
+def test_what_a_fixed_value_decides_is_left_out() -> None:
     whole = serialized_space(SPACE, FORBIDDEN)
     assert "depth" not in narrowed(whole, {"kind": "plain"})
     assert all("depth" in c and c["size"] != "l" for c in drawn(whole, 50, kind="deep"))

@@ -12,14 +12,14 @@ from typing import Any
 Plain = dict[str, Any]
 
 
-def settle(space: Plain) -> Plain:
+def simplify(space: Plain) -> Plain:
     """The space without what its hyperparameters' values have decided."""
     known = {h["name"]: h for h in space["hyperparameters"]}
     conditions = {c["child"]: c for c in space["conditions"]}
     while True:
-        settled = {child: _condition(c, known, set(conditions)) for child, c in conditions.items()}
-        never = {child for child, c in settled.items() if c is False or child not in known}
-        conditions = {child: c for child, c in settled.items() if isinstance(c, dict) and child in known}
+        simplified = {child: _condition(c, known, set(conditions)) for child, c in conditions.items()}
+        never = {child for child, c in simplified.items() if c is False or child not in known}
+        conditions = {child: c for child, c in simplified.items() if isinstance(c, dict) and child in known}
         known = {name: h for name, h in known.items() if name not in never}
         if not never:
             break
