@@ -8,6 +8,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TANDEM := $(BIN)/tandem
 
+# What pip installs beside the program itself; EXTRAS= leaves out what only its development needs.
+EXTRAS ?= dev
+# Another build of PyTorch: cpu (small), cu126, ... of the pinned version, or a whole version such as 2.13.0+cpu.
+TORCH ?=
+PINNED_TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCH_VERSION := $(if $(findstring +,$(TORCH)),$(TORCH),$(PINNED_TORCH)+$(TORCH))
+OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
+
 PRESET ?= digits
 RUN ?=
 RESULTS ?= results
@@ -29,7 +37,7 @@ IN_RESULTS = --results '$(RESULTS)'
 THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
 # A misspelt variable would silently start another search than the one that was meant.
-KNOWN := PYTHON VENV PYTHONS TESTS PRESET RUN RUNS RESULTS SET NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS \
+KNOWN := PYTHON VENV EXTRAS TORCH PYTHONS TESTS PRESET RUN RUNS RESULTS SET NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS \
 	PROMOTION WORKERS PARTITION ACCOUNT QOS WALLTIME_MIN MASTER ARGS MAKEFLAGS MFLAGS
 UNKNOWN := $(strip $(foreach name,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name))))
 $(if $(UNKNOWN),$(error unknown: $(UNKNOWN). `make` lists the variables; SET="section.field=value" reaches every setting))
@@ -37,7 +45,7 @@ $(if $(UNKNOWN),$(error unknown: $(UNKNOWN). `make` lists the variables; SET="se
 .DEFAULT_GOAL := help
 .PHONY: help install doctor demo data plan submit-search status stop-search resume-search collect-results verify compare \
 	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search lint format test \
-	test-unit test-integration test-slurm test-python test-all-pythons coverage
+	test-unit test-integration test-slurm dist test-python test-all-pythons coverage
 
 help: ## List every target (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -48,13 +56,16 @@ help: ## List every target (the default)
 	@echo "  WALLTIME_MIN MASTER=login|slurm RESULTS=folder   SET=\"section.field=value ...\" for every other setting"
 	@echo "  (SET splits at spaces: give a value that has some with \`tandem ... --set\`, or in a file: PRESET=my.yaml)"
 
-install: $(BIN)/.installed ## Make the environment (.venv) from pinned versions
+install: $(BIN)/.installed ## Make the environment (.venv) from pinned versions; TORCH=cpu is small
 
 $(BIN)/.installed: setup.cfg constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@echo "Installing the pinned packages (PyTorch is large: a few minutes) ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@grep -v -E '$(if $(TORCH),$(OF_TORCH),^$$)' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
+		$(if $(TORCH),'torch==$(TORCH_VERSION)') -e '.$(if $(EXTRAS),[$(EXTRAS)])' $(if $(TORCH),|| { echo \
+		"make: pip finds no torch $(TORCH_VERSION); PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name where it is"; exit 1; })
 	@touch $@
 
 demo: install ## A real joint search on this machine: digits, five minutes, with report
@@ -129,6 +140,10 @@ test-integration: install ## Real processes on this machine
 
 test-slurm: install ## A real Slurm cluster on this machine (root, Debian or Ubuntu)
 	@$(BIN)/python -m pytest tests/slurm
+
+dist: install ## Build the wheel and the source archive into dist/
+	@$(BIN)/python -m build --quiet --outdir dist .
+	@ls dist/*-"$$($(TANDEM) --version | cut -d' ' -f2)"*
 
 test-python: ## The unit tests on another Python, in an environment of its own: PYTHON=python3.12
 	@command -v '$(PYTHON)' >/dev/null || { echo "make: there is no $(PYTHON) here; PYTHON=... names one (a command or a path)"; exit 1; }

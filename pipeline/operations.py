@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.cluster import slurm
+from pipeline.cluster.fit import is_checkout
 from pipeline.cluster.users import user_name
 from pipeline.errors import RunError, SiteError, TandemError
 from pipeline.files import is_there, publish_json, publish_text
@@ -340,6 +341,11 @@ def stock_worker_lines(folder: RunFolder) -> list[str]:
 def worker_command(folder: RunFolder) -> str:
     """The command with which a person adds a worker to a run, from the checkout."""
     return backend_for(read_settings(folder)).worker_command(folder)
+
+
+def scripts_place() -> str:
+    """From where `worker_command` works, for a person."""
+    return "from the checkout" if is_checkout() else "after `tandem scripts`, which makes slurm/ here"
 
 
 def worker_options(folder: RunFolder) -> str:

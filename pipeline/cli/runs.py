@@ -46,7 +46,7 @@ def submit_search(
     say(f"  tandem collect-results {run}   tables, figures and report, at any time (make collect-results)")
     say(f"  tandem stop-search {run}       end it in order (make stop-search)")
     say(f"  {operations.worker_command(folder)}")
-    say("                                        one more worker, from the checkout")
+    say(f"                                        one more worker, {operations.scripts_place()}")
 
 
 @app.command()
@@ -260,6 +260,17 @@ def worker_options(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     from pipeline import operations
 
     say(operations.worker_options(find_run(results, run)))
+
+
+@app.command()
+def scripts(
+    folder: Annotated[Path, typer.Argument(help="slurm/ is made in it.")] = Path(),
+) -> None:
+    """Write slurm/worker.sh and master.sh, for workers and masters submitted by hand without a checkout."""
+    from pipeline.launch.scripts import write_scripts
+
+    for path in write_scripts(folder):
+        say(f"Wrote {path}")
 
 
 @app.command("run-master", hidden=True)

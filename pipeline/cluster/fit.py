@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from pipeline.cluster.sbatch_options import worker_options
 from pipeline.settings import Settings
@@ -27,7 +28,13 @@ def submit_words(run: str) -> str:
     Args:
         run: as a shell takes it.
     """
-    return f"$(.venv/bin/tandem worker-options {run}) slurm/worker.sh {run}"
+    tandem = ".venv/bin/tandem" if is_checkout() else "tandem"
+    return f"$({tandem} worker-options {run}) slurm/worker.sh {run}"
+
+
+def is_checkout() -> bool:
+    """Whether this program runs from a checkout, which has slurm/ beside it; else `tandem scripts` makes one."""
+    return (Path(__file__).parents[2] / "slurm" / "worker.sh").is_file()
 
 
 def _gpu(settings: Settings, environment: Mapping[str, str]) -> str:
