@@ -219,6 +219,7 @@ class _CurveWriter:
         info |= {"attempt": last.attempt, "epochs": row["epoch"].item()}
         info |= {name: getattr(header, name) for name in ("worker", "host", "device", "parameters", "flops_per_image")}
         info |= {"trained_here_s": end.training_s - last.inherited_s, "continued_from": last.continued_from}
+        info |= {"latency_s": 1e-3 + 2e-9 * header.parameters, "latency_batch": 32}
         info |= {"augmented_validation_loss": None, "augmented_validation_error": None}
         tested = {"test_loss": end.test_loss, "test_error": end.test_error}
         return info | {name: None if np.isnan(value) else value for name, value in tested.items()}

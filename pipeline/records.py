@@ -7,7 +7,7 @@ the setting `search.budget_unit` says epochs or batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -183,7 +183,8 @@ class AttemptEnd:
         reason: "" when finished; else `kind: reason`.
         training_s: budget clock at the end.
         test_loss, test_error: NaN unless measured (the search never sees them).
-        metrics: the last value of each metric of a problem of the user's own.
+        metrics: the last value of each metric of a problem of the user's own; else what the model costs (parameters,
+            flops_per_image, latency_s of latency_batch images).
     """
 
     status: Name
@@ -264,7 +265,7 @@ INFO_KEYS = (
     "attempt", "worker", "host", "device", "parameters", "flops_per_image", "epochs", "batches", "training_s",
     "trained_here_s", "wall_s", "startup_s", "compile_s", "validation_s", "checkpoint_s", "training_loss",
     "validation_loss", "validation_error", "augmented_validation_loss", "augmented_validation_error", "test_loss",
-    "test_error", "continued_from", "peak_memory_mb",
+    "test_error", "latency_s", "latency_batch", "continued_from", "peak_memory_mb",
 )  # fmt: skip
 
 INFO_KINDS: Mapping[str, type] = dict.fromkeys(INFO_KEYS, float) | {
@@ -275,6 +276,14 @@ INFO_KINDS: Mapping[str, type] = dict.fromkeys(INFO_KEYS, float) | {
 
 # Of what an objective of the user's own measured: a mapping, beside those of `INFO_KEYS` that apply.
 METRICS_KEY = "metrics"
+
+
+def measured_values(info: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
+    """What a result says that it measured, of these metrics; what it does not know is left out."""
+    own = info.get(METRICS_KEY)
+    known = {**info, **own} if isinstance(own, Mapping) else info
+    values = {name: known.get(name) for name in names}
+    return {n: float(v) for n, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
 def row_columns(record: type) -> list[tuple[str, str, str]]:

@@ -16,6 +16,9 @@ _IMAGE_METRICS = (
     Metric("validation_loss", "nats", scale="log"),
     Metric("training_loss", "nats", scale="log"),
     Metric("training_error", percent=True, scale="log"),
+    Metric("parameters", scale="log"),
+    Metric("flops_per_image", "FLOP", scale="log", label="FLOPs per image"),
+    Metric("latency_s", "s", scale="log", label="latency of a batch"),
 )
 # What a stock hpbandster worker returns.
 LOSS = Metric("loss")

@@ -282,6 +282,9 @@ class TrainingSettings(SettingsSection):
     """Memory a configuration may be estimated to need; default: what the device (or the job) has."""
     validation_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """Images per batch when measuring; fewer where that would need more memory than training does."""
+    latency_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    """Images per batch when a trained network's latency is measured; fewer where that would need more memory than
+    training does."""
 
     @model_validator(mode="after")
     def _papers_code_is_float32(self) -> TrainingSettings:

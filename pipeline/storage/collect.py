@@ -31,7 +31,7 @@ import numpy as np
 from pipeline.errors import CRASH_KINDS, RunError, SettingsError
 from pipeline.files import publish, read_json
 from pipeline.problems.description import Description, describe
-from pipeline.records import INFO_KEYS, METRICS_KEY, EvaluationKey, config_name
+from pipeline.records import INFO_KEYS, EvaluationKey, config_name, measured_values
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, read_history, read_journal
 from pipeline.settings import Settings, budget_ladder, load_settings
@@ -75,9 +75,7 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
     problem = describe(settings)
     history, journal = read_history(folder), read_journal(folder)
     attempts, warnings = find_attempts(folder, journal)
-    evaluations, curves, attempt_rows, doubts = _evaluations(
-        folder, history, attempts, _has_ended(journal), [metric.name for metric in problem.metrics]
-    )
+    evaluations, curves, attempt_rows, doubts = _evaluations(folder, history, attempts, _has_ended(journal), problem)
     retrained, more = find_retrained(
         baselines if baselines is not None else baseline_folder(folder.path.parent, settings),
         folder.path / "retrained",
@@ -115,7 +113,7 @@ def _evaluations(
     history: History,
     attempts: dict[EvaluationKey, list[FoundAttempt]],
     run_has_ended: bool,
-    metrics: Sequence[str],
+    problem: Description,
 ) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]], list[str]]:
     """Rows of /evaluations and /attempts, the curves in the order of the evaluations, and warnings."""
     configurations = {draw.config_id: row for row, draw in enumerate(history.draws)}
@@ -136,7 +134,7 @@ def _evaluations(
         rows = curve.rows if curve else NO_ROWS
         row = _evaluation_row(key, conclusion, result, curve)
         row |= {"configuration": configurations.get(config_id, -1), "attempts": len(tried)}
-        row |= {"curve_offset": offset, "curve_length": len(rows), "metrics": _last_values(curve, result, metrics)}
+        row |= {"curve_offset": offset, "curve_length": len(rows), "metrics": _last_values(curve, result, problem)}
         curves.append(rows)
         offset += len(rows)
         for attempt in tried:
@@ -337,13 +335,15 @@ def _values(rows: np.ndarray, name: str) -> np.ndarray:
     return rows[name] if name in (rows.dtype.names or ()) else np.full(len(rows), np.nan)
 
 
-def _last_values(curve: FoundAttempt | None, result: Result | None, metrics: Sequence[str]) -> dict[str, float]:
-    """What an evaluation measured last, by metric: as its result says, else its curve."""
+def _last_values(curve: FoundAttempt | None, result: Result | None, problem: Description) -> dict[str, float]:
+    """What an evaluation measured last, by metric: as its result says, else its attempt's file."""
+    names = [metric.name for metric in problem.metrics]
     found: dict[str, float] = {}
-    for name in metrics if curve is not None and len(curve.rows) else ():
+    for name in names if curve is not None and len(curve.rows) else ():
         values = _values(curve.rows, name)  # type: ignore[union-attr]
         measured = values[~np.isnan(values)]
         if len(measured):
             found[name] = measured[-1].item()
-    said = result.info.get(METRICS_KEY) if result is not None else None
-    return found | dict(said if isinstance(said, Mapping) else {})
+    if problem.is_built_in and curve is not None and curve.header is not None:
+        found |= {"parameters": curve.header.parameters, "flops_per_image": curve.header.flops_per_image}
+    return found if result is None else found | measured_values(result.info, names)

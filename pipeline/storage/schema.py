@@ -78,6 +78,8 @@ EVALUATIONS = (
     ),
     Column("test_loss", "float", "cross-entropy on the test set; NaN: not measured", "nats"),
     Column("test_error", "float", "error on the test set; NaN: not measured; never shown to the search", "fraction"),
+    Column("latency_s", "float", "median time of a forward pass of latency_batch images on its device", "s"),
+    Column("latency_batch", "float", "images of that forward pass", "images"),
     Column("peak_memory_mb", "float", "peak memory of the device (CUDA) or the process (CPU)", "MB"),
 )
 

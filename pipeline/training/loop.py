@@ -16,10 +16,11 @@ from pipeline.settings import Settings
 from pipeline.training.checkpoint import TrainingState, discard_previous, save_checkpoint
 from pipeline.training.clock import BudgetClock, Fence
 from pipeline.training.data import Split
-from pipeline.training.device import autocast
+from pipeline.training.device import autocast, synchroniser
 from pipeline.training.finite import FiniteCheck
+from pipeline.training.latency import measure_latency
 from pipeline.training.measure import Measurement, measure
-from pipeline.training.recorder import UNMEASURED, Recorder
+from pipeline.training.recorder import UNMEASURED, Latency, Recorder
 from pipeline.training.schedule import schedule_for
 from pipeline.training.trainer import Trainer, seed_device
 from tandem_trial.clock import PhaseClock
@@ -212,6 +213,25 @@ class TrainingLoop:
                 prepare,
             )
 
+    def _measure_latency(self) -> bool:
+        """False when stopped in the middle."""
+        cost, most = self.recorder.cost, self.settings.training.latency_batch
+        batch_size = cost.evaluation_batch(most, self.trainer.batch_size)
+        with self.phases.phase("validation"):
+            latency_s = measure_latency(
+                self.trainer.model,
+                self.data.validation,
+                self.data,
+                batch_size,
+                self.autocast,
+                synchroniser(self.data.device),
+                self._is_stopped,
+            )
+        if latency_s is None:
+            return False
+        self.recorder.latency = Latency(latency_s, batch_size)
+        return True
+
     def _save(self) -> None:
         progress = (self.trainer.batches, len(self.recorder.rows))
         if progress == self.saved_progress:
@@ -254,6 +274,8 @@ class TrainingLoop:
             if test is None:
                 return self._hand_back()
             self.recorder.test = test
+        if not self._measure_latency():
+            return self._hand_back()
         self.recorder.end("finished")
         discard_previous(self.path)
         return TrainResult("finished", measured.error, self.recorder.info(self.trainer))

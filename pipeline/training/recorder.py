@@ -7,6 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -33,6 +34,14 @@ from tandem_trial.clock import PhaseClock
 UNMEASURED = Measurement(math.nan, math.nan)
 
 
+@dataclass(frozen=True)
+class Latency:
+    """Seconds that a forward pass takes, and of how many images."""
+
+    seconds: float
+    batch_size: int
+
+
 class Recorder:
     """Writes one attempt's curve and remembers it.
 
@@ -41,6 +50,7 @@ class Recorder:
         rows: the curve so far, over the whole chain.
         inherited_s: budget clock at this attempt's start.
         validation, test: the last ones measured.
+        latency: of the trained network; None: not measured (yet).
     """
 
     def __init__(
@@ -69,6 +79,7 @@ class Recorder:
         self.validation = UNMEASURED
         self.augmented = UNMEASURED
         self.test = UNMEASURED
+        self.latency: Latency | None = None
 
     def begin(self, origin: str, inherited: Sequence[EpochRow], inherited_s: float) -> None:
         """Open the curve; raises BrokenError when it cannot be written."""
@@ -154,8 +165,19 @@ class Recorder:
                     validation_error=self.validation.error,
                     test_loss=self.test.loss,
                     test_error=self.test.error,
+                    metrics=self._costs(),
                 )
             )
+
+    def _costs(self) -> dict[str, float]:
+        """What the model costs; its latency once it was measured."""
+        costs: dict[str, float] = {
+            "parameters": self.cost.parameters,
+            "flops_per_image": float(self.cost.flops_per_image),
+        }
+        if self.latency is not None:
+            costs |= {"latency_s": self.latency.seconds, "latency_batch": self.latency.batch_size}
+        return costs
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -173,8 +195,6 @@ class Recorder:
             "worker": self._worker.name,
             "host": self._worker.host,
             "device": device_name(self._data.device),
-            "parameters": self.cost.parameters,
-            "flops_per_image": float(self.cost.flops_per_image),
             "epochs": trainer.epoch,
             "batches": trainer.batches,
             "training_s": self.training_s,
@@ -193,8 +213,9 @@ class Recorder:
             "test_error": self.test.error,
             "continued_from": self._continued_from,
             "peak_memory_mb": peak_memory_mb(self._data.device),
+            **self._costs(),
         }
-        return {key: _none_for_nan(values[key]) for key in INFO_KEYS}
+        return {key: _none_for_nan(values.get(key)) for key in INFO_KEYS}
 
 
 def _none_for_nan(value: Value) -> Value:

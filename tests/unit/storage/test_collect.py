@@ -239,6 +239,15 @@ def test_retrained_baselines_and_incumbents_are_collected(running: RunFolder) ->
     ]
 
 
+def test_what_a_model_costs_is_a_metric_of_every_evaluation(finished: tuple[RunFolder, Results]) -> None:
+    _, results = finished
+    done = results.evaluations["status"] == "finished"
+    for name in ("parameters", "flops_per_image", "latency_s"):
+        assert (results.metrics.loc[done, name] == results.evaluations.loc[done, name]).all()
+        assert (results.metrics.loc[done, name] > 0).all()
+    assert (results.evaluations.loc[done, "latency_batch"] == 32).all()
+
+
 def test_a_synthetic_run_has_the_lines_of_a_real_one(finished: tuple[RunFolder, Results]) -> None:
     folder, results = finished
     for event in read_journal(folder):

@@ -1,6 +1,8 @@
 import math
 from collections import OrderedDict
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Never
 
@@ -9,6 +11,8 @@ import torch
 
 from pipeline.errors import BrokenError, CrashedError
 from pipeline.records import INFO_KEYS, EpochRow, Evaluation, LowerRung
+from pipeline.training.latency import measure_latency
+from pipeline.training.trainer import Trainer
 from tests.unit.training.support import Bench, KeptCurve, stop_after, without_clocks
 
 IN_BATCHES = ("search.budget_unit=batches", "search.min_budget=9", "search.max_budget=27", "training.overhead_share=1")
@@ -42,6 +46,30 @@ def test_a_curve_has_a_row_per_epoch_and_one_for_the_partial_epoch_at_the_end(be
     assert result.loss == curve.rows[-1].validation_error == curve.ended.validation_error
     assert result.status == "finished"
     assert tuple(result.info) == INFO_KEYS
+
+
+def test_parameters_flops_and_latency_are_metrics_of_every_finished_evaluation(root: Path, tmp_path: Path) -> None:
+    benches = [Bench(root, tmp_path / str(size), *IN_BATCHES, f"training.latency_batch={size}") for size in (1, 200)]
+    ends = [bench.train(bench.evaluation(9))[1].ended for bench in benches]
+    assert [end.metrics["latency_batch"] for end in ends] == [1, 200]
+    assert 0 < ends[0].metrics["latency_s"] < ends[1].metrics["latency_s"]
+    result, curve = benches[0].train(benches[0].evaluation(27))
+    assert {name: result.info[name] for name in curve.ended.metrics} == curve.ended.metrics
+    assert curve.ended.metrics["parameters"] == curve.header.parameters > 0
+    assert curve.ended.metrics["flops_per_image"] == curve.header.flops_per_image > 0
+
+
+def test_measuring_the_latency_leaves_the_model_as_it_was(bench: Bench) -> None:
+    trainer = Trainer(bench.evaluation(9), bench.settings, bench.data)
+    trainer.step(1.0)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    random = torch.random.get_rng_state()
+    measure = partial(measure_latency, trainer.model, bench.data.validation, bench.data, 8, nullcontext, lambda: None)
+    assert measure(lambda: False)
+    assert measure(lambda: True) is None
+    assert trainer.model.training
+    assert torch.equal(random, torch.random.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
 
 
 def test_the_same_seed_gives_the_same_curve_bit_for_bit_and_another_seed_another(root: Path, tmp_path: Path) -> None:
