@@ -297,13 +297,16 @@ class Scheduler:
 
     # Going on ----------------------------------------------------------------------------------------------------
     def advance(self) -> None:
-        """Draw as many evaluations as workers are free for, and give them out: draws first to disk, then dispatches."""
+        """Draw as many evaluations as workers are free for, and give them out: draws first to disk, then dispatches.
+        The next draw's proposal is made meanwhile.
+        """
         if self._ending is None:
             self._submit_new()
             draws = self.search.take_new_draws()
             if draws:
                 self.files.write_draws(draws)
             self._dispatch()
+            self.search.look_ahead()
             if self.search.is_done and not self.attempts.has_unwritten:
                 self._end_of_search()
         self.files.write_journal(durable=False)

@@ -121,13 +121,18 @@ class Asha:
 
     def next_step(self) -> Run | Due | None:
         """See `Halving`."""
-        if run := self.next_queued():
-            return run
-        return self._to_draw()
+        return self.next_queued() or self.next_due()
+
+    def next_due(self) -> Due | None:
+        """See `Halving`."""
+        if self._drawn >= self._total:
+            return None
+        cohort, index = divmod(self._drawn, self._shape[0][0])
+        return (cohort, 0, index), float(self._ladder[0])
 
     def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
         """See `Halving`."""
-        due = self._to_draw()
+        due = self.next_due()
         if due is None or due[0] != config_id:
             raise ValueError(f"the search was not due to draw {config_id}")
         if config_id[0] == len(self.iterations):
@@ -159,7 +164,7 @@ class Asha:
 
     def is_done(self) -> bool:
         """Whether everything is drawn and nothing is left to be run."""
-        return not self._awaited and self._to_draw() is None
+        return not self._awaited and self.next_due() is None
 
     def most_parallel(self, limit: int) -> int:
         """See `Halving`: a result promotes one configuration at most."""
@@ -176,12 +181,6 @@ class Asha:
     @property
     def _total(self) -> int:
         return self._count * self._shape[0][0]
-
-    def _to_draw(self) -> Due | None:
-        if self._drawn >= self._total:
-            return None
-        cohort, index = divmod(self._drawn, self._shape[0][0])
-        return (cohort, 0, index), float(self._ladder[0])
 
     def _cohort(self, config_id: ConfigId) -> Cohort:
         return self.iterations[config_id[0]]

@@ -64,6 +64,9 @@ class Halving(Protocol):
     def next_step(self) -> Run | Due | None:
         """As `next_queued`, or a configuration that is to be drawn first; None: wait for results, or done."""
 
+    def next_due(self) -> Due | None:
+        """The configuration that is to be drawn next, whenever that is; None: as far as is known, no more."""
+
     def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
         """Take in a configuration; it waits to be run.
 
@@ -264,6 +267,16 @@ class Brackets:
             if step := bracket.next_queued() or bracket.to_draw():
                 return step
             heapq.heappop(self._ready)
+        return self._of_new_bracket()
+
+    def next_due(self) -> Due | None:
+        """See `Halving`."""
+        for number in sorted(self._ready):
+            if due := self.iterations[number].to_draw():
+                return due
+        return self._of_new_bracket()
+
+    def _of_new_bracket(self) -> Due | None:
         if len(self.iterations) >= self._count:
             return None
         return (len(self.iterations), 0, 0), float(self._shape(len(self.iterations))[1][0])

@@ -44,7 +44,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """A proposal that is being made."""
+    """A proposal that is being made elsewhere, or is ready."""
 
     config_id: ConfigId
     proposal: Reply
@@ -58,7 +58,8 @@ class Search:
         proposer: proposes configurations.
         background: runs what a slow proposer has planned, elsewhere; None: proposals are made at once, however long
             they take. One proposal is made at a time, of the results and the evaluations under way when it was begun,
-            which its draw's `results_seen` tells: the files still say all that it depends on.
+            which its draw's `results_seen` tells: the files still say all that it depends on. `look_ahead` begins one
+            before anybody asks.
         results_seen: lines of results.json that were taken in.
         draws: configurations drawn, in order.
         accepted: results by (config_id, budget).
@@ -82,7 +83,9 @@ class Search:
         self.trained_s = 0.0
         halving: type[Brackets] | type[Asha] = Asha if settings.search.scheduler == "asha" else Brackets
         self._halving: Halving = halving(self.ladder, settings.search.eta, settings.search.iterations)
-        self._ahead: _Ahead | None = None
+        self._making: _Ahead | None = None
+        self._ready: _Ahead | None = None
+        self._is_awaited = False
         self._new_draws: list[Draw] = []
         if earlier:
             self._start_from(earlier, build_space(settings))
@@ -114,6 +117,19 @@ class Search:
             self._note(draw)
             self._new_draws.append(draw)
         return None
+
+    def look_ahead(self) -> None:
+        """Have the proposal of the next draw made in the background before a worker asks for it, and made anew where
+        results have come in since: whoever asks is given the newest that is ready.
+        """
+        if not self.proposer.is_slow or self.background is None:
+            return
+        self._take_ready()
+        due = self._halving.next_due()
+        is_fresh = self._ready is not None and self._ready.results_seen == self.results_seen
+        if due is None or self._making is not None or is_fresh:
+            return
+        self._begin(*due)
 
     def take_new_draws(self) -> list[Draw]:
         """Configurations drawn since the last call: they must be on disk before they are dispatched."""
@@ -173,7 +189,7 @@ class Search:
     @property
     def is_proposing(self) -> bool:
         """Whether `next_evaluation` waits for a proposal that is being made."""
-        return self._ahead is not None
+        return self._is_awaited
 
     def planned(self) -> int:
         """Evaluations of the whole search, promotions included, as far as that is known before."""
@@ -200,12 +216,21 @@ class Search:
         """The draw of a config_id; None: its proposal is being made."""
         if not self.proposer.is_slow or self.background is None:
             return self._draw(config_id, budget, self.plan(config_id, budget)(), self.results_seen)
-        if self._ahead is None or self._ahead.config_id != config_id:
-            self._ahead = _Ahead(config_id, self.background(self.plan(config_id, budget)), self.results_seen)
-        if not self._ahead.proposal.done():
-            return None
-        ahead, self._ahead = self._ahead, None
-        return self._draw(config_id, budget, ahead.proposal.result(), ahead.results_seen)
+        self._take_ready()
+        if self._ready is not None and self._ready.config_id == config_id:
+            return self._draw(config_id, budget, self._ready.proposal.result(), self._ready.results_seen)
+        self._is_awaited = True
+        if self._making is None or self._making.config_id != config_id:
+            self._begin(config_id, budget)
+        return None
+
+    def _begin(self, config_id: ConfigId, budget: float) -> None:
+        assert self.background is not None
+        self._making = _Ahead(config_id, self.background(self.plan(config_id, budget)), self.results_seen)
+
+    def _take_ready(self) -> None:
+        if self._making is not None and self._making.proposal.done():
+            self._ready, self._making = self._making, None
 
     def _draw(self, config_id: ConfigId, budget: float, proposal: Proposal, results_seen: int) -> Draw:
         info: DrawInfo = {
@@ -223,6 +248,8 @@ class Search:
             self.incumbents[result.budget] = result.config_id, result.loss
 
     def _note(self, draw: Draw) -> None:
+        # Whatever is being made for another draw knows nothing of this one.
+        self._making, self._ready, self._is_awaited = None, None, False
         self.draws.append(draw)
         self.model_based += bool(draw.info["model_based_pick"])
 

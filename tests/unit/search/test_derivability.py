@@ -54,8 +54,10 @@ def wander(search: Search, chance: random.Random, steps: int, results: list[Resu
     running = [(config_id, budget) for config_id, _, budget in search.outstanding()]
     while search.next_evaluation(may_draw=False):
         pass
-    for _ in range(steps):
+    for step in range(steps):
         elsewhere.go_on()
+        if step % 3:
+            search.look_ahead()
         if running and chance.random() < 0.5:
             config_id, budget = running.pop(chance.randrange(len(running)))
             loss = None if chance.random() < 0.1 else loss_of(config_id, budget)
@@ -86,7 +88,7 @@ def test_a_search_rebuilt_at_any_moment_proposes_what_it_would_have(method: str,
         wander(search, chance, 15, results)
         rebuilt = rebuild(chosen, History(tuple(search.draws), tuple(results)))
         assert rebuilt.outstanding() == search.outstanding()
-        search._ahead = None  # as if the master had died: what is being made elsewhere is lost
+        search._making = search._ready = None  # as if the master had died: what is being made elsewhere is lost
         assert next_draws(rebuilt, 2) == next_draws(search, 2)
 
 
@@ -115,3 +117,54 @@ def test_verify_takes_another_configuration_that_the_model_finds_as_good_and_no_
         draws = [*search.draws[:place], Draw(honest.config_id, configuration, honest.info)]
         write_run(folder, chosen, draws, results[: honest.info["results_seen"]])
         assert bool(verify(folder)) == differs
+
+
+@pytest.mark.parametrize("scheduler", ["brackets", "asha"])
+def test_a_proposal_is_ready_before_a_worker_asks_and_made_anew_with_every_result(scheduler: str) -> None:
+    search = Search(settings_of("gp", scheduler, 0))
+    made: list[Future] = []
+
+    def at_once(plan: Any) -> Any:
+        made.append(Future())
+        made[-1].set_result(plan())
+        return made[-1]
+
+    search.background = at_once
+    running: list = []
+    for number in range(30):
+        search.look_ahead()
+        count = len(made)
+        due = search.next_evaluation()
+        assert due is not None
+        assert len(made) == count
+        running.append((due[0], due[2]))
+        search.look_ahead()
+        if number % 2:
+            config_id, budget = running.pop(0)
+            loss = loss_of(config_id, budget)
+            search.absorb(Result(config_id, budget, 0, 0, 1, loss, {"attempt": 1, "training_s": budget}, None))
+            count = len(made)
+            search.look_ahead()
+            search.look_ahead()
+            assert len(made) == count + 1
+    seen = [d.info["results_seen"] for d in search.draws]
+    assert seen == sorted(seen)
+    assert seen[-1] >= 12
+
+
+def test_a_worker_is_given_what_is_ready_while_the_newest_result_is_thought_over() -> None:
+    search, elsewhere = Search(settings_of("gp", "brackets", 0)), Elsewhere(random.Random(0))
+    search.background = elsewhere
+    search.next_evaluation()
+    assert search.is_proposing
+    while elsewhere.waiting:
+        elsewhere.go_on()
+    first = search.next_evaluation()
+    search.look_ahead()
+    while elsewhere.waiting:
+        elsewhere.go_on()
+    search.absorb(Result(first[0], first[2], 0, 0, 1, 0.5, {"attempt": 1, "training_s": 1}, None))
+    search.look_ahead()
+    assert elsewhere.waiting
+    assert search.next_evaluation() is not None
+    assert [d.info["results_seen"] for d in search.draws] == [0, 0]
