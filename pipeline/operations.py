@@ -94,9 +94,11 @@ def check_submission(settings: Settings, results: Path, say: Say) -> None:
     """All that `submit` checks of the site and says of the request; starts and writes nothing.
 
     Raises:
+        SettingsError: no search can begin with these settings.
         SiteError: the site cannot do it.
     """
     settings = read_problem(settle_where(settings))
+    check_search(settings)
     for warning in backend_for(settings).check(results):
         say(f"Warning: {warning}")
     say(backend_for(settings).describe())
@@ -341,6 +343,11 @@ def stock_worker_lines(folder: RunFolder) -> list[str]:
 def worker_command(folder: RunFolder) -> str:
     """The command with which a person adds a worker to a run, from the checkout."""
     return backend_for(read_settings(folder)).worker_command(folder)
+
+
+def asks_for_workers(folder: RunFolder) -> bool:
+    """Whether the run asks for workers itself."""
+    return read_settings(folder).workers.count > 0
 
 
 def scripts_place() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,9 @@ INTERRUPTED = 130
 RunOption = Annotated[
     str | None, typer.Option("--run", help="A run's id or folder; the latest if not given.", autocompletion=_runs)
 ]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the answer alone, not what is being done; warnings go to stderr.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -82,6 +86,16 @@ def tandem(
 def say(text: str) -> None:
     """Tell the person, at once even into a pipe."""
     print(text, flush=True)
+
+
+def progress(quiet: bool) -> Callable[[str], None]:
+    """Tell the person what is being done; of a command that is to be quiet, warnings alone, beside its answer."""
+
+    def warn(text: str) -> None:
+        if text.startswith("Warning:"):
+            print(text, file=sys.stderr, flush=True)
+
+    return warn if quiet else say
 
 
 def main() -> None:

@@ -5,17 +5,36 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.app import INTERRUPTED, RESULTS, AsJson, Overrides, Preset, ResultsFolder, Run, Seeds, app, say
+from pipeline.cli.app import (
+    INTERRUPTED,
+    RESULTS,
+    AsJson,
+    Overrides,
+    Preset,
+    Quiet,
+    ResultsFolder,
+    Run,
+    Seeds,
+    app,
+    progress,
+    say,
+)
 from pipeline.errors import SettingsError, TandemError
 from pipeline.run.folder import RunFolder, find_collected, find_run
 
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+# From the end of a worker's job until it is back, where nobody has said it.
+ABSENCE_S = 30.0
 # A live view forecasts the end anew this often.
 FORECAST_S = 15.0
 
@@ -26,44 +45,84 @@ def submit_search(
     overrides: Overrides = None,
     results: ResultsFolder = RESULTS,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the site, say what would be asked of it, and start nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check the site, print what would be asked of it and the plan; start nothing."),
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Start a search: on Slurm where there is one, else on this machine."""
+    """Start a search: on Slurm where there is one, else on this machine. With --quiet: print the run folder."""
     from pipeline import operations
     from pipeline.settings import load_settings
 
     settings = load_settings(preset, overrides or ())
     if dry_run:
-        operations.check_submission(settings, results, say)
-        say("Nothing was started. `tandem plan` with the same settings says what the search will take.")
+        _rehearse(settings, results)
         return
-    folder = operations.submit(settings, results, say)
+    folder = operations.submit(settings, results, progress(quiet))
+    if quiet:
+        say(str(folder.path))
+    else:
+        _say_next(folder)
+
+
+def _rehearse(settings: Settings, results: Path) -> None:
+    """All that would happen, and what it would take."""
+    from pipeline import operations
+    from pipeline.planning.advice import advise, overhead_of
+    from pipeline.planning.view import plan_lines
+    from pipeline.problems.freezing import read_problem
+
+    operations.check_submission(settings, results, say)
+    if settings.workers.count > 0:
+        known = read_problem(settings)
+        say("")
+        say("\n".join(plan_lines(advise(known, settings.workers.count, overhead_of(known, None), ABSENCE_S))))
     say("")
-    say("Next:")
+    say("Nothing was started.")
+
+
+def _say_next(folder: RunFolder) -> None:
+    """The commands that come after a submission."""
+    from pipeline import operations
+
     run = folder.shell_path
+    by_hand = f"  {operations.worker_command(folder)}"
+    place = operations.scripts_place()
+    say("")
+    if not operations.asks_for_workers(folder):
+        say("No worker was started (workers.count=0): the search waits for those that you start. One more each time:")
+        say(f"{by_hand}   ({place})")
+        say("")
+    say("Next:")
     say(f"  tandem status {run}            what it is doing (make status)")
     say(f"  tandem collect-results {run}   tables, figures and report, at any time (make collect-results)")
     say(f"  tandem stop-search {run}       end it in order (make stop-search)")
-    say(f"  {operations.worker_command(folder)}")
-    say(f"                                        one more worker, {operations.scripts_place()}")
+    if operations.asks_for_workers(folder):
+        say(by_hand)
+        say(f"                                        one more worker, {place}")
 
 
 @app.command()
-def demo(preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS) -> None:
-    """Submit a search, watch it to its end, collect it, and show the results."""
+def demo(
+    preset: Preset = "digits", overrides: Overrides = None, results: ResultsFolder = RESULTS, quiet: Quiet = False
+) -> None:
+    """Submit a search, watch it to its end, collect it, and show the results. With --quiet: print the report's path."""
     from pipeline import operations
     from pipeline.settings import load_settings
 
-    folder = operations.submit(load_settings(preset, overrides or ()), results, say)
+    settings = load_settings(preset, overrides or ())
+    if settings.workers.count == 0:
+        raise SettingsError("workers.count: a demo without workers never ends; give 1 or more, or use submit-search.")
+    tell = progress(quiet)
+    folder = operations.submit(settings, results, tell)
     is_interrupted = False
     try:
-        _watch(folder)
+        _watch(folder, tell)
     except KeyboardInterrupt:
         is_interrupted = True
-        operations.stop(folder, say)
+        operations.stop(folder, tell)
     operations.require_unbroken(folder)
-    _collect(folder)
+    _collect(folder, quiet=quiet)
     if is_interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -97,11 +156,11 @@ def status(
 
 
 @app.command("stop-search")
-def stop_search(run: Run = None, results: ResultsFolder = RESULTS) -> None:
+def stop_search(run: Run = None, results: ResultsFolder = RESULTS, quiet: Quiet = False) -> None:
     """End a run in order: workers checkpoint and leave, the queue is emptied, results are complete."""
     from pipeline import operations
 
-    operations.stop(find_run(results, run), say)
+    operations.stop(find_run(results, run), progress(quiet))
 
 
 @app.command("resume-search")
@@ -109,11 +168,12 @@ def resume_search(
     run: Run = None,
     results: ResultsFolder = RESULTS,
     iterations: Annotated[int | None, typer.Option(help="Go on to this many brackets in all.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped or lost its master, or extend a finished one."""
     from pipeline import operations
 
-    operations.resume(find_run(results, run), iterations, say)
+    operations.resume(find_run(results, run), iterations, progress(quiet))
 
 
 @app.command("collect-results")
@@ -123,9 +183,10 @@ def collect_results(
     kendall: Annotated[
         bool, typer.Option("--kendall", help="Rank correlation: Kendall's tau, not Spearman's.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Merge what is there, finished or not, into results.h5, tables, figures and report.html."""
-    _collect(find_collected(results, run), "kendall" if kendall else "spearman")
+    """Merge what is there, finished or not, into results.h5, tables, figures and report.html. --quiet: its path."""
+    _collect(find_collected(results, run), "kendall" if kendall else "spearman", quiet)
 
 
 @app.command()
@@ -133,13 +194,15 @@ def data(
     name: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="As --preset.")] = None,
     preset: Preset = "digits",
     overrides: Overrides = None,
+    quiet: Quiet = False,
 ) -> None:
     """Get and prepare the data of a preset, on a host with internet."""
     from pipeline import operations
     from pipeline.settings import load_settings
 
-    operations.prepare_data(load_settings(name or preset, overrides or ()), say)
-    say("It is ready.")
+    tell = progress(quiet)
+    operations.prepare_data(load_settings(name or preset, overrides or ()), tell)
+    tell("It is ready.")
 
 
 @app.command()
@@ -296,9 +359,9 @@ def run_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     work(run_to_join(results, run))
 
 
-def _watch(folder: RunFolder) -> None:
-    """Show progress until the run ends: a bar on a terminal, a line now and then in a log."""
-    if sys.stdout.isatty():
+def _watch(folder: RunFolder, tell: Callable[[str], None]) -> None:
+    """Show progress until the run ends: live on a terminal, a line now and then in a log."""
+    if sys.stdout.isatty() and tell is say:
         _watch_live(folder)
         return
     import time
@@ -311,7 +374,7 @@ def _watch(folder: RunFolder) -> None:
         now = time.monotonic()
         if status is not None and (now - last > 10 or status.has_ended):
             last = now
-            say(f"[{now - started:4.0f} s] {progress_line(status)}")
+            tell(f"[{now - started:4.0f} s] {progress_line(status)}")
 
 
 def _watch_live(folder: RunFolder) -> None:
@@ -336,13 +399,12 @@ def _watch_live(folder: RunFolder) -> None:
             live.update(table if end is None or status is None or status.has_ended else Group(table, str(end)))
 
 
-def _collect(folder: RunFolder, correlation: str = "spearman") -> None:
+def _collect(folder: RunFolder, correlation: str = "spearman", quiet: bool = False) -> None:
     from pipeline import operations
     from pipeline.analysis.console import summary_text
 
-    report = operations.collect(folder, say, correlation)
-    say(summary_text(folder.collected))
-    say(f"Report: {report}")
+    report = operations.collect(folder, progress(quiet), correlation)
+    say(str(report) if quiet else f"{summary_text(folder.collected)}\nReport: {report}")
 
 
 def _log_to(path: Path) -> None:

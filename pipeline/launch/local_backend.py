@@ -60,6 +60,8 @@ class LocalBackend:
 
     def describe(self) -> str:
         """As `Backend.describe`."""
+        if self.settings.workers.count == 0:
+            return "No workers are started (workers.count=0)."
         gpus = usable_gpus(self.settings)
         on = f" on GPU {', '.join(gpus)}" if gpus else " on CPUs"
         return f"{counted(self.settings.workers.count, 'worker')} as processes of this machine{on}."

@@ -242,6 +242,7 @@ class _Loop:
             lambda: scheduler.files.write_journal(durable=True),
             lambda: self.publisher.publish_last(scheduler, outcome),
             lambda: lease.end(outcome.state),
+            lambda: self.publisher.tell_end(scheduler, outcome),
         ]
         for say in last_words:
             try:

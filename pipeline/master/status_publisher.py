@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.master.attempts import describe
 from pipeline.master.events import MasterOutcome
+from pipeline.master.hooks import Hooks
 from pipeline.master.lease import Lease, LeaseLostError
 from pipeline.master.worker_pool import KnownWorker, WorkerState
 from pipeline.problems.description import describe as describe_problem
@@ -47,6 +48,7 @@ class StatusPublisher:
         self._planned: tuple[int, int] = (-1, 0)
         self._not_before = 0.0
         self._ended_brackets: dict[int, BracketStatus] = {}
+        self._hooks = Hooks(settings.hooks, folder, runtime)
         self._to_publish: Queue = runtime.queue()
         self._thread = runtime.thread(self._run, "status")
         self._thread.start()
@@ -54,12 +56,24 @@ class StatusPublisher:
     def publish(self, scheduler: Scheduler) -> None:
         """Publish the state soon; left out while the last one is being written, or if that took long just now."""
         if self._to_publish.empty() and self._runtime.monotonic() > self._not_before:
-            self._to_publish.put(self._status(scheduler, scheduler.state, scheduler.message))
+            status = self._status(scheduler, scheduler.state, scheduler.message or self._hooks.problem)
+            self._hooks.look(status)
+            self._to_publish.put(status)
 
     def publish_last(self, scheduler: Scheduler, outcome: MasterOutcome) -> None:
         """Publish how the master ended, before this returns."""
         self.close()
         publish_status(self._folder, self._status(scheduler, outcome.state, outcome.message))
+
+    def tell_end(self, scheduler: Scheduler, outcome: MasterOutcome) -> None:
+        """Let the user's commands know how the run ended, and publish what went wrong with them."""
+        status = self._status(scheduler, outcome.state, outcome.message)
+        self._hooks.look(status)
+        self._hooks.end(status)
+        if self._hooks.problem:
+            self._lease.check()  # a successor may have begun meanwhile
+            said = f"{outcome.message} ({self._hooks.problem})" if outcome.message else self._hooks.problem
+            publish_status(self._folder, self._status(scheduler, outcome.state, said))
 
     def close(self) -> None:
         """Publish nothing more."""

@@ -2,6 +2,7 @@
 
 from pipeline.settings.changes import changed
 from pipeline.settings.documentation import documented_settings
+from pipeline.settings.hooks import HookSettings
 from pipeline.settings.loading import dump_settings, load_settings, preset_comment, preset_names, validate_settings
 from pipeline.settings.schema import (
     DATASETS,
@@ -22,6 +23,7 @@ __all__ = [
     "DATASETS",
     "DataSettings",
     "FrozenProblem",
+    "HookSettings",
     "MetricSettings",
     "NetworkSettings",
     "ProblemSettings",

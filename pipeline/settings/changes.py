@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pipeline.settings.schema import SettingsSection
+from pipeline.settings.section import SettingsSection
 
 S = TypeVar("S", bound=SettingsSection)
 

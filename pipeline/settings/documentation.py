@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.settings.schema import Settings, SettingsSection
+from pipeline.settings.schema import Settings
+from pipeline.settings.section import SettingsSection
 from pipeline.settings.space import HYPERPARAMETERS
 
 

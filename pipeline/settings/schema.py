@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pipeline.settings.hooks import HookSettings
 from pipeline.settings.ladder import spaced_budgets
 from pipeline.settings.liveness import least_patience_s, ping_interval_s
+from pipeline.settings.section import Line, Positive, Seed, SettingsSection, Share
 from pipeline.settings.space import narrowed
 from tandem_trial.problem import Metric
 
-Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-# What stands on a command line, or in a job script: one line.
-Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 # Options of sbatch that the program itself counts on, and what to use instead.
 NOT_EXTRA = {
     "time": "use slurm.walltime_min: workers hand back before it",
@@ -30,12 +27,6 @@ NOT_EXTRA = {
 }
 IMAGE_CLASSIFICATION = "image_classification"
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "svhn")
-
-
-class SettingsSection(BaseModel):
-    """A group of settings: unknown fields are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DataSettings(SettingsSection):
@@ -409,6 +400,8 @@ class Settings(SettingsSection):
     """How processes reach each other."""
     slurm: SlurmSettings = SlurmSettings()
     """What is asked of Slurm; unused on a machine without it."""
+    hooks: HookSettings = HookSettings()
+    """Commands of yours that the master runs, with the run's status as JSON on their input."""
 
     @field_validator("problem", mode="before")
     @classmethod

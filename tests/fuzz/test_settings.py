@@ -13,7 +13,8 @@ from pipeline.cluster.sbatch_options import master_options, worker_options
 from pipeline.search.brackets import planned_evaluations
 from pipeline.search.search import Search
 from pipeline.settings import budget_ladder, documented_settings, dump_settings, load_settings, preset_names
-from pipeline.settings.schema import Settings, SettingsSection
+from pipeline.settings.schema import Settings
+from pipeline.settings.section import SettingsSection
 from tests.fuzz.commands import complaint
 from tests.fuzz.mutations import mutated_bytes, mutated_value, tries
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -218,3 +219,37 @@ def test_help_answers_without_the_heavy_libraries() -> None:
 
 def test_every_preset_is_listed() -> None:
     assert set(preset_names()) <= {line.strip() for line in tandem("presets").stdout.splitlines()}
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_interrupted_is_stopped_collected_and_tells_it_by_its_exit_status(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    overrides = sets(
+        "search.method=random", "search.budget_unit=batches", "search.max_budget=4", "search.iterations=1000",
+        "workers.count=1", "workers.where=local", "training.threads=1", f"hooks.on_end=echo $TANDEM_EVENT >> {told}",
+    )  # fmt: skip
+    # A shell makes what it starts in the background deaf to SIGINT, and children inherit that.
+    deaf = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", "demo", "--quiet", "--results", str(tmp_path), *overrides],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, deaf)
+
+    def has_a_result() -> bool:
+        found = list(tmp_path.glob("*/settings.yaml"))
+        status = read_status(RunFolder(found[0].parent)) if found else None
+        return demo.poll() is not None or (status is not None and status.finished > 0)
+
+    wait_until(has_a_result, "a result")
+    demo.send_signal(signal.SIGINT)
+    said, _ = demo.communicate(timeout=250)
+    folder = find_run(tmp_path)
+    assert (demo.returncode, said.strip()) == (130, str(folder.report))
+    assert folder.report.is_file()
+    status = read_status(folder)
+    assert status is not None
+    assert status.state == "stopped"
+    assert told.read_text().split() == ["end"]

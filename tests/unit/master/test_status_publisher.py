@@ -13,6 +13,7 @@ from pipeline.master.events import DispatchEnded, MasterOutcome
 from pipeline.master.status_publisher import StatusPublisher
 from pipeline.rpc.messages import Outcome
 from pipeline.run.status import RungStatus, read_status
+from pipeline.settings import changed
 from tests.unit.master.conftest import Master
 
 
@@ -102,3 +103,19 @@ def test_a_status_that_the_disk_refuses_is_followed_by_the_next(
     publisher.publish(master.scheduler)
     assert last_status(publisher, master).state == "stopped"
     assert len(written) == 2
+
+
+def test_a_command_that_fails_is_in_the_status_and_the_last_word_is_published_before_it_is_told(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = master.folder.path / "seen"
+    command = f"cat status.json > {seen}; echo no channel; exit 1"
+    settings = changed(master.settings, {"hooks.on_end": command})
+    publisher = StatusPublisher(master.folder, settings, master.lease, location="127.0.0.1:9")
+    outcome = MasterOutcome("stopped", "asked to stop")
+    publisher.publish_last(master.scheduler, outcome)
+    publisher.tell_end(master.scheduler, outcome)
+    assert '"state": "stopped"' in seen.read_text()
+    status = read_status(master.folder)
+    assert status is not None
+    assert status.message == "asked to stop (hooks.on_end failed with status 1: no channel)"
