@@ -12,8 +12,9 @@ TANDEM := $(BIN)/tandem
 EXTRAS ?= dev
 # Another build of PyTorch: cpu (small), cu126, ... of the pinned version, or a whole version such as 2.13.0+cpu.
 TORCH ?=
-PINNED_TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
-TORCH_VERSION := $(if $(findstring +,$(TORCH)),$(TORCH),$(PINNED_TORCH)+$(TORCH))
+pinned = $(shell sed -n 's/^$(1)==//p' constraints.txt)
+# torchvision has builds of its own for each; beside a whole version of PyTorch, pip chooses it.
+TORCH_BUILD := $(if $(findstring +,$(TORCH)),torch==$(TORCH),$(foreach package,torch torchvision,$(package)==$(call pinned,$(package))+$(TORCH)))
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
 PRESET ?= digits
@@ -64,8 +65,8 @@ $(BIN)/.installed: setup.cfg constraints.txt pyproject.toml
 	@echo "Installing the pinned packages (PyTorch is large: a few minutes) ..."
 	@grep -v -E '$(if $(TORCH),$(OF_TORCH),^$$)' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
-		$(if $(TORCH),'torch==$(TORCH_VERSION)') -e '.$(if $(EXTRAS),[$(EXTRAS)])' $(if $(TORCH),|| { echo \
-		"make: pip finds no torch $(TORCH_VERSION); PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name where it is"; exit 1; })
+		$(if $(TORCH),$(TORCH_BUILD)) -e '.$(if $(EXTRAS),[$(EXTRAS)])' $(if $(TORCH),|| { echo \
+		"make: pip finds no $(TORCH_BUILD); PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name where they are"; exit 1; })
 	@touch $@
 
 demo: install ## A real joint search on this machine: digits, five minutes, with report
