@@ -45,7 +45,7 @@ $(if $(UNKNOWN),$(error unknown: $(UNKNOWN). `make` lists the variables; SET="se
 
 .DEFAULT_GOAL := help
 .PHONY: help install doctor demo data plan submit-search status stop-search resume-search collect-results verify compare \
-	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search lint format test \
+	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search docs lint format test \
 	test-unit test-integration test-slurm dist test-python test-all-pythons coverage
 
 help: ## List every target (the default)
@@ -119,6 +119,10 @@ bench-proposals: install ## What a proposal and a result cost the master, beside
 
 bench-search: install ## Search methods and their peers on the same problems (resumes; ARGS="--quick")
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search $(ARGS)
+
+docs: install ## The documentation as a site: build/docs/index.html
+	@$(BIN)/python -m sphinx -b html -q -W --keep-going docs build/docs
+	@echo "Open build/docs/index.html in a browser; it needs no server and no network."
 
 lint: install ## ruff, mypy and shellcheck (where it is installed)
 	@$(BIN)/ruff check .
