@@ -142,7 +142,7 @@ def _written(default: Any) -> str:
 # Files ---------------------------------------------------------------------------------------------------------------
 def results_reference() -> str:
     """The tables of results.h5, column by column."""
-    parts = [f"Attribute `schema`: `{schema.SCHEMA}`.\n"]
+    parts = [f"Attribute `schema`: `{schema.RESULTS_SCHEMA}`.\n"]
     for group, (columns, remark) in _TABLES.items():
         parts += [f"### `{group}`\n", f"{remark}\n", _table_of_columns(columns)]
     return "\n".join(parts)
