@@ -117,6 +117,16 @@ def within_bounds(record: T) -> T:
     return checked(type(record), vars(record))
 
 
+def plain(record: Any) -> dict[str, Any]:
+    """A record and those in it as mappings of plain values (as dataclasses.asdict, which takes fifteen times as long).
+
+    Not checked: what is out of bounds, or of another kind, is copied as it is.
+    """
+    kind: Any = type(record)
+    values: dict[str, Any] = _adapter(kind).dump_python(record, warnings=False)
+    return values
+
+
 def parse_json(content: bytes | str) -> Any:
     """The value that a JSON text stands for.
 

@@ -7,9 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from pipeline.bounds import BudgetNumber, Count, Flag, Integer, Message, Name, Number, Reason, Seconds, Time, checked
+from pipeline.bounds import (
+    BudgetNumber,
+    Count,
+    Flag,
+    Integer,
+    Message,
+    Name,
+    Number,
+    Reason,
+    Seconds,
+    Time,
+    checked,
+    plain,
+)
 from pipeline.errors import RunError
 from pipeline.files import is_there, publish_json, read_json
 from pipeline.run.folder import RunFolder
@@ -147,7 +160,7 @@ class RunStatus:
 
 def publish_status(folder: RunFolder, status: RunStatus) -> None:
     """Write the status file whole."""
-    publish_json(folder.status, asdict(checked(RunStatus, asdict(status))), inside=folder.path, indent=None)
+    publish_json(folder.status, plain(checked(RunStatus, plain(status))), inside=folder.path, indent=None)
 
 
 def read_status(folder: RunFolder, wait_s: float = 5.0) -> RunStatus | None:

@@ -100,9 +100,8 @@ class Books:
     def _has_work_for(scheduler: Scheduler, worker: KnownWorker) -> bool:
         if any(may_run(worker, job) for job in scheduler.evaluations.waiting):
             return True
-        search = scheduler.search
-        may_begin = len(search.iterations) < search.settings.search.iterations
-        return may_begin or any(bracket.unfilled() for bracket in search.open_brackets())
+        under_way = len(scheduler.search.outstanding())
+        return scheduler.search.parallel_now(under_way + 1) > under_way
 
     def dismissed(self, scheduler: Scheduler, worker: KnownWorker, reason: str) -> None:
         """A master sends a worker away."""

@@ -32,6 +32,7 @@ class Scale:
 
     def __init__(self, workers: int) -> None:
         self.world = World(0)
+        self.world.measures_cpu = True
         self.workers = workers
         self.disk, self.network = Disk(self.world), Network(self.world)
         self.folder = RunFolder(Path(ROOT) / "run")

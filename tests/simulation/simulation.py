@@ -15,9 +15,10 @@ import pipeline.master.process as master_process
 from pipeline.errors import RunError, SiteError
 from pipeline.files import publish_text
 from pipeline.master.events import MasterOutcome
+from pipeline.problems.space import serialized_space
 from pipeline.run.folder import RunFolder
 from pipeline.search.verify import verify
-from pipeline.settings import Settings, dump_settings, load_settings
+from pipeline.settings import FrozenProblem, MetricSettings, Settings, changed, dump_settings, load_settings
 from tests.simulation.cluster import Cluster, Trainings
 from tests.simulation.disk import ROOT, Disk
 from tests.simulation.faults import Faults
@@ -26,6 +27,9 @@ from tests.simulation.network import Network, ProcessNetwork
 from tests.simulation.world import Host, Process, World
 
 STEP_S = 0.5
+# A proposal of `gp` costs as much as the rest of its evaluation.
+GP_SHARE = 0.06
+SPACE = serialized_space({"rate": {"lower": 1e-4, "upper": 1.0, "log": True}, "layers": [1, 16], "kind": ["a", "b"]})
 
 
 @dataclass(frozen=True)
@@ -165,19 +169,28 @@ class Simulation:
 
 @cache
 def _base() -> Settings:
-    return load_settings("digits", ["data.root=/tmp"])
+    """A problem with few hyperparameters: the models of `bohb` and `gp` begin early, and drawing costs little."""
+    problem = FrozenProblem(name="virtual", module="virtual", metric=MetricSettings(name="error"), space=SPACE)
+    settings = load_settings("digits", ["data.root=/tmp", "problem.use=virtual"])
+    return changed(settings, {"problem.frozen": problem, "space": {}})
 
 
 def _settings(chance: random.Random) -> Settings:
     """Settings of a small search that nobody has tried so far."""
     rungs = chance.choice((1, 2, 3))
+    scheduler = chance.choice(("brackets", "brackets", "asha"))
     search = _base().search.model_copy(
         update={
-            "method": chance.choice(("hyperband", "hyperband", "hyperband", "random", "bohb")),
+            "method": "gp"
+            if chance.random() < GP_SHARE
+            else chance.choice(("hyperband", "hyperband", "random", "bohb")),
+            "scheduler": scheduler,
             "min_budget": 1.0,
             "max_budget": 3.0 ** (rungs - 1),
             "eta": 3.0,
-            "iterations": chance.randint(*{1: (20, 60), 2: (6, 24), 3: (3, 15)}[rungs]),
+            "iterations": chance.randint(
+                *{1: (20, 60), 2: (6, 24), 3: (3, 15 if scheduler == "brackets" else 9)}[rungs]
+            ),
             "promotion": chance.choice(("continue", "restart")),
             "min_points_in_model": None,
         }

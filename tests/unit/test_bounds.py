@@ -1,14 +1,15 @@
 """The kinds of values that may cross a boundary."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.bounds import LINE_BYTES, BoundsError, checked, legible, parse_json
-from pipeline.records import AttemptEnd, Configuration, Evaluation
+from pipeline.bounds import LINE_BYTES, BoundsError, checked, legible, parse_json, plain
+from pipeline.records import AttemptEnd, Configuration, Evaluation, LowerRung
 from pipeline.run.history import Draw, Result, draw_line, parse_draw, parse_event, parse_result, result_line
 from pipeline.run.status import RunStatus
 
@@ -96,3 +97,9 @@ def test_deep_nesting_is_no_json() -> None:
 def test_what_a_later_version_adds_to_a_draw_stays() -> None:
     draw = Draw((0, 0, 0), {"x": 1}, {"model_based_pick": False, "budget": 3.0, "colour": "red"})  # type: ignore[typeddict-unknown-key]
     assert parse_draw(draw_line(draw)) == draw
+
+
+def test_a_record_becomes_plain_values_as_dataclasses_asdict_makes_them() -> None:
+    rung = LowerRung(3.0, 2)
+    evaluation = Evaluation((1, 0, 2), {"rate": 0.1, "kind": "a"}, 9.0, 1, 7, rung)
+    assert plain(evaluation) == asdict(evaluation)
