@@ -28,8 +28,8 @@ class NoCurve:
     def begin(self, header, inherited) -> None:
         self.rows = list(inherited)
 
-    def add(self, row) -> None:
-        self.rows.append(row)
+    def add(self, *rows) -> None:
+        self.rows.extend(rows)
 
     def end(self, end) -> None:
         pass

@@ -207,8 +207,8 @@ class CurveSink(Protocol):
     def begin(self, header: AttemptHeader, inherited: Sequence[EpochRow]) -> None:
         """Open the curve with the rows of the chain that this attempt continues (empty from the start)."""
 
-    def add(self, row: EpochRow) -> None:
-        """Add a row; it is durable when this returns."""
+    def add(self, *rows: EpochRow) -> None:
+        """Add rows; they are durable when this returns."""
 
     def end(self, end: AttemptEnd) -> None:
         """Say how the attempt ended."""

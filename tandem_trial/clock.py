@@ -53,6 +53,13 @@ class PhaseClock:
         running = self._now() - self._since if name == self._phase else 0.0
         return self._seconds[name] + running
 
+    def reading(self) -> dict[str, float]:
+        """Seconds of every phase at one moment, without synchronising, and their sum as "wall"."""
+        now = self._now()
+        seconds = dict(self._seconds)
+        seconds[self._phase] += now - self._since
+        return {**seconds, "wall": now - self._began}
+
     @property
     def wall_s(self) -> float:
         """Seconds since this clock was made."""

@@ -248,9 +248,9 @@ class TrainingSettings(SettingsSection):
     differs from the methods that it names (docs/fidelity.md); it trains in float32 and also reports the error on
     augmented validation images. The search minimises the error on clean ones either way."""
     schedule: Literal["ladder", "doubling", "cosine"] = "ladder"
-    """Cosine cycles in budget units: ending on the rungs of the ladder; doubling as in the paper's own code, where an
-    evaluation has a cycle per rung, each twice as long as the one before, the last ending with its budget; or a single
-    cosine over the evaluation's budget. `doubling` and `cosine` fit search.promotion=restart."""
+    """Cosine cycles in budget units: ending on the rungs of the ladder; doubling, where an evaluation has a cycle per
+    rung, each twice as long as the one before, the last ending with its budget (docs/fidelity.md: how the paper's code
+    differs); or one cosine over the evaluation's budget. `doubling` and `cosine` fit search.promotion=restart."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one and slurm.gpus_per_worker is not 0."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

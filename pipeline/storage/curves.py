@@ -1,6 +1,6 @@
-"""Learning curves: one HDF5 file per attempt, replaced whole each epoch, readable at any moment.
+"""Learning curves: one HDF5 file per attempt, replaced whole with every write, readable at any moment.
 
-A killed writer costs no finished row: the file on disk is always the last whole one. Schema of an attempt's file:
+A killed writer costs no row that was written: what is on disk is always the last whole file. Its schema:
 
     /                       attributes: the fields of `records.AttemptHeader` (configuration and versions as JSON), once
                             ended those of `records.AttemptEnd` with the prefix `end_`; and `record`, all of them as one
@@ -54,9 +54,9 @@ def row_dtype(columns: Sequence[CurveColumn]) -> np.dtype[Any]:
 
 
 class AttemptFile:
-    """The curve of one attempt (a `records.CurveSink`); each row is durable when `add` returns.
+    """The curve of one attempt (a `records.CurveSink`); rows are durable when `add` returns.
 
-    The whole file is written anew for each row (a few milliseconds for an epoch that takes seconds): only so is it
+    The whole file is written anew each time (a few milliseconds, where an epoch takes seconds): only so is it
     never seen half written, by a reader now or after a power cut.
 
     Args:
@@ -80,17 +80,18 @@ class AttemptFile:
         self._end = None
         self._write()
 
-    def add(self, row: EpochRow) -> None:
-        """Add a row; it is durable when this returns.
+    def add(self, *rows: EpochRow) -> None:
+        """Add rows; they are durable when this returns.
 
         Raises:
             RunError: the curve has not begun, or has ended.
         """
         self._require_open()
-        if self._count == len(self._rows):
-            self._rows = np.concatenate([self._rows, np.empty(max(self._count, 64), ROW_DTYPE)])
-        self._rows[self._count] = astuple(row)
-        self._count += 1
+        for row in rows:
+            if self._count == len(self._rows):
+                self._rows = np.concatenate([self._rows, np.empty(max(self._count, 64), ROW_DTYPE)])
+            self._rows[self._count] = astuple(row)
+            self._count += 1
         self._write()
 
     def end(self, end: AttemptEnd) -> None:

@@ -32,6 +32,10 @@ from pipeline.training.trainer import Trainer
 from tandem_trial.clock import PhaseClock
 
 UNMEASURED = Measurement(math.nan, math.nan)
+# Of the share that validations, checkpoints and rows have together: what rows of very short epochs may take of it.
+ROWS_PART = 0.5
+# A row is on disk after so long, however slow the disk: somebody may be watching the curve.
+LONGEST_WAIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Recorder:
 
     Attributes:
         cost: of the model.
-        rows: the curve so far, over the whole chain.
+        rows: the curve so far, over the whole chain. Those of epochs that are shorter than writing may take are
+            written together: a killed process loses those since the last write, and a checkpoint has them all.
         inherited_s: budget clock at this attempt's start.
         validation, test: the last ones measured.
         latency: of the trained network; None: not measured (yet).
@@ -74,6 +79,8 @@ class Recorder:
         self._phases = phases
         self._continued_from = "start"
         self._training_loss = math.nan
+        self._unwritten: list[EpochRow] = []
+        self._written_at_s = self._write_s = 0.0
         self.rows: list[EpochRow] = []
         self.inherited_s = 0.0
         self.validation = UNMEASURED
@@ -113,13 +120,18 @@ class Recorder:
             threads=torch.get_num_threads(),
             precision="bfloat16" if uses_bfloat16(self._settings, self._data.device) else "float32",
         )
-        with self._writing():
+        with self._writing(), self._timed():
             self._curve.begin(header, self.rows)
 
     def add_row(self, trainer: Trainer, validation: Measurement) -> None:
-        """Add a row for the batches since the last one; raises BrokenError when it cannot be written."""
+        """Add a row for the batches since the last one, and write it when it is due.
+
+        Raises:
+            BrokenError: it cannot be written.
+        """
         before_s, before_batches = (self.rows[-1].training_s, self.rows[-1].batches) if self.rows else (0.0, 0)
-        training_s = self.training_s
+        clock = self._phases.reading()
+        training_s = self.inherited_s + clock["training"]
         self._training_loss, training_error = trainer.take_means()
         seconds = training_s - before_s
         images = (trainer.batches - before_batches) * trainer.batch_size
@@ -127,11 +139,11 @@ class Recorder:
             epoch=trainer.epoch,
             batches=trainer.batches,
             training_s=training_s,
-            wall_s=self._phases.wall_s,
-            startup_s=self._phases.seconds("startup"),
-            compile_s=self._phases.seconds("compile"),
-            validation_s=self._phases.seconds("validation"),
-            checkpoint_s=self._phases.seconds("checkpoint"),
+            wall_s=clock["wall"],
+            startup_s=clock["startup"],
+            compile_s=clock["compile"],
+            validation_s=clock["validation"],
+            checkpoint_s=clock["checkpoint"],
             learning_rate=trainer.learning_rate,
             training_loss=self._training_loss,
             training_error=training_error,
@@ -144,8 +156,26 @@ class Recorder:
             wall_time=time.time(),
         )
         self.rows.append(row)
-        with self._phases.phase("checkpoint"), self._writing():
-            self._curve.add(row)
+        self._unwritten.append(row)
+        if self._is_due():
+            self._write()
+
+    def _is_due(self) -> bool:
+        """Whether writing now keeps within its share, or has waited for long enough."""
+        interval_s = self._write_s / (ROWS_PART * self._settings.training.overhead_share)
+        return self._phases.wall_s - self._written_at_s >= min(interval_s, LONGEST_WAIT_S)
+
+    def _write(self) -> None:
+        with self._phases.phase("checkpoint"), self._writing(), self._timed():
+            self._curve.add(*self._unwritten)
+        self._unwritten.clear()
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        began_s = self._phases.wall_s
+        yield
+        self._written_at_s = self._phases.wall_s
+        self._write_s = self._written_at_s - began_s
 
     @property
     def training_s(self) -> float:
@@ -153,7 +183,9 @@ class Recorder:
         return self.inherited_s + self._phases.seconds("training")
 
     def end(self, status: str, reason: str = "") -> None:
-        """Say how the attempt ended; raises BrokenError when it cannot be written."""
+        """Write what is not written yet and how the attempt ended; raises BrokenError when it cannot be written."""
+        if self._unwritten:
+            self._write()
         with self._writing():
             self._curve.end(
                 AttemptEnd(
@@ -189,7 +221,7 @@ class Recorder:
 
     def info(self, trainer: Trainer) -> dict[str, Value]:
         """The result's info, by `INFO_KEYS`; what was not measured is None."""
-        seconds = self._phases.seconds
+        clock = self._phases.reading()
         values: dict[str, Value] = {
             "attempt": self._evaluation.attempt,
             "worker": self._worker.name,
@@ -197,13 +229,13 @@ class Recorder:
             "device": device_name(self._data.device),
             "epochs": trainer.epoch,
             "batches": trainer.batches,
-            "training_s": self.training_s,
-            "trained_here_s": seconds("training"),
-            "wall_s": self._phases.wall_s,
-            "startup_s": seconds("startup"),
-            "compile_s": seconds("compile"),
-            "validation_s": seconds("validation"),
-            "checkpoint_s": seconds("checkpoint"),
+            "training_s": self.inherited_s + clock["training"],
+            "trained_here_s": clock["training"],
+            "wall_s": clock["wall"],
+            "startup_s": clock["startup"],
+            "compile_s": clock["compile"],
+            "validation_s": clock["validation"],
+            "checkpoint_s": clock["checkpoint"],
             "training_loss": self._training_loss,
             "validation_loss": self.validation.loss,
             "validation_error": self.validation.error,

@@ -35,7 +35,7 @@ def schedule_for(settings: Settings, budget: float) -> CosineCycles:
 
     ladder: cycles end on the rungs of the budget ladder, so that every rung is measured at a learning rate near zero
         and a promoted configuration goes on with the next cycle.
-    doubling: the paper's; as many cycles as rungs up to this one, each twice as long as the one before (first cycles
+    doubling: as many cycles as rungs up to this one, each twice as long as the one before (first cycles
         of 400, 400, 514.3 and 720 s on 400 s, 1200 s, 1 h and 3 h).
     cosine: a single cycle.
     """

@@ -41,8 +41,8 @@ class KeptCurve:
         self.inherited = list(inherited)
         self.rows = list(inherited)
 
-    def add(self, row: EpochRow) -> None:
-        self.rows.append(row)
+    def add(self, *rows: EpochRow) -> None:
+        self.rows.extend(rows)
 
     def end(self, end: AttemptEnd) -> None:
         self.ended = end

@@ -204,7 +204,7 @@ def test_training_that_diverges_to_nan_crashes_as_not_finite(bench: Bench) -> No
 
 def test_a_curve_that_cannot_be_written_is_the_installations_fault(bench: Bench) -> None:
     class FullDisk(KeptCurve):
-        def add(self, row: EpochRow) -> Never:
+        def add(self, *rows: EpochRow) -> Never:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(BrokenError, match="No space left"):

@@ -1,0 +1,48 @@
+"""The headline experiment; `make bench-headline`.
+
+    python -m benchmarks.headline --seconds 1800 --seeds 5         # half an hour a search: ten hours on two idle cores
+    python -m benchmarks.headline --seconds 240 --max-budget 90 --seeds 2 --clock processor     # beside other work
+    python -m benchmarks.headline ... --report                     # figure and tables from what is stored
+
+Every search is a folder under results/headline and counts once it has ended: the command may be killed at any time and
+goes on with the search that it was at. Sides take turns seed by seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.headline.protocol import PRESET, SIDES, Size, keys
+from benchmarks.headline.run import search
+from pipeline.settings import load_settings
+from pipeline.training.data import prepare_data
+
+
+def main() -> None:
+    """Run the searches that are missing, then write figure and tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1800.0, help="of every search")
+    parser.add_argument("--seeds", type=int, default=5, help="searches of every side")
+    parser.add_argument("--max-budget", type=float, default=270.0, help="top of the preset's ladder 10, 30, 90, 270")
+    parser.add_argument("--clock", choices=["wall", "processor"], default="wall", help="processor: on a busy machine")
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
+    parser.add_argument("--results", type=Path, default=Path("results") / "headline")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    given = parser.parse_args()
+    size = Size(given.seconds, given.max_budget, given.clock)
+    folder = (given.results / size.name).resolve()
+    data_root = (given.results / "data").resolve()
+    if not given.report:
+        prepare_data(load_settings(PRESET, [f"data.root={data_root}"]).data)
+        for key in keys(given.sides, given.seeds):
+            if not (folder / key.name / "search.json").exists():
+                print(f"{key.name}: {given.seconds:g} s", flush=True)
+                search(folder / key.name, size, key, data_root)
+    from benchmarks.headline.report import report
+
+    report(folder, size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Figure and tables of the stored searches, written into docs/performance.md between its two marks."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.headline.kills import kill_lines
+from benchmarks.headline.protocol import PRESET, SIDES, STOCK, TITLES, WORKERS, Size
+from pipeline.analysis.style import CYCLE, RC, new_figure
+from pipeline.files import publish_text, read_json
+
+BEGIN, END = "<!-- written by `make bench-headline` from here -->", "<!-- to here -->"
+IMAGE = Path("images") / "headline.png"
+# Of ten classes, before there is an incumbent.
+GUESSING = 0.9
+MOMENTS = 400
+
+Record = Mapping[str, Any]
+
+
+def read(folder: Path) -> dict[str, list[Record]]:
+    """Searches that have ended, by side, in the order of the tables; seeds that every side has come first."""
+    records = [read_json(path) for path in sorted(folder.glob("*/search.json"))]
+    by_side = {side: [r for r in records if r["key"]["side"] == side] for side in SIDES}
+    return {side: sorted(mine, key=lambda r: r["key"]["seed"]) for side, mine in by_side.items() if mine}
+
+
+def common(by_side: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+    """Searches of the seeds that every side has: they are compared, and no others."""
+    seeds = set.intersection(*({r["key"]["seed"] for r in mine} for mine in by_side.values()))
+    return {side: [r for r in mine if r["key"]["seed"] in seeds] for side, mine in by_side.items()}
+
+
+def test_error_at(record: Record, moments: np.ndarray) -> np.ndarray:
+    """The incumbent's test error at each moment, shape (n,); guessing before there is one."""
+    time = f"{record['size']['clock']}_s"
+    times = np.array([0.0, *(i[time] for i in record["incumbents"])])
+    errors = np.array([GUESSING, *(i["test_error"] for i in record["incumbents"])])
+    return errors[np.searchsorted(times, moments, side="right") - 1]
+
+
+def curve(records: Sequence[Record], moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error over the seeds, each of shape (n,); one seed has no standard error (NaN)."""
+    errors = np.array([test_error_at(record, moments) for record in records])
+    spread = errors.std(axis=0, ddof=1) / np.sqrt(len(errors)) if len(errors) > 1 else np.full(len(moments), np.nan)
+    return errors.mean(axis=0), spread
+
+
+def time_to_reach(records: Sequence[Record], goal: float, moments: np.ndarray) -> float:
+    """The first moment at which the mean error is no more than `goal`; NaN: never."""
+    reached = np.flatnonzero(curve(records, moments)[0] <= goal)
+    return float(moments[reached[0]]) if len(reached) else float("nan")
+
+
+def report(folder: Path, size: Size, document: Path = Path("docs") / "performance.md") -> None:
+    """Replace what stands between the document's marks, and its figure; nothing where no seed is complete."""
+    by_side = read(folder)
+    there = common(by_side) if by_side else {}
+    if not there or not next(iter(there.values())):
+        print("No seed has a search of every side yet: nothing to report.")
+        return
+    draw(there, size, document.parent / IMAGE)
+    text = document.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    lines = "\n".join([*describe(there, size), *table(there, size), *kill_lines(folder.parent)])
+    publish_text(document, f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}")
+    print(lines)
+
+
+def draw(by_side: Mapping[str, Sequence[Record]], size: Size, path: Path) -> None:
+    """The incumbent's test error over time, a line per side with a band of one standard error."""
+    moments = np.linspace(0, size.seconds, MOMENTS)
+    with mpl.rc_context(RC):
+        figure, axes = new_figure(3.4)
+        figure_axes = axes[0, 0]
+        for (side, records), colour in zip(by_side.items(), CYCLE, strict=False):
+            mean, spread = curve(records, moments)
+            figure_axes.plot(moments, 100 * mean, color=colour, label=TITLES[side])
+            figure_axes.fill_between(
+                moments, 100 * (mean - spread), 100 * (mean + spread), color=colour, alpha=0.2, linewidth=0
+            )
+        figure_axes.set_xlabel(f"{size.clock} time of the search, s")
+        figure_axes.set_ylabel("incumbent's test error, %")
+        figure_axes.set_title(caption(by_side, size), loc="left")
+        figure_axes.legend()
+        save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def caption(by_side: Mapping[str, Sequence[Record]], size: Size) -> str:
+    """What was run, in a line."""
+    seeds = len(next(iter(by_side.values())))
+    return (
+        f"Fashion-MNIST, {WORKERS} workers of one core, {size.seconds:g} s a search, budgets to {size.max_budget:g} s, "
+        f"{seeds} seed{'s' if seeds > 1 else ''} a side"
+    )
+
+
+def describe(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[str]:
+    """What was run, at what load, and with which command."""
+    records = [r for mine in by_side.values() for r in mine]
+    stretch = statistics.median(r["wall_s"] / r["processor_s"] for r in records)
+    options = f"--seconds {size.seconds:g} --max-budget {size.max_budget:g} --seeds {len(records) // len(by_side)}"
+    yield f"![{caption(by_side, size)}]({IMAGE.as_posix()})"
+    yield ""
+    yield f"{caption(by_side, size)}: `python -m benchmarks.headline {options} --clock {size.clock}`. The preset"
+    yield f"`{PRESET}`'s ladder; a search took {stretch:.1f} times its workers' processor time (median; 1.0: idle machine)."
+    yield ""
+
+
+def table(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[str]:
+    """A line per side."""
+    moments = np.linspace(0, size.seconds, 10 * MOMENTS)
+    goal = curve(by_side[STOCK], moments)[0][-1] if STOCK in by_side else float("nan")
+    yield (
+        "| | % test error at the end (s.e.) | evaluations | on the largest budget | time to the first line's final error "
+        "| curve rows kept |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for side, records in by_side.items():
+        mean, spread = curve(records, moments)
+        error = f"{100 * mean[-1]:.1f}" + (f" ({100 * spread[-1]:.1f})" if np.isfinite(spread[-1]) else "")
+        counts = [len(r["evaluations"]) for r in records]
+        largest = [sum(e["budget"] == size.max_budget for e in r["evaluations"]) for r in records]
+        reach = time_to_reach(records, goal, moments)
+        share = f"{reach:.0f} s ({reach / size.seconds:.2f} of the time)" if np.isfinite(reach) else "not reached"
+        rows = statistics.fmean(r["curve_rows"] for r in records)
+        yield (
+            f"| {TITLES[side]} | {error} | {statistics.fmean(counts):.1f} | {statistics.fmean(largest):.1f} | {share} "
+            f"| {rows:.0f} |"
+        )
+    yield ""
