@@ -39,13 +39,13 @@ THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
 # A misspelt variable would silently start another search than the one that was meant.
 KNOWN := PYTHON VENV EXTRAS TORCH PYTHONS TESTS PRESET RUN RUNS RESULTS SET NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS \
-	PROMOTION WORKERS PARTITION ACCOUNT QOS WALLTIME_MIN MASTER ARGS MAKEFLAGS MFLAGS
+	PROMOTION WORKERS PARTITION ACCOUNT QOS WALLTIME_MIN MASTER SECONDS SEEDS ARGS MAKEFLAGS MFLAGS
 UNKNOWN := $(strip $(foreach name,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name))))
 $(if $(UNKNOWN),$(error unknown: $(UNKNOWN). `make` lists the variables; SET="section.field=value" reaches every setting))
 
 .DEFAULT_GOAL := help
 .PHONY: help install doctor demo data plan submit-search status stop-search resume-search collect-results verify compare \
-	baselines retrain-incumbent bench-training bench-dispatch bench-proposals bench-search docs lint format test \
+	baselines retrain-incumbent bench-headline bench-training bench-dispatch bench-proposals bench-search docs lint format test \
 	test-unit test-integration test-slurm dist test-python test-all-pythons coverage
 
 help: ## List every target (the default)
@@ -107,6 +107,9 @@ baselines: install ## Train the paper's baselines for the full budget of RUN (or
 
 retrain-incumbent: install ## Train the run's incumbent on training plus validation data with several seeds
 	@$(TANDEM) retrain-incumbent $(THIS_RUN)
+
+bench-headline: install ## Tandem and stock BOHB in the same time on two cores (resumes; SECONDS=1800 SEEDS=5: a night)
+	@$(BIN)/python -m benchmarks.headline $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 bench-training: install ## Training speed against a reference of the authors' way
 	@$(BIN)/python -m benchmarks.training

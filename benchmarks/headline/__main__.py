@@ -13,10 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.headline.protocol import PRESET, SIDES, Size, keys
-from benchmarks.headline.run import search
-from pipeline.settings import load_settings
-from pipeline.training.data import prepare_data
+from benchmarks.headline.protocol import SIDES, Size, keys
+from benchmarks.headline.report import report
+from benchmarks.headline.run import prepare, search
 
 
 def main() -> None:
@@ -34,13 +33,11 @@ def main() -> None:
     folder = (given.results / size.name).resolve()
     data_root = (given.results / "data").resolve()
     if not given.report:
-        prepare_data(load_settings(PRESET, [f"data.root={data_root}"]).data)
+        prepare(data_root)
         for key in keys(given.sides, given.seeds):
             if not (folder / key.name / "search.json").exists():
                 print(f"{key.name}: {given.seconds:g} s", flush=True)
                 search(folder / key.name, size, key, data_root)
-    from benchmarks.headline.report import report
-
     report(folder, size)
 
 

@@ -45,9 +45,7 @@ class Authors:
 
         The validation set is measured after every epoch, the one that the budget ends included, as it is published.
         """
-        model = ReferenceNetwork(
-            architecture_of(configuration), self.data.info.image_shape[0], self.data.info.classes
-        )
+        model = ReferenceNetwork(architecture_of(configuration), self.data.info.image_shape[0], self.data.info.classes)
         trainer = ReferenceTrainer(model, configuration["learning_rate"], configuration["momentum"],
                                    configuration["weight_decay"], configuration["mixup_alpha"])  # fmt: skip
         training = self.loader(self.data.train, configuration)

@@ -117,7 +117,7 @@ def describe(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[st
     yield f"![{caption(by_side, size)}]({IMAGE.as_posix()})"
     yield ""
     yield f"{caption(by_side, size)}: `python -m benchmarks.headline {options} --clock {size.clock}`. The preset"
-    yield f"`{PRESET}`'s ladder; a search took {stretch:.1f} times its workers' processor time (median; 1.0: idle machine)."
+    yield f"`{PRESET}`'s ladder. A search took {stretch:.1f} times its workers' processor time (median; idle: 1.0)."
     yield ""
 
 
@@ -126,8 +126,8 @@ def table(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[str]:
     moments = np.linspace(0, size.seconds, 10 * MOMENTS)
     goal = curve(by_side[STOCK], moments)[0][-1] if STOCK in by_side else float("nan")
     yield (
-        "| | % test error at the end (s.e.) | evaluations | on the largest budget | time to the first line's final error "
-        "| curve rows kept |"
+        "| | % test error at the end (s.e.) | evaluations | on the largest budget "
+        "| time to the first line's final error | curve rows kept |"
     )
     yield "|---|---|---|---|---|---|"
     for side, records in by_side.items():

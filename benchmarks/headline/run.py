@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.headline.processes import networks
-from benchmarks.headline.protocol import STOCK, Key, Size, cores, one_core_environment, settings_of
+from benchmarks.headline.protocol import PRESET, STOCK, Key, Size, cores, one_core_environment, settings_of
 from benchmarks.headline.tested import test_error
 from pipeline.files import publish_json, publish_text
 from pipeline.run.folder import RunFolder
 from pipeline.run.json_lines import read_json_lines
-from pipeline.settings import dump_settings
+from pipeline.settings import dump_settings, load_settings
+from pipeline.training.data import prepare_data
 
 SAMPLE_S = 0.25
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -30,6 +31,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 class EndedEarlyError(Exception):
     """A process of a search ended before its time; says which, and where its output is."""
+
+
+def prepare(data_root: Path) -> None:
+    """Prepare the preset's data."""
+    prepare_data(load_settings(PRESET, [f"data.root={data_root}"]).data)
 
 
 def begin(folder: Path, size: Size, key: Key, data_root: Path) -> None:
