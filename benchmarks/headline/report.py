@@ -38,7 +38,7 @@ def common(by_side: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
     return {side: [r for r in mine if r["key"]["seed"] in seeds] for side, mine in by_side.items()}
 
 
-def test_error_at(record: Record, moments: np.ndarray) -> np.ndarray:
+def error_at(record: Record, moments: np.ndarray) -> np.ndarray:
     """The incumbent's test error at each moment, shape (n,); guessing before there is one."""
     time = f"{record['size']['clock']}_s"
     times = np.array([0.0, *(i[time] for i in record["incumbents"])])
@@ -48,7 +48,7 @@ def test_error_at(record: Record, moments: np.ndarray) -> np.ndarray:
 
 def curve(records: Sequence[Record], moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard error over the seeds, each of shape (n,); one seed has no standard error (NaN)."""
-    errors = np.array([test_error_at(record, moments) for record in records])
+    errors = np.array([error_at(record, moments) for record in records])
     spread = errors.std(axis=0, ddof=1) / np.sqrt(len(errors)) if len(errors) > 1 else np.full(len(moments), np.nan)
     return errors.mean(axis=0), spread
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.headline.processes import networks
 from benchmarks.headline.protocol import PRESET, STOCK, Key, Size, cores, one_core_environment, settings_of
-from benchmarks.headline.tested import test_error
+from benchmarks.headline.tested import measured_test_error
 from pipeline.files import publish_json, publish_text
 from pipeline.run.folder import RunFolder
 from pipeline.run.json_lines import read_json_lines
@@ -145,7 +145,7 @@ def incumbents(folder: Path, evaluations: Sequence[dict[str, Any]], data_root: P
         error = evaluation["validation_error"]
         if error is not None and error < best:
             best = error
-            found.append({**evaluation, "test_error": test_error(folder, evaluation, data_root)})
+            found.append({**evaluation, "test_error": measured_test_error(folder, evaluation, data_root)})
     return found
 
 

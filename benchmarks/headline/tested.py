@@ -26,7 +26,7 @@ def data_of(root: Path) -> ImageData:
     return load_data(load_settings(PRESET, [f"data.root={root}"]).data, torch.device("cpu"))
 
 
-def test_error(folder: Path, evaluation: Mapping[str, Any], root: Path) -> float:
+def measured_test_error(folder: Path, evaluation: Mapping[str, Any], root: Path) -> float:
     """On the 10,000 test images, as a fraction."""
     data = data_of(root)
     kept = torch.load(networks(folder) / network_name(tuple(evaluation["config_id"]), evaluation["budget"]))

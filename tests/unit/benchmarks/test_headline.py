@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.headline import kills, report, tested
+from benchmarks.headline import kills, report, run, tested
 from benchmarks.headline.authors import Authors, restarting_cosine
 from benchmarks.headline.processes import networks
 from benchmarks.headline.protocol import SIDES, STOCK, Key, Size, keys, network_name, settings_of
 from benchmarks.headline.run import finished, incumbents
-from benchmarks.headline.tested import data_of, test_error
+from benchmarks.headline.tested import data_of, measured_test_error
 from pipeline.records import Evaluation, WorkerIdentity
 from pipeline.run.folder import RunFolder
 from pipeline.settings import load_settings
@@ -69,14 +69,14 @@ def test_a_kept_network_of_either_side_is_measured_on_the_test_set(digits: Path,
     assert 0 < error < 1
     kept = {"configuration": dict(TINY), "model": model.state_dict()}
     torch.save(kept, networks(tmp_path) / network_name((0, 0, 0), 10.0))
-    theirs = test_error(tmp_path, {"config_id": [0, 0, 0], "budget": 10.0}, digits)
+    theirs = measured_test_error(tmp_path, {"config_id": [0, 0, 0], "budget": 10.0}, digits)
     assert 0 < theirs < 1
 
-    run, evaluation = RunFolder(tmp_path / "run"), Evaluation((0, 0, 1), TINY, 0.2, 1, seed=1)
-    run.path.mkdir()
-    result = train(evaluation, settings, run, data_of(digits), KeptCurve(), WorkerIdentity("w", "h"))
-    run.checkpoint((0, 0, 1), 0.2, 1).rename(networks(tmp_path) / network_name((0, 0, 1), 0.2))
-    assert test_error(tmp_path, {"config_id": [0, 0, 1], "budget": 0.2}, digits) == result.info["test_error"]
+    folder, evaluation = RunFolder(tmp_path / "run"), Evaluation((0, 0, 1), TINY, 0.2, 1, seed=1)
+    folder.path.mkdir()
+    result = train(evaluation, settings, folder, data_of(digits), KeptCurve(), WorkerIdentity("w", "h"))
+    folder.checkpoint((0, 0, 1), 0.2, 1).rename(networks(tmp_path) / network_name((0, 0, 1), 0.2))
+    assert measured_test_error(tmp_path, {"config_id": [0, 0, 1], "budget": 0.2}, digits) == result.info["test_error"]
 
 
 def test_incumbents_are_those_that_were_better_than_all_before_and_crashes_are_none(
@@ -93,7 +93,7 @@ def test_incumbents_are_those_that_were_better_than_all_before_and_crashes_are_n
     (tmp_path / "run" / "results.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluations = finished(tmp_path / "run", [(0.0, 0.0, 0.0), (100.0, 50.0, 1.0)])
     assert [e["processor_s"] for e in evaluations] == pytest.approx([5.0, 10.0, 15.0, 20.0], abs=1e-3)
-    monkeypatch.setattr("benchmarks.headline.run.test_error", lambda folder, e, root: e["validation_error"] + 0.01)
+    monkeypatch.setattr(run, "measured_test_error", lambda folder, e, root: e["validation_error"] + 0.01)
     found = incumbents(tmp_path, evaluations, tmp_path)
     assert [e["config_id"][2] for e in found] == [0, 3]
     assert [e["test_error"] for e in found] == [0.51, 0.41]
@@ -132,7 +132,7 @@ def test_the_report_compares_the_seeds_that_every_side_has_and_replaces_what_it_
 def test_before_its_first_incumbent_a_search_is_guessing_and_what_is_never_reached_is_said_to_be() -> None:
     moments = np.array([0.0, 19.0, 20.0, 99.0])
     one = record("gp", 0, {20.0: 0.3, 90.0: 0.2})
-    assert report.test_error_at(one, moments).tolist() == [0.9, 0.9, 0.3, 0.2]
+    assert report.error_at(one, moments).tolist() == [0.9, 0.9, 0.3, 0.2]
     assert math.isnan(report.time_to_reach([one], 0.1, moments))
     assert np.isnan(report.curve([one], moments)[1]).all()
 
