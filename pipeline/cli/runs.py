@@ -308,6 +308,22 @@ def compare(
     say(f"Comparison: {operations.compare(folders, output, say)}")
 
 
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Id or folder of a run.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; is made.")],
+    results: ResultsFolder = RESULTS,
+    budget: Annotated[float | None, typer.Option(help="Trained on this budget; default: the largest.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="This configuration, such as 3-0-7; default: the best one.")
+    ] = None,
+) -> None:
+    """Write a trained network into a folder that needs PyTorch alone (of an own problem: checkpoint, configuration)."""
+    from pipeline.export.export import export as write
+
+    write(find_run(results, run), folder, budget, config, say)
+
+
 @app.command("stock-worker")
 def stock_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     """Print what a worker written for hpbandster itself needs to join a run from this host."""

@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from models.resize import fitted
 from pipeline.errors import DataError
 from pipeline.files import publish_json
 from pipeline.settings import DataSettings
@@ -142,22 +140,12 @@ def _decode(found: _Found, settings: DataSettings) -> tuple[np.ndarray, np.ndarr
         except RuntimeError:  # torchvision's word for whatever libpng and libjpeg find
             damaged.append(str(found.files[place]))
             return
-        images[place] = fitted(pixels, size, settings.fit).permute(1, 2, 0).numpy()
+        images[place] = fitted(pixels, size, size, settings.fit).permute(1, 2, 0).numpy()
         whole[place] = True
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # decoding releases the interpreter's lock
         list(pool.map(decode, range(len(found.files))))
     return images[whole], np.array(found.labels, np.int64)[whole], sorted(damaged)
-
-
-def fitted(pixels: Tensor, size: int, fit: str) -> Tensor:
-    """An image (3, h, w) uint8 as a square (3, size, size) uint8: its middle, or all of it squeezed."""
-    height, width = pixels.shape[1:]
-    scale = size / min(height, width)
-    shape = (size, size) if fit == "squeeze" else (max(size, round(height * scale)), max(size, round(width * scale)))
-    resized = F.interpolate(pixels[None].float(), shape, mode="bilinear", antialias=True)[0]
-    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
-    return resized[:, top : top + size, left : left + size].round().clamp(0, 255).to(torch.uint8)
 
 
 def read_about(about: Path) -> dict[str, object]:

@@ -14,7 +14,7 @@ FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("models/*.py"), *ROOT
 # of one floor do not know each other.
 FLOORS = [
     {"cli"},
-    {"operations", "retraining", "inspection", "doctor"},
+    {"operations", "retraining", "export", "inspection", "doctor"},
     {"launch", "planning"},
     {"master", "worker", "analysis"},
     {"rpc", "search", "storage", "training"},
@@ -27,8 +27,8 @@ FLOORS = [
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
 # Where a library may be imported: each is slow to import, or ties what imports it to a kind of place.
 HOMES = {
-    "torch": {"models", "training", "retraining"},
-    "torchvision": {"training"},
+    "torch": {"models", "training", "retraining", "export"},
+    "torchvision": {"training", "export"},
     # search/ has hpbandster's iteration, which is arithmetic; its threads and sockets are elsewhere.
     "hpbandster": {"search", "master", "worker"},
     "Pyro4": {"master", "worker", "rpc", "doctor"},
