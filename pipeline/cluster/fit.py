@@ -40,9 +40,12 @@ def is_checkout() -> bool:
 def _gpu(settings: Settings, environment: Mapping[str, str]) -> str:
     if settings.slurm.gpus_per_worker == 0 or settings.training.device == "cpu":
         return ""
-    said = [environment.get(name, "") for name in GPU_VARIABLES]
-    has_one = any(text not in ("", "NoDevFiles") for text in said) or environment.get(GPU_COUNT, "0") != "0"
-    return "" if has_one else "a GPU"
+    needed = settings.slurm.gpus_per_worker
+    listed = (environment.get(name, "") for name in GPU_VARIABLES)
+    counts = [len(text.split(",")) for text in listed if text not in ("", "NoDevFiles")]
+    has = max([*counts, _number(environment.get(GPU_COUNT, "")) or 0])
+    lacking = "a GPU" if needed == 1 else f"{needed - has} of {needed} GPUs"
+    return "" if has >= needed else lacking
 
 
 def _cores(settings: Settings, environment: Mapping[str, str]) -> str:

@@ -11,13 +11,19 @@ from pipeline.settings import Settings
 
 
 def usable_gpus(settings: Settings) -> list[str]:
-    """The GPUs that local workers take, as CUDA_VISIBLE_DEVICES names them; none where training is on CPUs."""
+    """The GPUs of this process that training may use, as CUDA_VISIBLE_DEVICES names them; none where it is on CPUs."""
     return [] if settings.slurm.gpus_per_worker == 0 or settings.training.device == "cpu" else visible_gpus()
 
 
+def gpus_of_workers(settings: Settings) -> list[str]:
+    """What this machine's workers see, as many as can have GPUs of their own: "0", or "0,1" of two each."""
+    gpus, each = usable_gpus(settings), max(1, settings.slurm.gpus_per_worker)
+    return [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
+
+
 def workers_per_device(settings: Settings) -> int:
-    """The most local workers that share one GPU; 1 without GPUs."""
-    gpus = usable_gpus(settings)
+    """The most local workers that share GPUs; 1 without GPUs."""
+    gpus = gpus_of_workers(settings)
     return max(1, -(-settings.workers.count // len(gpus))) if gpus else 1
 
 

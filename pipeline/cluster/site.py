@@ -59,7 +59,7 @@ def check_site(settings: Settings, folder: Path) -> list[str]:
 def describe_request(settings: Settings) -> str:
     """What will be asked for, in words and as sbatch's options."""
     wanted, count = settings.slurm, settings.workers.count
-    device = "a GPU" if wanted.gpus_per_worker else "no GPU"
+    device = {0: "no GPU", 1: "a GPU"}.get(wanted.gpus_per_worker, f"{wanted.gpus_per_worker} GPUs")
     cores = counted(wanted.cpus_per_worker, "CPU core")
     lines = ["No workers are asked for (workers.count=0)."]
     if count > 0:
@@ -179,7 +179,8 @@ def _check_gpus(settings: Settings, chosen: Sequence[slurm.Partition]) -> None:
         return
     there = ", ".join(sorted({node.gres for node in nodes if node.partition in names and node.gpus()})) or "no GPUs"
     elsewhere = ", ".join(sorted({node.partition for node in nodes if node.gpus(wanted.gpu_type)})) or "none"
-    kind = "a GPU" if wanted.gpu_type is None else f"a GPU of type {wanted.gpu_type!r}"
+    kind = "a GPU" if wanted.gpus_per_worker == 1 else f"{wanted.gpus_per_worker} GPUs"
+    kind += "" if wanted.gpu_type is None else f" of type {wanted.gpu_type!r}"
     raise SiteError(
         f"slurm.gpus_per_worker: no node of partition {', '.join(sorted(names))} has {kind} (it has {there}). "
         f"Partitions with one: {elsewhere}. To train on CPUs: slurm.gpus_per_worker=0."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.addresses import choose_address
-from pipeline.cluster.gpus import usable_gpus, workers_per_device
+from pipeline.cluster.gpus import gpus_of_workers, usable_gpus, workers_per_device
 from pipeline.errors import SiteError
 from pipeline.launch import local_workers
 from pipeline.launch.backend import STARTING_MIN, QueueState, StartedMaster
@@ -48,14 +48,16 @@ class LocalBackend:
                 "training.device is cuda, and there is no GPU for it here: nvidia-smi lists none, CUDA_VISIBLE_DEVICES "
                 "is empty, or slurm.gpus_per_worker is 0."
             )
+        gpus, wanted = len(usable_gpus(self.settings)), self.settings.slurm.gpus_per_worker
+        if 0 < gpus < wanted:
+            raise SiteError(f"slurm.gpus_per_worker is {wanted}, and there are {gpus} here.")
         sharing = workers_per_device(self.settings)
         if sharing == 1:
             return []
-        gpus = len(usable_gpus(self.settings))
         shared = f"{counted(self.settings.workers.count, 'worker')} share {counted(gpus, 'GPU')}"
         return [
             f"{shared}, up to {sharing} on each: each is slower and may use 1/{sharing} of its memory. "
-            f"workers.count={gpus} gives each its own."
+            f"workers.count={len(gpus_of_workers(self.settings))} gives each its own."
         ]
 
     def describe(self) -> str:

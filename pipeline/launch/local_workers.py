@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.gpus import usable_gpus
+from pipeline.cluster.gpus import gpus_of_workers
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
 
@@ -61,11 +61,11 @@ def take_device() -> None:
 
 
 def assign_devices(folder: RunFolder, settings: Settings, count: int) -> list[str]:
-    """A GPU for each of `count` new workers, the least used ones first; "" where none is wanted or there is none.
+    """GPUs for each of `count` new workers, the least used ones first; "" where none are wanted or there are none.
 
     With fewer GPUs than workers, workers share.
     """
-    gpus = usable_gpus(settings)
+    gpus = gpus_of_workers(settings)
     if not gpus:
         return [""] * count
     used = Counter(device_of(int(job)) for job in running(folder))

@@ -344,8 +344,8 @@ class SlurmSettings(SettingsSection):
     """CPU cores per worker."""
     mem_gb: Positive | None = None
     """Memory per worker, in GB; default: the cluster's default."""
-    gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 1
-    """GPUs per worker: 1, or 0 to train on CPUs."""
+    gpus_per_worker: Annotated[int, Field(ge=0, le=64)] = 1
+    """GPUs per worker, on one node: 1, 0 to train on CPUs, or several for a problem of your own that uses them."""
     gpu_request: Literal["gres", "gpus-per-task", "gpus-per-node"] = "gres"
     """How the GPU is asked for: --gres=gpu:N, --gpus-per-task=N or --gpus-per-node=N."""
     gpu_type: Line | None = None
@@ -412,6 +412,15 @@ class Settings(SettingsSection):
     def _space_is_inside_the_papers(self) -> Settings:
         if self.problem.is_built_in:
             narrowed(self.space)
+        return self
+
+    @model_validator(mode="after")
+    def _built_in_training_uses_one_gpu(self) -> Settings:
+        if self.problem.is_built_in and self.slurm.gpus_per_worker > 1:
+            raise ValueError(
+                f"slurm.gpus_per_worker: {self.slurm.gpus_per_worker}; the built-in training uses one GPU, and others "
+                f"would idle. A problem of your own may use several"
+            )
         return self
 
     @model_validator(mode="after")

@@ -51,3 +51,17 @@ def test_what_an_allocation_lacks_is_named(changes: Any, said: Any) -> None:
 
 def test_a_run_that_trains_on_cpus_needs_no_gpu() -> None:
     assert missing({"SLURM_JOB_GPUS": None}, training={"device": "cpu"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("has", "said"),
+    [
+        ({"SLURM_JOB_GPUS": "0,1"}, ""),
+        ({"SLURM_GPUS_ON_NODE": "2"}, ""),
+        ({}, "1 of 2 GPUs"),
+        ({"SLURM_JOB_GPUS": None}, "2 of 2 GPUs"),
+    ],
+)
+def test_a_worker_of_several_gpus_needs_them_all(has: Any, said: Any) -> None:
+    own = {"command": ["train"], "space": {"x": [0.0, 1.0]}, "metric": {"name": "loss"}}
+    assert missing(has, problem=own, slurm={"mem_gb": 2, "gpus_per_worker": 2}) == said

@@ -62,6 +62,15 @@ def test_a_gpu_can_be_asked_for_in_the_ways_that_sites_accept() -> None:
     assert "gpu" not in as_text(worker_options(settings(gpus_per_worker=0)))
 
 
+def test_a_worker_asks_for_several_gpus_of_one_node_for_a_problem_of_ones_own() -> None:
+    own = {"command": ["train"], "space": {"x": [0.0, 1.0]}, "metric": {"name": "loss"}}
+    for how, option in (("gres", "--gres=gpu:4"), ("gpus-per-task", "--gpus-per-task=4")):
+        of = validate_settings({"problem": own, "slurm": {"gpus_per_worker": 4, "gpu_request": how}})
+        line = command_line(worker_options(of))
+        assert option in line
+        assert {"--nodes=1", "--ntasks=1"} <= set(line)
+
+
 def test_a_sites_own_options_overrule_the_programs() -> None:
     assert worker_options(settings(cpus_per_worker=6, extra={"cpus-per-task": 2}))["cpus-per-task"] == 2
     assert "requeue" not in worker_options(settings(extra={"requeue": False}))
