@@ -15,7 +15,7 @@ from pipeline.problems.description import describe
 from pipeline.records import ConfigId, budget_name, config_name, parse_config_name
 from pipeline.run.creation import read_settings
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import Draw, Result, read_history, read_journal
+from pipeline.run.history import Draw, Result, devices_joined, read_history, read_journal
 from pipeline.run.status_view import duration
 from pipeline.storage.curves import read_attempt
 from pipeline.wording import counted
@@ -59,9 +59,10 @@ def show_configuration(folder: RunFolder, name: str) -> ShownConfiguration:
         raise RunError(
             f"Run {folder.run_id} has no configuration {name!r} (iteration-stage-index); the last is {last}."
         )
-    returns = [e for e in read_journal(folder) if e["event"] == "returned" and tuple(e["config_id"]) == config_id]
+    journal = read_journal(folder)
+    returns = [e for e in journal if e["event"] == "returned" and tuple(e["config_id"]) == config_id]
     results = tuple(r for r in history.results if r.config_id == config_id)
-    metric = describe(read_settings(folder)).metric
+    metric = describe(read_settings(folder), devices_joined(journal)).metric
     return ShownConfiguration(draw, results, tuple(returns), metric, _curves(folder, config_id, metric.name))
 
 

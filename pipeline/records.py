@@ -63,10 +63,15 @@ def derive_seed(run_seed: int, *keys: int | str) -> int:
 
 @dataclass(frozen=True)
 class LowerRung:
-    """The evaluation that a promoted configuration continues from: its budget and its accepted attempt."""
+    """The evaluation that a promoted configuration continues from: its budget and its accepted attempt.
+
+    Attributes:
+        has_checkpoint: the attempt left one; False of an objective that saves none, so that nobody waits for it.
+    """
 
     budget: BudgetNumber
     attempt: Count
+    has_checkpoint: Flag = True
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Evaluation:
             "budget": self.budget,
             "attempt": self.attempt,
             "seed": self.seed,
-            "continues": None if lower is None else {"budget": lower.budget, "attempt": lower.attempt},
+            "continues": None if lower is None else {**vars(lower)},
             "is_largest": self.is_largest,
         }
 
@@ -228,6 +233,10 @@ class WorkerIdentity:
     slurm_job_id: Name = ""
 
 
+# What stands in the journal as the device of a worker that was written for hpbandster itself.
+STOCK_DEVICE = "stock hpbandster worker"
+
+
 @dataclass(frozen=True)
 class StartedWorkers:
     """What came of the master's request for workers.
@@ -276,6 +285,10 @@ INFO_KINDS: Mapping[str, type] = dict.fromkeys(INFO_KEYS, float) | {
 
 # Of what an objective of the user's own measured: a mapping, beside those of `INFO_KEYS` that apply.
 METRICS_KEY = "metrics"
+# Whether the attempt left a checkpoint: an objective of the user's own need not.
+CHECKPOINT_KEY = "has_checkpoint"
+# What a person should know of how the objective behaved: a list of texts.
+NOTES_KEY = "notes"
 
 
 def measured_values(info: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:

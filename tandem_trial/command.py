@@ -28,7 +28,7 @@ SIGNALLED_S = 2.0
 _PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
 SAVED = "checkpoint"  # a row with this name set says that the checkpoint's folder is whole now
 # What a place in the command may name besides hyperparameters.
-GIVEN = ("budget", "remaining", "seed", "device", "folder", "checkpoint", "metrics", "configuration", "data")
+GIVEN = ("budget", "remaining", "seed", "device", "gpus", "folder", "checkpoint", "metrics", "configuration", "data")
 _COUNTED = {"epoch": "epochs", "step": "steps"}
 
 
@@ -139,6 +139,7 @@ class _Run:
             "remaining": _number(trial.remaining),
             "seed": trial.seed,
             "device": trial.device,
+            "gpus": trial.gpus,
             "folder": trial.folder,
             "checkpoint": self._checkpoint,
             "metrics": self._metrics,

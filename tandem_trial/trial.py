@@ -43,6 +43,7 @@ class Trial:
         is_largest: the budget is the largest of the search.
         seed: the same for every attempt and budget of a configuration.
         device: "cuda" or "cpu".
+        gpus: how many there are for this trial; 0 on a CPU.
         data: the folder that `prepare_data` filled; None without one.
         folder: of this attempt alone, and the working directory while it is tried.
         config_id, attempt: which one this is, for messages.
@@ -55,6 +56,7 @@ class Trial:
         self.is_largest: bool = order["is_largest"]
         self.seed: int = order["seed"]
         self.device: str = order["device"]
+        self.gpus: int = order["gpus"]
         self.data: Path | None = None if order["data"] is None else Path(order["data"])
         self.folder = Path(order["folder"])
         self.config_id: tuple[int, ...] = tuple(order["config_id"])

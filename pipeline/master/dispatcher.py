@@ -15,6 +15,7 @@ import Pyro4
 from pipeline.master.connections import WorkerConnection
 from pipeline.master.events import Delivered, Joined, Left, Unreachable
 from pipeline.master.stock import StockWorkerConnection
+from pipeline.records import STOCK_DEVICE
 from pipeline.rpc.client import CALL_ERRORS, explain
 from pipeline.rpc.master_address import dispatcher_name, worker_prefix
 from pipeline.rpc.messages import AttemptId, Outcome, Registration
@@ -153,9 +154,7 @@ class Dispatcher:
         )
         incarnation = connection.incarnation = self._runtime.token()
         host = name.removeprefix(worker_prefix(self.run_id)).split(".")[0]
-        registration = Registration(
-            name, incarnation, host=host, uri=uri, device="stock hpbandster worker", is_stock=True
-        )
+        registration = Registration(name, incarnation, host=host, uri=uri, device=STOCK_DEVICE, is_stock=True)
 
         def join() -> None:
             self.connections[incarnation] = connection

@@ -34,6 +34,7 @@ from pipeline.master.worker_pool import KnownWorker, WorkerPool, WorkerState
 from pipeline.master.worker_requests import RequestWorkers, WorkerRequester
 from pipeline.records import ConfigId, Configuration
 from pipeline.run.folder import RunFolder
+from pipeline.run.history import devices_joined
 from pipeline.runtime import SYSTEM, Runtime
 from pipeline.search.search import Search
 from pipeline.settings import Settings
@@ -110,6 +111,7 @@ class Scheduler:
 
     def _resume(self, journal: Sequence[Mapping[str, Any]]) -> None:
         """Take up what was under way when the last master ended."""
+        self.pool.devices |= devices_joined(journal)
         self.attempts.lost, self.attempts.lost_s = self.restored.lost, self.restored.lost_s
         self.restored.keep_only({(config_id, budget) for config_id, _, budget in self.search.outstanding()})
         while (due := self.search.next_evaluation(may_draw=False)) is not None:

@@ -41,7 +41,6 @@ class StatusPublisher:
         self._runtime = runtime
         self._folder = folder
         self._settings = settings
-        self._metric = describe_problem(settings).metric
         self._lease = lease
         self._location = location
         self._started = self._runtime.time()
@@ -103,6 +102,7 @@ class StatusPublisher:
 
     def _status(self, scheduler: Scheduler, state: str, message: str) -> RunStatus:
         search = scheduler.search
+        metric = describe_problem(self._settings, scheduler.pool.devices).metric
         crashed = sum(a.loss is None for a in search.accepted.values())
         brackets = len(search.iterations)
         if self._planned[0] != brackets:
@@ -134,11 +134,12 @@ class StatusPublisher:
             workers=tuple(_worker_status(w) for w in sorted(scheduler.pool.workers.values(), key=lambda w: w.name)),
             brackets=tuple(self._bracket_statuses(scheduler)),
             incumbents=tuple(
-                IncumbentStatus(budget, config_name(config_id), loss, self._metric.text(self._metric.of_loss(loss)))
+                IncumbentStatus(budget, config_name(config_id), loss, metric.text(metric.of_loss(loss)))
                 for budget, (config_id, loss) in sorted(search.incumbents.items())
             ),
             suspected_nodes=dict(scheduler.policy.excluded),
-            metric=self._metric.title,
+            metric=metric.title,
+            remarks=tuple(search.remarks.lines()),
         )
 
 

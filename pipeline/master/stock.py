@@ -1,7 +1,8 @@
 """A stock hpbandster worker as a guest: it gets only what hpbandster sends, and is understood without numbers.
 
 Its `start_computation` is oneway and its `register_result` carries no attempt. So each attempt has a callback object
-of its own, and whether a oneway call arrived is seen from `is_busy`.
+of its own, and whether a oneway call arrived is seen from `is_busy`. A result that its serialiser refuses is never
+sent, and no word of that: it is known by a worker that answers, is free, and has said nothing of its attempt for long.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ from pipeline.settings.liveness import CALL_S
 # A worker registers before it listens: how long it may take to answer.
 JOIN_S = 30.0
 ANSWER_S = 60.0
+# A worker is free a moment before its result arrives, which may have a connection to make first.
+UNDER_WAY_S = 5.0
+UNSENT = (
+    "the worker has ended it and sent no result: what compute returned cannot be sent (return a plain float as loss, "
+    "and in info numbers, texts, lists and dicts of Python's own instead of numpy's or torch's); its log has the error"
+)
 
 
 class StockWorkerConnection(WorkerConnection):
@@ -42,6 +49,9 @@ class StockWorkerConnection(WorkerConnection):
         self._server = server
         self._attempt: AttemptId | None = None
         self._callback: _AttemptCallback | None = None
+        self._free_since: float | None = None  # without a result of its attempt
+        # Since it was given its attempt: then it is the network that may have lost the call or the result.
+        self._was_away = False
         self.incarnation = ""
 
     def _make_proxy(self) -> Any:
@@ -65,12 +75,29 @@ class StockWorkerConnection(WorkerConnection):
 
     def _ping(self) -> None:
         sent = self._runtime.monotonic()
-        busy = self._proxy.is_busy()
-        # A result may be on its way while the worker is free again: it counts as held until its callback has ended.
-        delivering = self._callback is not None and self._callback.is_delivering
-        self.reported = self._attempt if busy or delivering else None
+        try:
+            busy = self._proxy.is_busy()
+        except CALL_ERRORS:
+            self._was_away = True
+            raise
+        if busy:
+            self._free_since = None
+        self.reported = self._attempt if busy or self._may_deliver() else None
         self.reported_at = sent
         self.heard = self._runtime.monotonic()
+
+    def _may_deliver(self) -> bool:
+        """Whether the result of its attempt may be on its way though it is free; if none will come, that is told."""
+        callback = self._callback
+        if callback is None or callback.has_ended:
+            return False
+        if self._was_away or callback.is_delivering:
+            return callback.is_delivering
+        now = self._runtime.monotonic()
+        self._free_since = now if self._free_since is None else self._free_since
+        if now - self._free_since > UNDER_WAY_S:
+            callback.give_up(UNSENT)
+        return not callback.has_ended
 
     def _start(self, evaluation: Evaluation) -> dict[str, Any]:
         if self._proxy.is_busy():
@@ -78,6 +105,7 @@ class StockWorkerConnection(WorkerConnection):
         self._retire_callback()
         self._attempt = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
         self._callback = _AttemptCallback(self, self._attempt, self._post, self._runtime)
+        self._free_since, self._was_away = None, True
         self._server.register(self._callback)
         self._proxy.start_computation(
             self._callback,
@@ -86,13 +114,14 @@ class StockWorkerConnection(WorkerConnection):
             budget=evaluation.budget,
             working_directory=".",
         )
-        # The oneway call is on its way on a connection that has just answered; see that it arrives.
-        deadline = self._runtime.monotonic() + CALL_S
-        while self._runtime.monotonic() < deadline:
-            if self._callback.has_ended or self._callback.is_delivering or self._proxy.is_busy():
-                return {"accepted": True}
-            self._runtime.sleep(0.002)
-        return {"accepted": False, "reason": "the oneway call did not arrive"}
+        # The oneway call is on its way on a connection that has just answered. Once that connection has answered again,
+        # the call has arrived, whether the worker is still at it or not.
+        connection = self._proxy._pyroConnection
+        self._proxy.is_busy()
+        self._was_away = self._proxy._pyroConnection is not connection
+        if self._was_away:
+            return {"accepted": False, "reason": "the oneway call did not arrive"}
+        return {"accepted": True}
 
     def _tell(self, method: str, *arguments: Any) -> None:
         if method == "shutdown":  # a stock worker knows no other request, and takes no reason
@@ -119,6 +148,12 @@ class _AttemptCallback:
         self._post = post
         self.is_delivering = False
         self.has_ended = False
+
+    def give_up(self, reason: str) -> None:
+        """No result will come."""
+        self.has_ended = True
+        outcome = Outcome("crashed", kind="bad_result", reason=reason)
+        self._post(Delivered(self._connection.incarnation, self._attempt, outcome, self._runtime.reply()))
 
     @Pyro4.expose  # type: ignore[untyped-decorator]
     def register_result(self, id: Any = None, result: Any = None) -> None:

@@ -97,6 +97,7 @@ class WorkerPool:
 
     Attributes:
         largest_mb: memory of the largest device that any of them has had.
+        devices: what every worker that has ever joined said of its own.
         workers: by incarnation, in the order in which they became idle for the last time.
     """
 
@@ -105,12 +106,14 @@ class WorkerPool:
         self._clock = clock
         self.workers: dict[str, KnownWorker] = {}
         self.largest_mb = 0.0
+        self.devices: set[str] = set()
 
     def add(self, worker: KnownWorker) -> KnownWorker | None:
         """A worker has joined; returns the earlier process of the same name, if there is one still."""
         earlier = next((w for w in self.workers.values() if w.name == worker.name), None)
         self.workers[worker.registration.incarnation] = worker
         self.largest_mb = max(self.largest_mb, worker.memory_mb)
+        self.devices.add(worker.registration.device)
         return earlier
 
     def remove(self, worker: KnownWorker) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import SettingsError
+from pipeline.records import STOCK_DEVICE
 from pipeline.settings import Settings
 from tandem_trial.problem import Metric
 
@@ -54,13 +55,19 @@ class Description:
         return cls(str(plain["name"]), metrics[0], metrics, bool(plain["is_built_in"]))
 
 
-def describe(settings: Settings) -> Description:
+def describe(settings: Settings, devices: Collection[str] = ()) -> Description:
     """The problem of a run whose settings are frozen.
+
+    Args:
+        devices: of the workers that have joined, as the journal has them. What stock workers alone evaluate is their
+            own: all that is known of it is a loss.
 
     Raises:
         SettingsError: it is one of the user's own, and has not been read yet (`pipeline.problems.freezing`).
     """
     if settings.problem.is_built_in:
+        if devices and set(devices) == {STOCK_DEVICE}:
+            return Description(settings.name, LOSS, (LOSS,), False)
         return Description(settings.data.name, VALIDATION_ERROR, (VALIDATION_ERROR, *_IMAGE_METRICS), True)
     frozen = settings.problem.frozen
     if frozen is None:

@@ -20,6 +20,7 @@ from typing import Any
 import tandem_trial
 from pipeline.commits import commit_of
 from pipeline.errors import DataError, SettingsError
+from pipeline.problems.names import check_names
 from pipeline.problems.space import narrowed, serialized_space
 from pipeline.settings import FrozenProblem, MetricSettings, Settings, changed
 from tandem_trial.command import unknown_places
@@ -47,6 +48,8 @@ def read_problem(settings: Settings) -> Settings:
         raise SettingsError(f"problem: {' '.join(str(error).split())}") from None
     # With what the settings narrow: whoever submits hears of it.
     space = narrowed(frozen.space, settings.space, settings.seed)
+    metrics = [metric.name for metric in (frozen.metric, *frozen.metrics)]
+    check_names([h["name"] for h in frozen.space["hyperparameters"]], metrics, bool(problem.command))
     if problem.command:
         _check_places(problem.command, list(space))
     return changed(settings, {"problem.frozen": frozen})

@@ -10,7 +10,7 @@ result, and losses are finite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Required
@@ -238,6 +238,11 @@ def read_journal(folder: RunFolder, wait_s: float = 5.0) -> list[dict[str, Any]]
         RunError: a line is damaged, or of a version that wrote other fields; the text names file and line.
     """
     return _read(folder.journal, parse_event, wait_s)
+
+
+def devices_joined(journal: Iterable[Mapping[str, Any]]) -> set[str]:
+    """What the workers that have joined said of their devices."""
+    return {str(event.get("device", "")) for event in journal if event.get("event") == "worker_joined"}
 
 
 def _read(path: Path, parse: Any, wait_s: float) -> list[Any]:

@@ -55,9 +55,9 @@ def candidates(folder: RunFolder, evaluation: Evaluation) -> Iterator[Candidate]
 
 
 def await_lower_rung(folder: RunFolder, evaluation: Evaluation) -> None:
-    """Wait a bounded time for a checkpoint that exists, but was written on another host a moment ago."""
+    """Wait a bounded time for a checkpoint that should exist, but was written on another host a moment ago."""
     lower = evaluation.continues
-    if lower is None or evaluation.attempt > 1:
+    if lower is None or evaluation.attempt > 1 or not lower.has_checkpoint:
         return
     path = folder.checkpoint(evaluation.config_id, lower.budget, lower.attempt)
     deadline = time.monotonic() + VISIBLE_S

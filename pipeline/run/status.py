@@ -116,6 +116,7 @@ class RunStatus:
         checkpoint_mb, checkpoint_bound_mb: disk that checkpoints use, and the most they may come to.
         suspected_nodes: nodes that are left out, with the reason.
         metric: what the incumbents' values are of.
+        remarks: why evaluations crashed, and what their objective does oddly.
     """
 
     run_id: Name
@@ -145,6 +146,7 @@ class RunStatus:
     incumbents: tuple[IncumbentStatus, ...]
     suspected_nodes: Mapping[Name, Reason]
     metric: Name = "validation error"
+    remarks: tuple[Reason, ...] = ()
 
     @property
     def has_ended(self) -> bool:

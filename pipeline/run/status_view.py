@@ -21,6 +21,7 @@ LISTED_WORKERS = 40
 LISTED_BRACKETS = 6
 # With nine workers, all of a status is to be seen on a terminal of 100 x 30.
 BRACKETS_ON_SCREEN = 4
+REMARKS_ON_SCREEN = 2
 
 
 def duration(seconds: float) -> str:
@@ -69,7 +70,7 @@ def status_lines(
     for incumbent in status.incumbents:
         lines.append(f"Incumbent on {budget_name(incumbent.budget)}: {incumbent.config_id}, {incumbent.shown}")
     lines += [f"Node {node} is left out: {reason}" for node, reason in status.suspected_nodes.items()]
-    return lines
+    return lines + list(status.remarks)
 
 
 def status_table(folder: RunFolder, status: RunStatus | None, queue: SlurmQueue | None = None) -> RenderableType:
@@ -90,6 +91,7 @@ def status_table(folder: RunFolder, status: RunStatus | None, queue: SlurmQueue 
     if status.incumbents:
         parts.append(Text(_incumbents_line(status)))
     parts += [Text(f"Node {n} is left out: {why}", style="red") for n, why in status.suspected_nodes.items()]
+    parts += [Text(remark, style="yellow") for remark in status.remarks[:REMARKS_ON_SCREEN]]
     return Group(*parts)
 
 

@@ -14,8 +14,17 @@ from dataclasses import dataclass
 from ConfigSpace import ConfigurationSpace
 
 from pipeline.problems.space import build_space
-from pipeline.records import ConfigId, Configuration, Evaluation, EvaluationKey, LowerRung, derive_seed
+from pipeline.records import (
+    CHECKPOINT_KEY,
+    ConfigId,
+    Configuration,
+    Evaluation,
+    EvaluationKey,
+    LowerRung,
+    derive_seed,
+)
 from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, EarlierResult, Result
+from pipeline.run.remarks import Remarks
 from pipeline.runtime import Reply
 from pipeline.search.asha import Asha
 from pipeline.search.brackets import Brackets, ConfigGroup, Halving, Run
@@ -35,11 +44,13 @@ class Accepted:
         loss: None when it crashed.
         attempt: the attempt that delivered it; 0 when unknown.
         training_s: budget clock at its end, lower rungs included where it continued; 0 when unknown.
+        has_checkpoint: its attempt left one, as far as is known.
     """
 
     loss: float | None
     attempt: int
     training_s: float
+    has_checkpoint: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class Search:
         incumbents: the best configuration and its loss, by budget; ties go to the smaller config_id.
         model_based: draws that a model proposed.
         trained_s: training seconds of all accepted results, each second once.
+        remarks: on all accepted results.
     """
 
     def __init__(
@@ -81,6 +93,7 @@ class Search:
         self.incumbents: dict[float, tuple[ConfigId, float]] = {}
         self.model_based = 0
         self.trained_s = 0.0
+        self.remarks = Remarks()
         halving: type[Brackets] | type[Asha] = Asha if settings.search.scheduler == "asha" else Brackets
         self._halving: Halving = halving(self.ladder, settings.search.eta, settings.search.iterations)
         self._making: _Ahead | None = None
@@ -149,11 +162,15 @@ class Search:
         self.proposer.absorb(result.config_id, configuration, result.budget, result.loss)
         self.results_seen += 1
         attempt, training_s = result.info.get("attempt") or 0, result.info.get("training_s") or 0.0
-        accepted = Accepted(result.loss, int(attempt), float(training_s))
+        has_checkpoint = result.info.get(CHECKPOINT_KEY) is not False
+        accepted = Accepted(result.loss, int(attempt), float(training_s), has_checkpoint)
         self.accepted[result.config_id, result.budget] = accepted
-        lower = self._lower_rung(result.config_id, result.budget)
+        # An objective without checkpoints has trained all of it anew.
+        is_anew = result.info.get("continued_from") == "start"
+        lower = None if is_anew else self._lower_rung(result.config_id, result.budget)
         inherited = self.accepted[result.config_id, lower.budget].training_s if lower else 0.0
         self.trained_s += max(0.0, accepted.training_s - inherited)
+        self.remarks.take(result)
         self._consider(result)
 
     def evaluation(self, config_id: ConfigId, configuration: Configuration, budget: float, attempt: int) -> Evaluation:
@@ -257,7 +274,10 @@ class Search:
         if self.settings.search.promotion != "continue":
             return None
         below = [b for b in self.ladder if b < budget and (config_id, b) in self.accepted]
-        return LowerRung(below[-1], self.accepted[config_id, below[-1]].attempt) if below else None
+        if not below:
+            return None
+        accepted = self.accepted[config_id, below[-1]]
+        return LowerRung(below[-1], accepted.attempt, accepted.has_checkpoint)
 
     # Rebuilding --------------------------------------------------------------------------------------------------
     def take_in(self, draw: Draw) -> None:

@@ -33,7 +33,8 @@ from pipeline.files import publish, read_json
 from pipeline.problems.description import Description, describe
 from pipeline.records import INFO_KEYS, EvaluationKey, config_name, measured_values
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import Draw, History, Result, read_history, read_journal
+from pipeline.run.history import Draw, History, Result, devices_joined, read_history, read_journal
+from pipeline.run.remarks import Remarks
 from pipeline.settings import Settings, budget_ladder, load_settings
 from pipeline.storage import schema
 from pipeline.storage.cases import Conclusion, ResultKind, decide
@@ -72,15 +73,16 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
         RunError: the run folder lacks its settings, or one of its files other than those of attempts is damaged.
     """
     settings = _settings(folder)
-    problem = describe(settings)
     history, journal = read_history(folder), read_journal(folder)
+    problem = describe(settings, devices_joined(journal))
     attempts, warnings = find_attempts(folder, journal)
     evaluations, curves, attempt_rows, doubts = _evaluations(folder, history, attempts, _has_ended(journal), problem)
     retrained, more = find_retrained(
         baselines if baselines is not None else baseline_folder(folder.path.parent, settings),
         folder.path / "retrained",
     )
-    warnings = [*warnings, *doubts, *more]
+    remarks = Remarks(history.results, with_crashes=not problem.is_built_in).lines()
+    warnings = [*remarks, *warnings, *doubts, *more]
     for warning in warnings:
         logger.warning("%s", warning)
     with publish(folder.collected, folder.path) as temporary, h5py.File(temporary, "w", locking=False) as file:
@@ -339,6 +341,8 @@ def _last_values(curve: FoundAttempt | None, result: Result | None, problem: Des
     """What an evaluation measured last, by metric: as its result says, else its attempt's file."""
     names = [metric.name for metric in problem.metrics]
     found: dict[str, float] = {}
+    if result is not None and result.loss is not None:
+        found[problem.metric.name] = problem.metric.of_loss(result.loss)
     for name in names if curve is not None and len(curve.rows) else ():
         values = _values(curve.rows, name)  # type: ignore[union-attr]
         measured = values[~np.isnan(values)]

@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# What one evaluation may print into the log, and what is kept to quote when it dies.
+# What one evaluation may print into the log; what the log may hold, and again as much as `.old`; and what is kept to
+# quote when it dies.
 MAX_OUTPUT_BYTES = 1_000_000
+MAX_LOG_BYTES = 20_000_000
 TAIL_LINES = 20
 END_S = 2.0
 
@@ -85,6 +87,11 @@ class ChildProcess:
         self._output.restart()
 
     @property
+    def was_cut(self) -> bool:
+        """Whether the present evaluation has printed more than the log keeps."""
+        return self._output.was_cut
+
+    @property
     def is_alive(self) -> bool:
         """Whether the process runs."""
         return self._process.poll() is None
@@ -127,18 +134,29 @@ class _Output:
     def restart(self) -> None:
         self._left = MAX_OUTPUT_BYTES
 
+    @property
+    def was_cut(self) -> bool:
+        return self._left < 0
+
     def _copy(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab", buffering=0) as log, self._stream:
+        with self._stream:
             while content := os.read(self._stream.fileno(), 1 << 16):
                 self._note()
                 self._tail.extend(content.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
                 if self._left > 0:
                     with contextlib.suppress(OSError):  # a full disk shall not stop it from printing
-                        log.write(content[: self._left])
-                        if len(content) >= self._left:
-                            log.write(b"\n... more than 1 MB: the rest of this evaluation's output is left out\n")
+                        self._write(content)
                     self._left -= len(content)
+
+    def _write(self, content: bytes) -> None:
+        """Add to the log what the evaluation has left; a full log becomes the old one, in place of the last such."""
+        cut = b"\n... more than 1 MB: the rest of this evaluation's output is left out\n"
+        with self._log.open("ab", buffering=0) as log:
+            log.write(content[: self._left] + (cut if len(content) > self._left else b""))
+            is_full = log.tell() > MAX_LOG_BYTES
+        if is_full:
+            self._log.replace(self._log.with_name(self._log.name + ".old"))
 
     def join(self) -> None:
         # Something that it has started may hold its output open.

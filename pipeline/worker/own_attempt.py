@@ -15,9 +15,19 @@ import numpy as np
 
 from pipeline.cluster.sharing import threads_for
 from pipeline.errors import BrokenError, CrashedError, RunError
+from pipeline.files import is_there
 from pipeline.problems.description import Description
 from pipeline.problems.freezing import data_folder
-from pipeline.records import METRICS_KEY, AttemptEnd, AttemptHeader, Evaluation, TrainResult, WorkerIdentity
+from pipeline.records import (
+    CHECKPOINT_KEY,
+    METRICS_KEY,
+    NOTES_KEY,
+    AttemptEnd,
+    AttemptHeader,
+    Evaluation,
+    TrainResult,
+    WorkerIdentity,
+)
 from pipeline.run.folder import RunFolder
 from pipeline.run.lineage import await_lower_rung, candidates
 from pipeline.settings import Settings
@@ -27,7 +37,9 @@ from pipeline.worker.own_curve import OwnCurve
 
 log = logging.getLogger("tandem.worker")
 
-_WHY_ANEW = "the objective does not call trial.load(), or saved no checkpoint; what was trained before is repeated"
+_ANEW = "it begins anew: the objective does not call trial.load(), or saved no checkpoint; what was trained is repeated"
+# What travels with a result.
+MAX_NOTES = 8
 
 
 class OwnAttempt:
@@ -46,6 +58,7 @@ class OwnAttempt:
         identity: WorkerIdentity,
         problem: Description,
         device: str,
+        gpus: int = 0,
     ) -> None:
         self.evaluation = evaluation
         self.ended: dict[str, Any] | None = None
@@ -55,11 +68,13 @@ class OwnAttempt:
         self._identity = identity
         self._problem = problem
         self._device = device
+        self._gpus = gpus
         self._began = time.time()
         self._origin = "start"
         self._inherited_s = 0.0
         self._last: dict[str, float] = {}  # of each metric, in this attempt
         self._counters: dict[str, float] = {}
+        self._notes: list[str] = []
         path = folder.attempt(evaluation.config_id, evaluation.budget, evaluation.attempt)
         self._curve = OwnCurve(path, problem.metrics)
         await_lower_rung(folder, evaluation)
@@ -82,6 +97,7 @@ class OwnAttempt:
             "candidates": [{"path": str(c.path), "origin": c.origin} for c in self._candidates],
             "checkpoint_interval_s": settings.training.checkpoint_interval_s,
             "device": self._device,
+            "gpus": self._gpus,
             "data": None if data is None else str(data),
         }
 
@@ -98,9 +114,14 @@ class OwnAttempt:
         elif "told" in message:
             self.told = True
         elif "note" in message:
-            log.warning("evaluation %s: %s", self.evaluation.config_id, message["note"])
+            self.note(str(message["note"]))
         elif "end" in message:
             self.ended = dict(message["end"])
+
+    def note(self, text: str) -> None:
+        """Say something that a person should know, in the log and with the result."""
+        log.warning("evaluation %s: %s", self.evaluation.config_id, text)
+        self._notes.append(text)
 
     @property
     def has_ended(self) -> bool:
@@ -116,7 +137,7 @@ class OwnAttempt:
         self._origin, self._inherited_s = str(said["origin"]), float(said["training_s"])
         self._curve.begin(self._header(), self._inherited_rows(int(said["rows"])))
         if self._candidates and self._origin == "start":
-            log.warning("evaluation %s begins anew: %s", self.evaluation.config_id, _WHY_ANEW)
+            self.note(_ANEW)
 
     def _inherited_rows(self, count: int) -> np.ndarray:
         nothing = self._curve.table
@@ -218,8 +239,7 @@ class OwnAttempt:
         if not self._curve.has_begun:
             self._curve.begin(self._header(), self._curve.table)
         if self._curve.left_out:
-            log.warning("evaluation %s: %d rows are left out of the curve, which holds %d",
-                        self.evaluation.config_id, self._curve.left_out, self._curve.rows)  # fmt: skip
+            self.note(f"{self._curve.left_out} rows are left out of the curve, which holds {self._curve.rows}")
         nan = math.nan
         with _writing(self.evaluation):
             self._curve.end(
@@ -244,10 +264,10 @@ class OwnAttempt:
         return self.ended if self.ended is not None and "training_s" in self.ended else self._counters
 
     def _info(self) -> dict[str, Any]:
-        latest, training_s = self._latest(), self._training_s()
+        e, latest, training_s = self.evaluation, self._latest(), self._training_s()
         phases = ("wall_s", "startup_s", "compile_s", "validation_s", "checkpoint_s")
         return {
-            "attempt": self.evaluation.attempt,
+            "attempt": e.attempt,
             "worker": self._identity.name,
             "host": self._identity.host,
             "device": self._device_name(),
@@ -258,6 +278,8 @@ class OwnAttempt:
             **{name: latest.get(name, 0.0) for name in phases},
             "continued_from": self._origin,
             METRICS_KEY: dict(self._last),
+            NOTES_KEY: self._notes[:MAX_NOTES],
+            CHECKPOINT_KEY: is_there(self._folder.checkpoint(e.config_id, e.budget, e.attempt)),
         }
 
 

@@ -23,6 +23,7 @@ from pipeline.records import Evaluation, TrainResult, WorkerIdentity
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
 from pipeline.worker.child_process import ChildProcess
+from pipeline.worker.folder_watch import FolderWatch
 from pipeline.worker.own_attempt import OwnAttempt
 
 log = logging.getLogger("tandem.worker")
@@ -32,6 +33,8 @@ POLL_S = 0.05
 COMMAND_GRACES = 3
 # A child that holds this much more memory than after its first evaluation, and twice as much, is replaced.
 LEAK_MB = 1000.0
+# Shares of the budget from which on it is worth a word that an objective keeps to its own.
+OVERSPENT, UNDERSPENT = 1.5, 0.5
 # After a crash of one of these kinds the process may be in no state to try another.
 _POISONS = ("out_of_memory", "died", "hung", "did_not_stop")
 
@@ -52,11 +55,11 @@ class OwnEvaluator:
         self._settings = settings
         self._identity = identity
         self._problem = describe(settings)
-        self._device = _device(settings)
+        self._device, self._gpus = _device(settings)
         self._child: ChildProcess | None = None
         self._is_ready = False
         self._resident_mb = 0.0
-        self._has_warned = False
+        self._watch = FolderWatch(folder)
         self._start()  # it imports while the worker joins
 
     def close(self) -> None:
@@ -75,7 +78,9 @@ class OwnEvaluator:
         child = self._await_child(should_stop)
         if isinstance(child, str):
             return TrainResult("handed_back", None, {}, child)
-        attempt = OwnAttempt(evaluation, self._settings, self._folder, self._identity, self._problem, self._device)
+        attempt = OwnAttempt(
+            evaluation, self._settings, self._folder, self._identity, self._problem, self._device, self._gpus
+        )
         try:
             with attempt.failures_end_the_curve():
                 return self._run(child, attempt, should_stop)
@@ -167,13 +172,16 @@ class OwnEvaluator:
     def _note(self, attempt: OwnAttempt) -> None:
         """Say what is worth saying once, and replace a child that has grown."""
         assert attempt.ended is not None
-        end, settings = attempt.ended, self._settings
-        budget_s = attempt.evaluation.budget if settings.search.budget_unit == "seconds" else math.inf
-        spent_s = float(end.get("spent", 0.0))
-        if not self._has_warned and not end.get("asked", True) and spent_s > 1.5 * budget_s:
-            self._has_warned = True
-            log.warning("the objective never asks trial.should_stop(): on a budget of %g s it trained for %.3g s",
-                        budget_s, spent_s)  # fmt: skip
+        end, budget, unit = attempt.ended, attempt.evaluation.budget, self._settings.search.budget_unit
+        spent = float(end.get("spent", 0.0))
+        if not end.get("asked", True) and spent > OVERSPENT * budget:
+            attempt.note(f"the objective never asks trial.should_stop(): of {budget:g} {unit} it trained {spent:.3g}")
+        elif end.get("status") == "finished" and 0 < spent < UNDERSPENT * budget and not end.get("stop_reason"):
+            attempt.note(f"the objective returned by itself after {spent:.3g} of {budget:g} {unit}")
+        if self._child is not None and self._child.was_cut:
+            attempt.note("its output is more than the log keeps of an evaluation: the rest is left out")
+        for name in self._watch.news():
+            attempt.note(f"it wrote {name} into the run folder; what it keeps belongs into its own (trial.folder)")
         resident_mb = float(end.get("resident_mb", 0.0))
         self._resident_mb = self._resident_mb or resident_mb
         if resident_mb > max(2 * self._resident_mb, self._resident_mb + LEAK_MB):
@@ -182,6 +190,8 @@ class OwnEvaluator:
             self.close()
 
 
-def _device(settings: Settings) -> str:
-    wanted = settings.training.device
-    return ("cuda" if usable_gpus(settings) else "cpu") if wanted == "auto" else wanted
+def _device(settings: Settings) -> tuple[str, int]:
+    """Where objectives train, and on how many GPUs; asked once, since nvidia-smi takes a moment."""
+    gpus, wanted = len(usable_gpus(settings)), settings.training.device
+    device = ("cuda" if gpus else "cpu") if wanted == "auto" else wanted
+    return device, 0 if device == "cpu" else gpus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline import operations
+from pipeline.export.export import export
 from pipeline.launch import local_workers
 from pipeline.problems.templates import write_templates
 from pipeline.run.folder import RunFolder
@@ -103,6 +105,12 @@ def test_a_recurrent_network_goes_on_from_its_checkpoints_though_everything_was_
         steps = results.curve(row)["batches"].to_numpy()
         assert (np.diff(steps) > 0).all()  # one chain: no step twice
         assert steps[-1] == results.evaluations["budget"][row]
+    export(folder, place / "mine", None, None, quietly)
+    about = json.loads((place / "mine" / "about.json").read_text())
+    done = results.finished()
+    assert about["metrics"]["accuracy"] == -done[done["budget"] == 180]["loss"].min()
+    assert about["steps"] == 180
+    assert (place / "mine" / "checkpoint").is_file()
 
 
 def test_a_template_is_searched_as_it_is(place: Path) -> None:

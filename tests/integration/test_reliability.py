@@ -16,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.analysis.summary import cards, facts
 from pipeline.rpc.tls import ensure_authority, issue_certificate
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import read_history
+from pipeline.run.history import read_history, read_journal
 from pipeline.run.status import read_status
 from pipeline.search.verify import verify
+from pipeline.storage.collect import collect
+from pipeline.storage.results import load_results
 from tests.integration.support import events, finish, results_count, wait_until
 from tests.integration.surrogate import Processes, close_gate, make_run, open_gate, start_master, start_worker
 
@@ -341,18 +344,20 @@ def test_who_has_no_certificate_of_the_run_is_refused(tmp_path: Path, processes:
 
 STOCK_WORKER = """
 import logging, sys
+import numpy as np
 from hpbandster.core.worker import Worker
 
 class Stock(Worker):
     def compute(self, config_id, config, budget, working_directory):
-        return {"loss": 0.1 + config["momentum"] / budget, "info": {"by": "stock"}}
+        info = np.arange(3) if tuple(config_id) == (0, 0, 4) else {"by": "stock"}
+        return {"loss": 7 + config["momentum"] / budget, "info": info}
 
 Stock(run_id=sys.argv[1], nameserver=sys.argv[2], nameserver_port=int(sys.argv[3]), host="127.0.0.1",
       logger=logging.getLogger("stock")).run()
 """
 
 
-def test_a_stock_hpbandster_worker_joins_with_pyros_own_environment_variables(
+def test_a_stock_hpbandster_worker_joins_with_pyros_own_variables_reports_its_loss_and_may_send_what_cannot_be_sent(
     tmp_path: Path, processes: Processes
 ) -> None:
     from pipeline.rpc.tls import stock_worker_environment
@@ -370,5 +375,22 @@ def test_a_stock_hpbandster_worker_joins_with_pyros_own_environment_variables(
     finish(folder, processes)
     results = read_history(folder).results
     assert len(results) == 13
-    assert all(r.info["by"] == "stock" and r.info["attempt"] == 1 for r in results)
+    assert all(r.info["by"] == "stock" and r.info["attempt"] == 1 for r in results if r.loss is not None)
     assert verify(folder) == []
+    (crashed,) = [r for r in results if r.loss is None]
+    assert crashed.config_id == (0, 0, 4)
+    assert "what compute returned cannot be sent" in str(crashed.exception)
+    given_out = [e for e in read_journal(folder) if e["event"] == "dispatched" and e["config_id"] == [0, 0, 4]]
+    assert len(given_out) == 1
+    # It is no image classification of Tandem's: what is known of it is its loss.
+    status = read_status(folder)
+    assert status is not None
+    assert status.metric == "loss"
+    assert {i.value[:2] for i in status.incumbents} == {"7."}
+    collected = load_results(collect(folder))
+    assert (collected.problem.metric.name, collected.problem.is_built_in) == ("loss", False)
+    assert collected.metrics["loss"].min() == min(r.loss for r in results if r.loss is not None)
+    said = " ".join(map(str, (*cards(collected), *facts(collected))))
+    assert "loss" in said
+    assert "validation error" not in said
+    assert "nan" not in said

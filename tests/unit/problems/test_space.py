@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
+from pipeline.problems.names import COLUMNS, check_names
 from pipeline.problems.space import narrowed, serialized_space
 from pipeline.settings.space import plain_configuration
+from pipeline.storage import schema
 
 SPACE: dict[str, Any] = {
     "rate": {"lower": 1e-4, "upper": 1.0, "log": True},
@@ -113,3 +115,25 @@ def test_what_a_fixed_value_decides_is_left_out() -> None:
     assert all("depth" in c and c["size"] != "l" for c in drawn(whole, 50, kind="deep"))
     assert all("noise" in c for c in drawn(whole, 20, layers=[5, 8]))
     assert "noise" not in narrowed(whole, {"layers": 2})
+
+
+@pytest.mark.parametrize(
+    ("names", "is_command", "said"),
+    [
+        (["rate", "accuracy"], False, r"space\.accuracy: a metric has the same name"),
+        (["epochs"], False, r"space\.epochs: Tandem's tables have a column of this name"),
+        (["folder"], True, r"space\.folder: a command is given something else as {folder}"),
+        (["Rate", "rate"], True, r"space\.rate: the environment variable of Rate is the same"),
+    ],
+)
+def test_a_hyperparameters_name_that_clashes_is_refused_with_what_it_clashes_with(
+    names: list[str], is_command: bool, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        check_names(names, ["accuracy"], is_command)
+
+
+def test_every_column_that_stands_beside_hyperparameters_is_a_name_they_cannot_have() -> None:
+    beside = {column.name for column in (*schema.EVALUATIONS, *schema.CONFIGURATIONS)}
+    assert beside <= COLUMNS
+    check_names(["folder", "Rate", "rate"], ["accuracy"], is_command=False)
