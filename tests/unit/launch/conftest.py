@@ -75,7 +75,7 @@ def publish(run: Any) -> Any:
     """Publish a status of the run with some fields changed."""
     empty = {f.name: 0 for f in dataclasses.fields(RunStatus)} | {
         "run_id": run.run_id, "state": "searching", "message": "", "metric": "", "host": "login", "address": "login:1",
-        "updated": time.time(), "workers": (), "brackets": (), "incumbents": (), "suspected_nodes": {},
+        "updated": time.time(), "workers": (), "brackets": (), "incumbents": (), "suspected_nodes": {}, "remarks": (),
     }  # fmt: skip
     return lambda **changes: publish_status(run, RunStatus(**{**empty, **changes}))
 
