@@ -15,7 +15,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from pipeline.records import EvaluationKey
-from pipeline.run.remarks import alike
+from pipeline.run.remarks import without_numbers
 from pipeline.runtime import SYSTEM, Clock
 from pipeline.wording import counted
 
@@ -157,7 +157,7 @@ class FailurePolicy:
         """There is no second node to ask."""
         if len(self._cases[key].crashes) == 1 and kind in OF_THE_PROGRAM and not self._works():
             self.held[key] = (kind, reason)
-            alike = [k for k, (_, r) in self.held.items() if alike(r) == alike(reason)]
+            alike = [k for k, (_, r) in self.held.items() if without_numbers(r) == without_numbers(reason)]
             if len(alike) >= self.max_broken:
                 return Decision("stop", reason=f"the first {len(alike)} evaluations failed alike: {reason}")
             return Decision("hold", kind, reason)
@@ -194,7 +194,7 @@ class FailurePolicy:
         node.broken += 1
         self._broken_in_a_row.append((host, reason))
         others = {h for h in hosts - {host} - set(self.excluded) if self._nodes[h].broken < self.max_broken}
-        alike = [h for h, r in self._broken_in_a_row if alike(r) == alike(reason)]
+        alike = [h for h, r in self._broken_in_a_row if without_numbers(r) == without_numbers(reason)]
         # Since something finished last. Where much works, two bad nodes are no reason to stop; half of them are.
         where = set(alike)
         is_common = not self._works() or 2 * len(where) >= len(hosts | where)

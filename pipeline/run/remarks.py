@@ -29,8 +29,8 @@ class Remarks:
         texts = [str(note) for note in notes] if isinstance(notes, list | tuple) else []
         if self._with_crashes and result.loss is None:
             texts.append(f"crashed, {result.exception or 'with no reason given'}")
-        for text in dict.fromkeys(alike(text) for text in texts):
-            first = next(t for t in texts if alike(t) == text)
+        for text in dict.fromkeys(without_numbers(text) for text in texts):
+            first = next(t for t in texts if without_numbers(t) == text)
             known, count = self._found.get(text, (first, 0))
             self._found[text] = known, count + 1
 
@@ -42,6 +42,6 @@ class Remarks:
         return lines if more <= 0 else [*lines[:MOST_LINES], f"... and {more} more kinds, in results.json"]
 
 
-def alike(reason: str) -> str:
-    """A reason without its numbers: what makes two alike."""
+def without_numbers(reason: str) -> str:
+    """The beginning of a reason, without its numbers: what makes two alike."""
     return re.sub(r"\d+", "#", reason)[:120]
