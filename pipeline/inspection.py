@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ from pipeline.problems.description import describe
 from pipeline.records import ConfigId, budget_name, config_name, parse_config_name
 from pipeline.run.creation import read_settings
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import Draw, Result, devices_joined, read_history, read_journal
-from pipeline.run.status_view import duration
+from pipeline.run.history import Draw, History, Result, devices_joined, read_history, read_journal
+from pipeline.run.status_view import duration, sparkline
 from pipeline.storage.curves import read_attempt
 from pipeline.wording import counted
 from tandem_trial.problem import Metric
 
-BARS = "▁▂▃▄▅▆▇█"
-SPARKS = 40
 FOLLOW_S = 0.5
 
 
@@ -36,6 +34,7 @@ class ShownConfiguration:
         metric: what the search is about.
         curves: its values by (budget, attempt), without those that were not measured; an attempt whose file could not
             be read is missing.
+        traceback: the last one that was logged, where an attempt failed; empty if there is none.
     """
 
     draw: Draw
@@ -43,6 +42,7 @@ class ShownConfiguration:
     returns: tuple[dict[str, Any], ...]
     metric: Metric
     curves: dict[tuple[float, int], tuple[float, ...]]
+    traceback: tuple[str, ...] = ()
 
 
 def show_configuration(folder: RunFolder, name: str) -> ShownConfiguration:
@@ -52,18 +52,28 @@ def show_configuration(folder: RunFolder, name: str) -> ShownConfiguration:
         RunError: there is none of this name, or the run's files are damaged.
     """
     history = read_history(folder)
-    config_id = _parse(name)
-    draw = next((d for d in history.draws if d.config_id == config_id), None)
-    if config_id is None or draw is None:
-        last = config_name(history.draws[-1].config_id) if history.draws else "none yet"
-        raise RunError(
-            f"Run {folder.run_id} has no configuration {name!r} (iteration-stage-index); the last is {last}."
-        )
+    draw = _known(history, folder, name)
+    config_id = draw.config_id
     journal = read_journal(folder)
     returns = [e for e in journal if e["event"] == "returned" and tuple(e["config_id"]) == config_id]
     results = tuple(r for r in history.results if r.config_id == config_id)
     metric = describe(read_settings(folder), devices_joined(journal)).metric
-    return ShownConfiguration(draw, results, tuple(returns), metric, _curves(folder, config_id, metric.name))
+    failed = any(r.loss is None for r in results) or any(e["outcome"] in ("crashed", "broken") for e in returns)
+    traceback = last_traceback(ConfigurationLog(folder, name).new_lines()) if failed else []
+    curves = _curves(folder, config_id, metric.name)
+    return ShownConfiguration(draw, results, tuple(returns), metric, curves, tuple(traceback))
+
+
+def _known(history: History, folder: RunFolder, name: str) -> Draw:
+    """The draw of a configuration; raises RunError where there is none of this name."""
+    config_id = _parse(name)
+    draw = next((d for d in history.draws if d.config_id == config_id), None)
+    if draw is None:
+        last = config_name(history.draws[-1].config_id) if history.draws else "none yet"
+        raise RunError(
+            f"Run {folder.run_id} has no configuration {name!r} (iteration-stage-index); the last is {last}."
+        )
+    return draw
 
 
 def is_configuration(name: str) -> bool:
@@ -117,7 +127,7 @@ def configuration_lines(shown: ShownConfiguration) -> list[str]:
                 f"Attempt {event['attempt']} on {budget_name(event['budget'])}, {event['worker']} on {event['host']}: "
                 + ", ".join(filter(None, (event["outcome"], event["reason"])))
             )
-    return lines
+    return lines + [f"  {line}" for line in shown.traceback]
 
 
 def configuration_data(shown: ShownConfiguration) -> dict[str, Any]:
@@ -135,19 +145,12 @@ def configuration_data(shown: ShownConfiguration) -> dict[str, Any]:
             {"budget": b, "attempt": a, "metric": shown.metric.name, "values": list(v)}
             for (b, a), v in shown.curves.items()
         ],
+        "traceback": list(shown.traceback),
     }
 
 
 def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def sparkline(values: tuple[float, ...]) -> str:
-    """At most `SPARKS` bars, each as high as its value lies between the smallest and the largest."""
-    shown = [values[i * len(values) // min(len(values), SPARKS)] for i in range(min(len(values), SPARKS))]
-    low, high = min(values), max(values)
-    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((v - low) * scale)] for v in shown)
 
 
 # Logs ----------------------------------------------------------------------------------------------------------------
@@ -179,22 +182,78 @@ def follow(path: Path) -> Iterator[str]:
                 rest = ""
 
 
+class ConfigurationLog:
+    """What is logged while workers are at a configuration: their own lines, and what an objective of one's own prints.
+
+    Raises:
+        RunError: there is no such configuration.
+    """
+
+    def __init__(self, folder: RunFolder, name: str) -> None:
+        self._folder = folder
+        self._begins = f"evaluation {_known(read_history(folder), folder, name).config_id} on "
+        self._read_to: dict[Path, int] = {}
+        self._inside: set[Path] = set()
+
+    def new_lines(self) -> list[str]:
+        """Whole lines that were added since the last call, each after the name of its worker."""
+        paths = sorted(self._folder.logs.glob("worker-*.log")) + sorted(self._folder.logs.glob("output-*.log"))
+        return [f"{path.stem.partition('-')[2]}: {line}" for path in paths for line in self._new_lines(path)]
+
+    def _new_lines(self, path: Path) -> Iterator[str]:
+        with path.open("rb") as file:
+            file.seek(self._read_to.get(path, 0))
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._read_to[path] = self._read_to.get(path, 0) + len(whole)
+        for line in whole.decode("utf-8", "replace").splitlines():
+            if _BEGINS.search(line) or " leaving: " in line:
+                self._inside -= {path}
+                self._inside |= {path} if self._begins in line else set()
+            if path in self._inside:
+                yield line
+
+
+# A worker begins an evaluation, and so begins the share of its objective's output.
+_BEGINS = re.compile(r"(^---|: ) ?evaluation \(\d+, \d+, \d+\) on ")
+
+
 def configuration_log(folder: RunFolder, name: str) -> list[str]:
-    """What workers have logged while they were at a configuration, each line after its worker's name.
+    """All of a `ConfigurationLog` up to now.
 
     Raises:
         RunError: there is no such configuration, or no worker has logged anything about it.
     """
-    shown = show_configuration(folder, name)
-    begins = re.compile(rf"evaluation {re.escape(str(shown.draw.config_id))} on ")
-    found = []
-    for path in sorted(folder.logs.glob("worker-*.log")):
-        is_inside = False
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if " evaluation (" in line or " leaving: " in line:
-                is_inside = bool(begins.search(line))
-            if is_inside:
-                found.append(f"{path.stem.removeprefix('worker-')}: {line}")
+    found = ConfigurationLog(folder, name).new_lines()
     if not found:
         raise RunError(f"No worker has logged anything about {name} in {folder.logs}.")
     return found
+
+
+def follow_configuration(folder: RunFolder, name: str) -> Iterator[str]:
+    """The lines of a `ConfigurationLog` as they come; goes on until nobody asks any more."""
+    log = ConfigurationLog(folder, name)
+    while True:
+        yield from log.new_lines()
+        time.sleep(FOLLOW_S)
+
+
+def last_traceback(lines: Sequence[str]) -> list[str]:
+    """The last traceback among the lines of a `ConfigurationLog`, without the name of its worker; [] if there is none.
+
+    It ends before the next line that a log begins with a date, or another process's.
+    """
+    starts = [number for number, line in enumerate(lines) if line.partition(": ")[2].startswith("Traceback (")]
+    if not starts:
+        return []
+    worker = lines[starts[-1]].partition(": ")[0]
+    found: list[str] = []
+    for line in lines[starts[-1] :]:
+        name, _, text = line.partition(": ")
+        if name != worker or _DATED.match(text) or text.startswith("---"):
+            break
+        found.append(text)
+    return found
+
+
+_DATED = re.compile(r"\d{4}-\d\d-\d\d ")

@@ -226,14 +226,18 @@ def _request_stop(folder: RunFolder, say: Say) -> bool:
     return True
 
 
-def watch(folder: RunFolder) -> Iterator[RunStatus | None]:
-    """The run's status again and again, each time it may have changed, until it has ended or its master is lost."""
+def watch(folder: RunFolder, wait: Callable[[float], None] = time.sleep) -> Iterator[RunStatus | None]:
+    """The run's status again and again, each time it may have changed, until it has ended or its master is lost.
+
+    Args:
+        wait: waits at most so many seconds.
+    """
     while True:
         status = read_status(folder)
         yield status
         if status is not None and (status.has_ended or (status.is_stale() and not _master_waits(folder))):
             return
-        time.sleep(1.0)
+        wait(1.0)
 
 
 def _master_waits(folder: RunFolder) -> bool:
@@ -276,7 +280,7 @@ def collect(folder: RunFolder, say: Say, correlation: str = "spearman") -> Path:
     """
     from pipeline.analysis.report import make_report
 
-    _collect(folder, say)
+    collect_data(folder, say)
     say("Drawing figures and writing the report ...")
     return make_report(folder.collected, folder, correlation=correlation)
 
@@ -290,11 +294,11 @@ def compare(folders: list[RunFolder], output: Path, say: Say) -> Path:
     from pipeline.analysis.comparison import compare_runs
 
     for folder in folders:
-        _collect(folder, say)
+        collect_data(folder, say)
     return compare_runs([folder.collected for folder in folders], output)
 
 
-def _collect(folder: RunFolder, say: Say) -> None:
+def collect_data(folder: RunFolder, say: Say) -> None:
     """Build results.h5 anew, unless it is all that there is of the run (a copy on another machine)."""
     from pipeline.storage.collect import collect
 

@@ -53,16 +53,17 @@ def logs(
     keep_on: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is added, until Ctrl-C.")] = False,
 ) -> None:
     """Print the log of the master, of a worker, or what workers logged while they were at a configuration."""
-    from pipeline.inspection import configuration_log, follow, is_configuration, log_path
+    from pipeline.inspection import configuration_log, follow, follow_configuration, is_configuration, log_path
 
     folder = find_run(results, run)
-    if what is not None and is_configuration(what):
-        say("\n".join(configuration_log(folder, what)))
-        return
-    path = log_path(folder, what)
-    if not keep_on:
-        say(path.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
-        return
-    with suppress(KeyboardInterrupt):
-        for line in follow(path):
-            say(line)
+    of_configuration = what is not None and is_configuration(what)
+    if keep_on:
+        with suppress(KeyboardInterrupt):
+            for line in (
+                follow_configuration(folder, what or "") if of_configuration else follow(log_path(folder, what))
+            ):
+                say(line)
+    elif of_configuration:
+        say("\n".join(configuration_log(folder, what or "")))
+    else:
+        say(log_path(folder, what).read_text(encoding="utf-8", errors="replace").rstrip("\n"))

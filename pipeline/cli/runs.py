@@ -31,12 +31,11 @@ from pipeline.errors import SettingsError, TandemError
 from pipeline.run.folder import RunFolder, find_collected, find_run
 
 if TYPE_CHECKING:
+    from pipeline.run.status import RunStatus
     from pipeline.settings import Settings
 
 # From the end of a worker's job until it is back, where nobody has said it.
 ABSENCE_S = 30.0
-# A live view forecasts the end anew this often.
-FORECAST_S = 15.0
 
 
 @app.command("submit-search")
@@ -134,25 +133,33 @@ def status(
     once: Annotated[bool, typer.Option("--once", help="Print once and leave, also on a terminal.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run is doing: live on a terminal, plain lines into a pipe. Ctrl-C leaves; the run goes on."""
+    """Show what a run is doing: live on a terminal, plain lines into a pipe. q or Ctrl-C leaves; the run goes on."""
     from pipeline import operations
     from pipeline.launch.choice import queue_state
     from pipeline.run.status import read_status
     from pipeline.run.status_view import status_lines
+    from pipeline.watching.details import run_details
 
     folder = find_run(results, run)
     if sys.stdout.isatty() and not once and not as_json:
         with suppress(KeyboardInterrupt):
-            _watch_live(folder)
+            _watch_live(folder, can_leave=True)
         return
     status = read_status(folder)
     end = operations.forecast_of(folder, status)
+    details = None if status is None else run_details(folder, status)
     if as_json:
-        forecast = None if end is None else asdict(end)
-        say(json.dumps({**({} if status is None else asdict(status)), "forecast": forecast}, indent=2))
+        more = {
+            "forecast": None if end is None else asdict(end),
+            "details": None if details is None else asdict(details),
+        }
+        say(json.dumps({**({} if status is None else asdict(status)), **more}, indent=2))
         return
-    for line in [*status_lines(folder, status, queue_state(folder)), *([] if end is None else [str(end)])]:
+    lines = status_lines(folder, status, queue_state(folder), details=details)
+    for line in [*lines, *([] if end is None else [str(end)])]:
         say(line)
+    if status is not None and status.state == "waiting for workers" and not operations.asks_for_workers(folder):
+        say(f"workers.count=0: nobody starts workers but you: {operations.worker_command(folder)}")
 
 
 @app.command("stop-search")
@@ -378,7 +385,7 @@ def run_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 def _watch(folder: RunFolder, tell: Callable[[str], None]) -> None:
     """Show progress until the run ends: live on a terminal, a line now and then in a log."""
     if sys.stdout.isatty() and tell is say:
-        _watch_live(folder)
+        _watch_live(folder, can_leave=False)
         return
     import time
 
@@ -393,26 +400,18 @@ def _watch(folder: RunFolder, tell: Callable[[str], None]) -> None:
             tell(f"[{now - started:4.0f} s] {progress_line(status)}")
 
 
-def _watch_live(folder: RunFolder) -> None:
-    import time
-
-    from rich.console import Group
-    from rich.live import Live
+def _watch_live(folder: RunFolder, can_leave: bool) -> None:
+    from functools import partial
 
     from pipeline import operations
     from pipeline.launch.choice import queue_state
-    from pipeline.run.status_view import status_table
+    from pipeline.watching.screen import LiveScreen
 
-    end, next_forecast = None, 0.0
-    with Live(refresh_per_second=2) as live:
-        for status in operations.watch(folder):
-            began = time.monotonic()
-            if began >= next_forecast:
-                end = operations.forecast_of(folder, status)
-                # A long run is read anew less often, so that looking at it costs little.
-                next_forecast = time.monotonic() + max(FORECAST_S, 20 * (time.monotonic() - began))
-            table = status_table(folder, status, queue_state(folder))
-            live.update(table if end is None or status is None or status.has_ended else Group(table, str(end)))
+    def forecast(status: RunStatus) -> str:
+        end = operations.forecast_of(folder, status)
+        return "" if end is None else str(end)
+
+    LiveScreen(folder, partial(operations.watch, folder), lambda: queue_state(folder), forecast, can_leave).show()
 
 
 def _collect(folder: RunFolder, correlation: str = "spearman", quiet: bool = False) -> None:

@@ -97,6 +97,7 @@ def _fashion_mnist(root: Path) -> RawData:
 
     if find() is None and not _has_idx_files(DEBIAN_FASHION_MNIST):
         _download(
+            "FashionMNIST",
             lambda: [_torchvision().FashionMNIST(root, train=True, download=True)],
             f"the four files of Fashion-MNIST ({', '.join(_FASHION_PARTS)}, each .gz or unpacked)",
             raw,
@@ -150,6 +151,7 @@ class _Cifar:
         missing = [part for part in (*self.train, self.test) if not (folder / part).is_file()]
         if missing:
             _download(
+                self.name,
                 lambda: [getattr(_torchvision(), self.name)(root, train=True, download=True)],
                 f"{', '.join(missing)} (from {self.archive}, unpacked)",
                 folder,
@@ -202,6 +204,7 @@ def _svhn(root: Path) -> RawData:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         _download(
+            "SVHN",
             lambda: [_torchvision().SVHN(root, split=part, download=True) for part in ("train", "test")],
             ", ".join(missing),
             root,
@@ -232,8 +235,11 @@ def _torchvision() -> Any:
 _UNWRITABLE = {errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
-def _download(fetch: Callable[[], object], files: str, folder: Path, hint: str = "") -> None:
-    """Let torchvision download; its own complaint about checksums is about files that we read ourselves."""
+def _download(name: str, fetch: Callable[[], object], files: str, folder: Path, hint: str = "") -> None:
+    """Let torchvision download what it calls `name`.
+
+    Its own complaint about checksums is about files that we read ourselves.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         fetch()
@@ -242,8 +248,23 @@ def _download(fetch: Callable[[], object], files: str, folder: Path, hint: str =
             raise
         raise _SourceError(
             f"Missing in {folder}: {files}. Downloading failed ({' '.join(str(error).split())}). "
-            f"{hint}Where there is no internet, copy them there"
+            f"{hint}Where there is no internet, get {_published(name)} elsewhere and copy them there"
         ) from None
+
+
+def _published(name: str) -> str:
+    """Where a data set's files are published, with their MD5 checksums: what torchvision would download."""
+    try:
+        source = getattr(_torchvision(), name)
+    except Exception:  # it cannot be imported where it was installed for another PyTorch
+        return "them"
+    if hasattr(source, "resources"):
+        files = [(f"{source.mirrors[0]}{file}", md5) for file, md5 in source.resources]
+    elif hasattr(source, "split_list"):
+        files = [(url, md5) for url, _, md5 in (source.split_list[part] for part in ("train", "test"))]
+    else:
+        files = [(source.url, source.tgz_md5)]
+    return ", ".join(f"{url} (MD5 {md5})" for url, md5 in files)
 
 
 _SOURCES: dict[str, Callable[[Path], RawData]] = {

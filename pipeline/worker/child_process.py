@@ -82,9 +82,9 @@ class ChildProcess:
         *lines, self._torn = (self._torn + content).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def begin_evaluation(self) -> None:
-        """Give the next evaluation its share of the log."""
-        self._output.restart()
+    def begin_evaluation(self, name: str) -> None:
+        """Give the next evaluation its share of the log, under its name."""
+        self._output.restart(name)
 
     @property
     def was_cut(self) -> bool:
@@ -131,8 +131,11 @@ class _Output:
         self._thread = threading.Thread(target=self._copy, name="output", daemon=True)
         self._thread.start()
 
-    def restart(self) -> None:
+    def restart(self, name: str) -> None:
         self._left = MAX_OUTPUT_BYTES
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
+            log.write(f"--- {name}\n")
 
     @property
     def was_cut(self) -> bool:

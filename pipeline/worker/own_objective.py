@@ -137,7 +137,8 @@ class OwnEvaluator:
         problem = self._settings.problem
         grace_s = problem.stop_grace_s * (COMMAND_GRACES if problem.command else 1)
         asked, deadline = "", math.inf
-        child.begin_evaluation()
+        of = attempt.evaluation
+        child.begin_evaluation(f"evaluation {of.config_id} on {of.budget:g}, attempt {of.attempt}")
         child.heard_at = time.monotonic()
         child.send(evaluate=attempt.order())
         while not attempt.has_ended:

@@ -25,7 +25,7 @@ SMALL = [
 def run(*command: object, cwd: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, cwd=cwd, check=False, timeout=250,
+        [*map(str, command)], capture_output=True, text=True, cwd=cwd, check=False, timeout=700,
         env={**environment, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
@@ -55,6 +55,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_wheel_runs_a_demo_with_its_report_outside_the_checkout(environment: Path, tmp_path: Path) -> None:
     tandem = environment / "bin" / "tandem"
     overrides = [part for override in SMALL for part in ("--set", override)]

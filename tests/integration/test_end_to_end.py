@@ -222,6 +222,7 @@ def test_every_preset_is_listed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_demo_that_is_interrupted_is_stopped_collected_and_tells_it_by_its_exit_status(tmp_path: Path) -> None:
     told = tmp_path / "told"
     overrides = sets(
@@ -243,9 +244,11 @@ def test_a_demo_that_is_interrupted_is_stopped_collected_and_tells_it_by_its_exi
         status = read_status(RunFolder(found[0].parent)) if found else None
         return demo.poll() is not None or (status is not None and status.finished > 0)
 
-    wait_until(has_a_result, "a result")
-    demo.send_signal(signal.SIGINT)
-    said, _ = demo.communicate(timeout=250)
+    try:
+        wait_until(has_a_result, "a result", 700)
+    finally:
+        demo.send_signal(signal.SIGINT)
+    said, _ = demo.communicate(timeout=700)
     folder = find_run(tmp_path)
     assert (demo.returncode, said.strip()) == (130, str(folder.report))
     assert folder.report.is_file()

@@ -14,9 +14,9 @@ FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("models/*.py"), *ROOT
 # of one floor do not know each other.
 FLOORS = [
     {"cli"},
-    {"operations", "retraining", "export", "inspection", "doctor"},
+    {"operations", "retraining", "export", "inspection", "doctor", "watching"},
     {"launch", "planning"},
-    {"master", "worker", "analysis"},
+    {"master", "worker", "analysis", "boards"},
     {"rpc", "search", "storage", "training"},
     {"run", "cluster"},
     {"problems"},
@@ -34,6 +34,10 @@ HOMES = {
     "Pyro4": {"master", "worker", "rpc", "doctor"},
     "submitit": {"launch"},
     "h5py": {"storage"},
+    # Extras: each writes the files of its own board.
+    "tensorboard": {"boards"},
+    "mlflow": {"boards"},
+    "wandb": {"boards"},
 }
 # The search is a function of its results and its seed: what would make it depend on anything else stays outside.
 IMPURE = {"threading", "queue", "socket", "subprocess", "os", "pathlib", "tempfile", "signal", "Pyro4", "h5py"}

@@ -14,9 +14,9 @@ from pipeline.inspection import (
     configuration_lines,
     configuration_log,
     follow,
+    follow_configuration,
     log_path,
     show_configuration,
-    sparkline,
 )
 from pipeline.run.folder import RunFolder
 
@@ -79,6 +79,10 @@ def test_what_workers_logged_about_a_configuration_is_found_among_the_rest(folde
         "w1: a tandem.worker: crashed",
         "w1: Traceback: no such layer",
     ]
+    folder.output_log("w1").write_text(
+        "imports\n--- evaluation (0, 0, 3) on 1, attempt 1\nprinted\n--- evaluation (0, 0, 4) on 1, attempt 1\nelse\n"
+    )
+    assert configuration_log(folder, "0-0-3")[3:] == ["w1: --- evaluation (0, 0, 3) on 1, attempt 1", "w1: printed"]
     with pytest.raises(RunError, match="0-0-5"):
         configuration_log(folder, "0-0-5")
     assert log_path(folder, "w1") == folder.worker_log("w1")
@@ -96,7 +100,38 @@ def test_a_followed_log_gives_whole_lines_as_they_come(tmp_path: Path) -> None:
     assert next(lines) == "second"
 
 
-def test_sparklines_show_the_shape_of_a_curve() -> None:
-    assert sparkline((7.0, 3.0, 0.0)) == "█▄▁"
-    assert len(sparkline(tuple(float(i) for i in range(1000)))) == 40
-    assert sparkline((2.0,)) == "▁"
+def test_the_log_of_a_configuration_is_followed_through_the_workers_that_it_comes_to(folder: RunFolder) -> None:
+    folder.logs.mkdir()
+    begin = "a tandem.worker: evaluation (0, 0, 3) on 1, attempt 1\n"
+    folder.worker_log("w1").write_text(begin + "a tandem.worker: tra")
+    lines = follow_configuration(folder, "0-0-3")
+    assert next(lines) == f"w1: {begin.strip()}"
+    with folder.worker_log("w1").open("a") as log:
+        log.write("ining\na tandem.worker: evaluation (0, 0, 3): what is noted of it ends nothing\n")
+    assert next(lines) == "w1: a tandem.worker: training"
+    assert next(lines).endswith("ends nothing")
+    folder.worker_log("w2").write_text(begin)
+    assert next(lines) == f"w2: {begin.strip()}"
+
+
+def test_a_crashed_configuration_is_shown_with_its_traceback(folder: RunFolder) -> None:
+    folder.logs.mkdir()
+    folder.worker_log("w1").write_text(
+        "2026-11-26 10:00:00,000 INFO    tandem.worker: evaluation (0, 0, 6) on 3, attempt 1\n"
+        "2026-11-26 10:00:01,000 ERROR   tandem.worker: the evaluation raised an error\n"
+        'Traceback (most recent call last):\n  File "x.py", line 1, in f\nValueError: no such layer\n'
+        "2026-11-26 10:00:02,000 INFO    tandem.worker: finished\n"
+    )
+    assert show_configuration(folder, "0-0-6").traceback == (), "nothing failed"
+    with folder.journal.open("a") as journal:
+        journal.write(
+            json.dumps({
+                "time": 1.0, "event": "returned", "config_id": [0, 0, 6], "budget": 3.0, "attempt": 1, "worker": "w1",
+                "host": "node1", "outcome": "crashed", "reason": "error: ValueError", "progressed": None, "lost_s": 0.0,
+            }) + "\n"
+        )  # fmt: skip
+    shown = show_configuration(folder, "0-0-6")
+    lines = ["Traceback (most recent call last):", '  File "x.py", line 1, in f', "ValueError: no such layer"]
+    assert list(shown.traceback) == lines
+    assert configuration_lines(shown)[-3:] == [f"  {line}" for line in lines]
+    assert configuration_data(shown)["traceback"] == lines

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pipeline.errors import RunError
 from pipeline.launch.backend import QueueState
+from pipeline.run.details import IncumbentDetails, RunDetails, WorkerSpeed
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import (
     STALE_S,
@@ -18,7 +19,7 @@ from pipeline.run.status import (
     publish_status,
     read_status,
 )
-from pipeline.run.status_view import duration, progress_line, status_lines, status_table
+from pipeline.run.status_view import Screen, duration, progress_line, sparkline, status_lines, status_table
 from tests.unit.run.statuses import status_of
 
 
@@ -44,7 +45,7 @@ def test_lines_and_tables_say_all_that_matters(tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(status_table(folder, status_of(), queue))
     for text in (lines, console.export_text()):
-        for expected in ("digits-1", "searching", "node1", "7_0", "0-0-3 on 1.2, attempt 2", "suspect", "6.25%",
+        for expected in ("digits-1", "searching", "node1", "7_0", "0-0-3 on 1.2", "suspect", "6.25%",
                          "10 finished", "1 crashed", "3 pending", "job 12, running", "node3", "10/27"):  # fmt: skip
             assert expected in text
 
@@ -62,12 +63,55 @@ def test_nine_workers_and_everything_else_are_seen_on_a_terminal_of_100_by_30(tm
         brackets=tuple(BracketStatus(i, False, rungs) for i in range(6)),
         incumbents=tuple(IncumbentStatus(400.0 * 3**i, "0-0-3", 0.0625) for i in range(4)),
     )
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(status_table(RunFolder(tmp_path), status, QueueState(pending=1, reasons={"Resources": 1})))
+    values = {f"hyperparameter_{i}": f"0.{i:04}" for i in range(17)}
+    details = RunDetails(
+        IncumbentDetails("0-0-3", 10800.0, values, (0.9, 0.4, 0.1), "90.00%", "10.00%"),
+        {name: WorkerSpeed(12345.0 + i, 0.4 if i == 4 else 1.0, is_slow=i == 4) for i, name in enumerate(names)},
+    )
+    screen = Screen(lines=30, sort="images/s", footer="q leaves")
+    console = Console(width=100, height=30, record=True, file=io.StringIO())
+    queue = QueueState(pending=1, reasons={"Resources": 1})
+    console.print(status_table(RunFolder(tmp_path), status, queue, details, screen, "End: in about 2 h 20 min"))
     text = console.export_text()
-    assert len(text.rstrip("\n").splitlines()) <= 30
-    for expected in (*(name[:16] for name in names), "on 10800", "6.25% on 10800", "1 pending", "Node node3"):
+    lines = text.rstrip("\n").splitlines()
+    assert len(lines) <= 30
+    for expected in (
+        *names, "10-0-26 on 10800", "6.25% on 10800", "1 pending", "Node node3", "12,349 slow", "90.00% █▄▁ 10.00%",
+        "hyperparameter_0 0.0000", "End: in about 2 h 20 min", "11/65 evaluations", "5 of 27 configurations from",
+        "██░░░░ 10/27 (2)", "Spent: 8 min 32 s of training", "q leaves",
+    ):  # fmt: skip
         assert expected in text
+    workers = [line for line in lines if line.startswith("node")]
+    assert workers[0].startswith("node4"), "the slowest comes first"
+
+
+@pytest.mark.parametrize(("by", "first"), [("name", "a"), ("state", "b"), ("time left", "c"), ("images/s", "d")])
+def test_workers_are_sorted_by_what_was_asked_for(tmp_path: Path, by: str, first: str) -> None:
+    now = time.time()
+    workers = tuple(
+        WorkerStatus(name, "host", "", "cpu", "suspect" if name == "b" else "training", "", now, now + left)
+        for name, left in (("d", 900), ("c", 60), ("b", 700), ("a", 800))
+    )
+    speeds = {name: WorkerSpeed(100.0 if name == "d" else 200.0) for name in "abcd"}
+    console = Console(width=100, record=True, file=io.StringIO())
+    table = status_table(
+        RunFolder(tmp_path), status_of(workers=workers), None, RunDetails(None, speeds), Screen(sort=by)
+    )
+    console.print(table)
+    lines = console.export_text().splitlines()
+    assert lines[next(i for i, line in enumerate(lines) if line.startswith("worker ")) + 1].startswith(f"{first}, host")
+
+
+def test_the_clock_of_an_ended_run_stands_still(tmp_path: Path) -> None:
+    ended = status_of(state="finished", started=1000.0, updated=1360.0, workers=())
+    for now in (2000.0, 2e9):
+        assert "since 6 min 0 s" in "\n".join(status_lines(RunFolder(tmp_path), ended, now=now))
+
+
+def test_sparklines_show_the_shape_of_a_curve() -> None:
+    assert sparkline((7.0, 3.0, 0.0)) == "█▄▁"
+    assert len(sparkline(tuple(float(i) for i in range(1000)))) == 40
+    assert sparkline((2.0,)) == "▁"
 
 
 def test_a_silent_master_is_called_silent(tmp_path: Path) -> None:

@@ -200,6 +200,26 @@ def test_missing_sources_without_internet_name_the_files_and_where_they_belong(
     assert f"tandem data {dataset} --set data.root={tmp_path}`" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "published"),
+    [
+        ("cifar10", r"https?://\S+/cifar-10-python\.tar\.gz \(MD5 [0-9a-f]{32}\)"),
+        ("svhn", r"\S+/train_32x32\.mat \(MD5 [0-9a-f]{32}\), \S+/test_32x32\.mat \(MD5 [0-9a-f]{32}\)"),
+        ("fashion_mnist", r"\S+/train-images-idx3-ubyte\.gz \(MD5 [0-9a-f]{32}\)"),
+    ],
+)
+def test_without_internet_the_addresses_and_checksums_of_what_is_missing_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Any, published: str
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", sources.Path("/nonexistent"))
+    with pytest.raises(DataError, match=rf"get {published}.*copy them there"):
+        prepare_data(DataSettings(dataset=dataset, root=tmp_path))
+
+
 @pytest.mark.parametrize("place", ["a file", "below a file", "/proc/x"])
 def test_a_data_folder_that_cannot_be_is_named_with_what_names_another(
     tmp_path: Path, no_downloads: None, place: str

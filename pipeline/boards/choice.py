@@ -1,0 +1,53 @@
+"""Write a run for one of the boards, if its package is here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+
+from pipeline.boards.kinds import Board
+from pipeline.boards.trainings import BoardEntry, board_entries
+from pipeline.errors import RunError, SiteError
+from pipeline.storage.results import load_results
+
+HOW_TO_LOOK = {
+    Board.TENSORBOARD: "tensorboard --logdir {folder}",
+    Board.MLFLOW: "mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db",
+    Board.WANDB: "wandb sync {folder}/{name}/wandb/offline-run-*",
+}
+
+
+def export_board(collected: Path, board: Board, folder: Path) -> tuple[int, str]:
+    """Write a collected run into a board's files.
+
+    Args:
+        collected: results.h5.
+
+    Returns:
+        How many evaluations were written, and the command that shows them.
+
+    Raises:
+        RunError: the run was written there before, or its results cannot be read.
+        SiteError: the board's package is not installed, or the folder cannot be written.
+    """
+    write: Callable[[Iterable[BoardEntry], str, Path], int] = _package_of(board).write_board
+    results = load_results(collected)
+    if (folder / results.run_id).exists():
+        raise RunError(f"{folder / results.run_id} is there already: remove it, or name another folder.")
+    try:
+        count = write(board_entries(results), results.run_id, folder)
+    except OSError as error:
+        raise SiteError(f"{folder} cannot be written: {error}") from None
+    return count, HOW_TO_LOOK[board].format(folder=folder, name=results.run_id)
+
+
+def _package_of(board: Board) -> ModuleType:
+    try:
+        return importlib.import_module(f"pipeline.boards.to_{board}")
+    except ImportError as error:
+        raise SiteError(
+            f"The package of {board} cannot be imported ({error}): `pip install {board}` installs it, or "
+            f"`pip install 'tandem-nas[{board}]'` with Tandem."
+        ) from None

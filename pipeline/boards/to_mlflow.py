@@ -1,0 +1,61 @@
+"""MLflow's tracking store in a folder: an experiment per run, and in it a run per evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline.boards.trainings import BoardEntry
+from pipeline.errors import RunError
+
+DATABASE = "mlflow.db"
+# What MLflow takes in one call.
+MOST_METRICS = 1000
+_STATUS = {"finished": "FINISHED", "crashed": "FAILED", "running": "RUNNING"}
+
+
+def write_board(entries: Iterable[BoardEntry], name: str, folder: Path) -> int:
+    """Write the entries into `folder`/mlflow.db, as the experiment `name`; returns how many there are.
+
+    Raises:
+        RunError: it has an experiment of this name already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder.absolute() / DATABASE}")
+    try:
+        experiment = client.create_experiment(name, artifact_location=(folder.absolute() / "artifacts").as_uri())
+    except MlflowException as error:
+        raise RunError(
+            f"{folder / DATABASE}: {error.message}. Name another folder, or delete that experiment."
+        ) from None
+    count = 0
+    for entry in entries:
+        _write(client, experiment, entry)
+        count += 1
+    return count
+
+
+def _write(client: MlflowClient, experiment: str, entry: BoardEntry) -> None:
+    began = entry.started or (entry.curve[0].time if entry.curve else 0.0)
+    run = client.create_run(experiment, start_time=round(1000 * began), run_name=entry.name).info.run_id
+    parameters = [Param(name, str(value)) for name, value in entry.configuration.items()]
+    tags = [RunTag(name, str(value)) for name, value in entry.facts.items()]
+    client.log_batch(run, params=parameters, tags=tags)
+    metrics = list(_metrics(entry, began))
+    for first in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run, metrics=metrics[first : first + MOST_METRICS])
+    ended = entry.finished or (entry.curve[-1].time if entry.curve else began)
+    client.set_terminated(run, _STATUS.get(entry.status, "KILLED"), end_time=round(1000 * ended))
+
+
+def _metrics(entry: BoardEntry, began: float) -> Iterator[Metric]:
+    for point in entry.curve:
+        for name, value in point.values.items():
+            yield Metric(name, value, round(1000 * point.time), point.step)
+    last = entry.curve[-1] if entry.curve else None
+    for name, value in entry.metrics.items():
+        yield Metric(f"final.{name}", value, round(1000 * (last.time if last else began)), last.step if last else 0)
