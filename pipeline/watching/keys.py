@@ -9,7 +9,7 @@ import termios
 import time
 import tty
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 class Keys:
@@ -19,7 +19,7 @@ class Keys:
     """
 
     def __init__(self) -> None:
-        self._before: list[object] | None = None
+        self._before: list[Any] | None = None
         self._descriptor = -1
 
     def __enter__(self) -> Self:
