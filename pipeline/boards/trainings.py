@@ -65,7 +65,7 @@ def board_entries(results: Results) -> Iterator[BoardEntry]:
 
 def _entry(results: Results, number: int, row: Any) -> BoardEntry:
     budget, config_id = budget_name(float(row["budget"])), str(row["config_id"])
-    metrics = {name: float(value) for name, value in results.metrics.iloc[number].items()} | {
+    metrics = {str(name): float(value) for name, value in results.metrics.iloc[number].items()} | {
         "loss": float(row["loss"])
     }
     return BoardEntry(
@@ -95,7 +95,7 @@ def _configuration(results: Results, number: int) -> dict[str, int | float | str
     if number < 0:
         return {}
     values = results.configurations.iloc[number][list(results.hyperparameters)]
-    plain = {name: getattr(value, "item", lambda v=value: v)() for name, value in values.items()}
+    plain = {str(name): value.item() if hasattr(value, "item") else value for name, value in values.items()}
     return {name: value for name, value in plain.items() if value != "" and value == value}
 
 
