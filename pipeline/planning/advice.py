@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from pipeline.planning.costs import SearchCost, search_cost
+from pipeline.planning.disk import DiskNeed, disk_need
 from pipeline.planning.simulation import Site, Timeline, simulate
 from pipeline.problems.freezing import read_problem
 from pipeline.problems.space import build_space
@@ -50,6 +51,7 @@ class Advice:
         staffing: the same search with other numbers of workers, ascending.
         worthwhile: the most workers tried of whose time `WORTHWHILE` is spent at evaluations.
         observations: results on one budget that the model needs; None: the method has no model.
+        disk: what lies on disk.
         model_from: evaluations that have ended when the model can first propose; None: it never can.
     """
 
@@ -61,6 +63,7 @@ class Advice:
     worthwhile: int
     observations: int | None
     model_from: int | None
+    disk: DiskNeed
 
 
 def site_of(settings: Settings, workers: int, overhead: float, absence: float) -> Site:
@@ -95,15 +98,17 @@ def advise(settings: Settings, workers: int, overhead: float, absence: float) ->
     staffing = _staffing(settings, timeline, site)
     enough = [s.workers for s in staffing if s.utilisation >= WORTHWHILE]
     observations = model_observations(settings)
+    cost = search_cost(settings)
     return Advice(
         settings=settings,
-        cost=search_cost(settings),
+        cost=cost,
         site=site,
         timeline=timeline,
         staffing=staffing,
         worthwhile=max(enough, default=1),
         observations=observations,
         model_from=None if observations is None else _reached(timeline, observations),
+        disk=disk_need(settings, cost, timeline),
     )
 
 

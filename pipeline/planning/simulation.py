@@ -17,6 +17,7 @@ from functools import partial
 from itertools import count
 
 from pipeline.errors import SettingsError
+from pipeline.master.retention import most_checkpoints
 from pipeline.records import ConfigId, Configuration, EvaluationKey
 from pipeline.run.history import Result
 from pipeline.search.proposers import Pending, Proposal
@@ -69,11 +70,13 @@ class Timeline:
     Attributes:
         stretches: in the order in which they began.
         finished: (time, budget) of each evaluation's end, in order.
+        most_checkpoints: that lie on disk at once, as the master keeps them.
     """
 
     workers: int
     stretches: list[Stretch] = field(default_factory=list)
     finished: list[tuple[float, float]] = field(default_factory=list)
+    most_checkpoints: int = 0
 
     @property
     def wall(self) -> float:
@@ -136,6 +139,7 @@ class Simulation:
         # (time, number, what happens then); the number keeps what happens at one time in order.
         self._agenda: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
+        self._next_count = 0
         self.timeline = Timeline(site.workers)
         for config_id, _, budget in search.outstanding():
             work = self._work(config_id, budget)
@@ -147,6 +151,7 @@ class Simulation:
         now = 0.0
         while True:
             self._assign(now)
+            self._count_checkpoints()
             if not self._agenda:
                 return self.timeline
             now, _, happens = heapq.heappop(self._agenda)
@@ -159,6 +164,16 @@ class Simulation:
             if work is None:
                 return
             self._begin(self._idle.pop(), work, now)
+
+    def _count_checkpoints(self) -> None:
+        """Now and then: it looks at every configuration of the open brackets."""
+        ended = len(self.timeline.finished)
+        if ended < self._next_count:
+            return
+        self._next_count = ended + 1 + ended // 50
+        running = self._site.workers - len(self._idle)
+        most = most_checkpoints(self._search, running, 0, self._search.settings.search.promotion == "continue")
+        self.timeline.most_checkpoints = max(self.timeline.most_checkpoints, most)
 
     def _next(self) -> _Work | None:
         if self._waiting:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.planning.advice import WORTHWHILE, Advice
+from pipeline.planning.disk import DiskNeed
 from pipeline.records import budget_name
 from pipeline.run.status_view import duration
 from pipeline.wording import counted
@@ -38,6 +39,7 @@ def plan_lines(advice: Advice) -> list[str]:
         "",
         f"Worth having: up to {counted(advice.worthwhile, 'worker')}; with more, less than {WORTHWHILE:.0%} of their "
         "time goes into evaluations.",
+        _disk_line(advice),
         _assumptions(advice),
     ]
 
@@ -56,6 +58,7 @@ def comparison_lines(plans: Sequence[tuple[str, Advice]]) -> list[str]:
         ("workers", [str(a.site.workers) for _, a in plans]),
         ("until the last result", [_wall(a.timeline.wall, a.settings.search.budget_unit) for _, a in plans]),
         ("worth having, workers", [str(a.worthwhile) for _, a in plans]),
+        ("checkpoints, at most", [_checkpoints(a.disk) for _, a in plans]),
     ]
     return _table(["", *(name for name, _ in plans)], [(label, *values) for label, values in rows])
 
@@ -80,6 +83,12 @@ def plan_data(advice: Advice) -> dict[str, Any]:
             {"workers": s.workers, "wall": s.wall, "utilisation": round(s.utilisation, 4)} for s in advice.staffing
         ],
         "worthwhile_workers": advice.worthwhile,
+        "disk": {
+            "checkpoints": advice.disk.checkpoints,
+            "checkpoint_mb": advice.disk.checkpoint_mb,
+            "large_checkpoint_mb": advice.disk.large_checkpoint_mb,
+            "curves_mb": round(advice.disk.curves_mb, 3),
+        },
     }
 
 
@@ -122,6 +131,26 @@ def _model_line(advice: Advice) -> str:
     return (
         f"{needs}, and can propose once {counted(advice.model_from, 'evaluation')} of {advice.cost.planned} have ended."
     )
+
+
+def _disk_line(advice: Advice) -> str:
+    disk = advice.disk
+    curves = f"curves take at most {_megabytes(disk.curves_mb)}."
+    most = f"Disk: at most {counted(disk.checkpoints, 'checkpoint')} at once"
+    if disk.checkpoint_mb is None or disk.large_checkpoint_mb is None:
+        return f"{most}, as large as the objective's own; {curves}"
+    return (
+        f"{most}, {_checkpoints(disk)} at {_megabytes(disk.checkpoint_mb)} each (one in ten has more than "
+        f"{_megabytes(disk.large_checkpoint_mb)}); {curves}"
+    )
+
+
+def _checkpoints(disk: DiskNeed) -> str:
+    return str(disk.checkpoints) if disk.checkpoints_gb is None else _megabytes(1000 * disk.checkpoints_gb)
+
+
+def _megabytes(megabytes: float) -> str:
+    return f"{megabytes / 1000:,.1f} GB" if megabytes >= 1000 else f"{megabytes:,.1f} MB"
 
 
 def _staffing_rows(advice: Advice) -> list[Sequence[str]]:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from pipeline.errors import SettingsError
 from pipeline.planning.advice import advise, model_observations, overhead_of
 from pipeline.planning.costs import search_cost
+from pipeline.planning.disk import checkpoint_sizes_mb
 from pipeline.planning.figure import write_figure
 from pipeline.planning.simulation import Site, simulate
 from pipeline.planning.view import comparison_lines, plan_data, plan_lines
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, changed, load_settings
 
 PAPER = ["search.min_budget=400", "search.max_budget=10800", "search.eta=3", "search.iterations=4"]
 
@@ -141,3 +142,18 @@ def test_a_plan_reads_as_text_and_as_json_and_plans_stand_side_by_side(tmp_path:
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SettingsError, match=r"\.pdf"):
         write_figure(advice, tmp_path / "plan.docx")
+
+
+def test_the_disk_that_a_plan_names_is_what_the_master_keeps_of_networks_of_that_size() -> None:
+    chosen = small("search.iterations=1")
+    advice = advise(chosen, 2, 0.0, 0.0)
+    # The 27 configurations of the bracket may all be promoted, and two of them are trained.
+    assert advice.disk.checkpoints == 27 + 5 * 2
+    assert advise(changed(chosen, {"search.promotion": "restart"}), 2, 0.0, 0.0).disk.checkpoints == 5 * 2
+    sizes = checkpoint_sizes_mb(chosen)
+    assert advice.disk.checkpoint_mb == pytest.approx(sum(sizes) / len(sizes))
+    limit = load_settings("cifar10", ["training.max_parameters=1000000"])
+    assert max(checkpoint_sizes_mb(limit)) <= 8.0, "a million weights and as many momenta, of 4 bytes each"
+    text = "\n".join(plan_lines(advice))
+    assert "Disk: at most 37 checkpoints at once" in text
+    assert plan_data(advice)["disk"]["checkpoints"] == 37
