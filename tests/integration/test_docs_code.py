@@ -17,7 +17,7 @@ from pipeline.storage.collect import collect
 from tests.unit.docs.blocks import ROOT, Block, blocks, commands
 
 # Commands that take a moment and leave nothing behind. The others are run by the tests of what they do.
-CHEAP = {"init", "list", "plan", "presets", "settings", "show", "worker-options"}
+CHEAP = {"init", "list", "plan", "presets", "settings", "show"}
 PYTHON = {page: list(found) for page, found in groupby((b for b in blocks() if b.kind == "python"), lambda b: b.page)}
 
 

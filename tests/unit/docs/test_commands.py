@@ -20,8 +20,8 @@ TANDEM = {"tandem", ".venv/bin/tandem"}
 # What people type besides; nobody checks their arguments here.
 OTHERS = {
     ".", "apt", "apt-get", "bash", "cd", "chmod", "conda", "cp", "du", "export", "git", "less", "ls", "mkdir", "module",
-    "mv", "nice", "pip", "pre-commit", "rm", "rsync", "salloc", "sbatch", "scontrol", "scp", "source", "squeue", "ssh",
-    "tar", "tmux", "xdg-open",
+    "mv", "nice", "pip", "pre-commit", "rm", "rsync", "salloc", "sbatch", "scancel", "scontrol", "scp", "source",
+    "squeue", "ssh", "tar", "tmux", "xdg-open",
 }  # fmt: skip
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
