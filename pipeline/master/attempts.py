@@ -91,6 +91,8 @@ class AttemptTracker:
         if job is None:
             self._take_superfluous(attempt, reply)
             return
+        if outcome.status == "finished" and (missing := self._search.objectives.missing(outcome.info)):
+            outcome = Outcome("crashed", kind="bad_result", reason=missing, is_leaving=outcome.is_leaving)
         if outcome.status != "finished":
             if (attempt.number, worker) in self._taken[attempt.key]:
                 answer(reply, ACCEPTED)  # the answer to the first delivery came too late, while the disk stalled

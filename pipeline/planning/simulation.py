@@ -199,6 +199,7 @@ class Simulation:
         self.timeline.finished.append((now, work.budget))
         # How many are promoted does not depend on the losses.
         info = {"attempt": 1, "training_s": work.budget}
+        info |= {metric.name: self._random.random() for metric in self._search.objectives.metrics[1:]}
         self._search.absorb(Result(work.config_id, work.budget, now, now, now, self._random.random(), info, None))
         self._idle.append(worker)
 

@@ -74,3 +74,25 @@ def describe(settings: Settings, devices: Collection[str] = ()) -> Description:
         raise SettingsError("problem: what it measures is known once the run is submitted, and not before")
     metrics = tuple(metric.to_metric() for metric in (frozen.metric, *frozen.metrics))
     return Description(frozen.name, metrics[0], metrics, False)
+
+
+def objectives_of(settings: Settings) -> tuple[Metric, ...]:
+    """The metrics that a run optimises together; empty: the problem's own alone.
+
+    Raises:
+        SettingsError: the problem does not measure one of them, or its own metric is not the first.
+    """
+    names = settings.search.objectives
+    if not names:
+        return ()
+    problem = describe(settings)
+    known = {metric.name: metric for metric in problem.metrics}
+    for place, name in enumerate(names):
+        if name not in known:
+            raise SettingsError(f"search.objectives: the problem does not measure {name}; it has: {', '.join(known)}")
+        if name in names[:place]:
+            raise SettingsError(f"search.objectives: {name} is there twice")
+    if names[0] != problem.metric.name:
+        raise SettingsError(f"search.objectives: the first is the problem's own metric, {problem.metric.name}, which "
+                            f"hpbandster's files call the loss; got {names[0]}")  # fmt: skip
+    return tuple(known[name] for name in names) if len(names) > 1 else ()

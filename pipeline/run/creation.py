@@ -30,7 +30,8 @@ def create_run(settings: Settings, results: Path) -> RunFolder:
         SettingsError: the problem cannot be used; see `pipeline.problems.freezing.read_problem`.
     """
     start_from = settings.search.start_from
-    earlier = read_history(find_run(results, start_from)).as_earlier() if start_from else []
+    further = settings.search.objectives[1:]
+    earlier = read_history(find_run(results, start_from)).as_earlier(further) if start_from else []
     settings = read_problem(changed(settings, _absolute(settings)))
     folder = RunFolder(_make_folder(results.resolve(), settings.name))
     try:

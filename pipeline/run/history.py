@@ -10,8 +10,8 @@ result, and losses are finite.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Required
 
@@ -34,7 +34,7 @@ from pipeline.bounds import (
 )
 from pipeline.errors import RunError
 from pipeline.files import is_there, read_fresh
-from pipeline.records import INFO_KINDS, ConfigId, Configuration, parse_config_name
+from pipeline.records import INFO_KINDS, ConfigId, Configuration, measured_values, parse_config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.former_names import with_present_names
 from pipeline.run.json_lines import read_json_lines
@@ -106,11 +106,12 @@ class Result:
 
 @dataclass(frozen=True)
 class EarlierResult:
-    """A result of the run that this one starts from; a loss of None is a crash."""
+    """A result of the run that this one starts from; a loss of None is a crash. `info`: its measured values."""
 
     configuration: Configuration
     budget: float
     loss: float | None
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,17 @@ class History:
     results: tuple[Result, ...]
     earlier: tuple[EarlierResult, ...] = ()
 
-    def as_earlier(self) -> list[list[Any]]:
-        """The lines of a run that starts from this one: its results, after those it started from itself."""
+    def as_earlier(self, metrics: Sequence[str] = ()) -> list[list[Any]]:
+        """The lines of a run that starts from this one: its results, after those it started from itself.
+
+        Args:
+            metrics: measured values that the run needs besides the loss.
+        """
         configurations = {draw.config_id: draw.configuration for draw in self.draws}
-        own = ((configurations[r.config_id], r.budget, r.loss) for r in self.results)
+        own = (EarlierResult(configurations[r.config_id], r.budget, r.loss, r.info) for r in self.results)
         return [
-            *([dict(e.configuration), e.budget, e.loss] for e in self.earlier),
-            *([dict(c), b, v] for c, b, v in own),
+            [dict(e.configuration), e.budget, e.loss, *([measured_values(e.info, metrics)] if metrics else [])]
+            for e in (*self.earlier, *own)
         ]
 
 
@@ -206,8 +211,10 @@ def parse_result(line: Any) -> Result:
 
 def parse_earlier(line: Any) -> EarlierResult:
     """A line of earlier.json; raises ValueError, TypeError or KeyError on another form."""
-    configuration, budget, loss = line
-    return EarlierResult(dict(configuration), float(budget), None if loss is None else float(loss))
+    configuration, budget, loss, *measured = line
+    return EarlierResult(
+        dict(configuration), float(budget), None if loss is None else float(loss), *(dict(each) for each in measured)
+    )
 
 
 def parse_event(line: Any) -> dict[str, Any]:

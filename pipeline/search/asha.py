@@ -17,7 +17,7 @@ from typing import Any
 from hpbandster.core.base_iteration import Datum
 
 from pipeline.records import ConfigId, Configuration
-from pipeline.search.brackets import Due, Run, bracket_shape
+from pipeline.search.brackets import Due, Ranking, Run, bracket_shape
 
 # A result's place in its rung: ties go to the smaller config_id.
 Key = tuple[float, ConfigId]
@@ -87,21 +87,47 @@ class Rung:
         return self.waiting.pop(0)[1]
 
 
+class RankedRung:
+    """A rung whose results are ranked anew with each one: with several objectives, one may change the places of all.
+
+    Args:
+        ranking: see `brackets.Bracket`.
+    """
+
+    def __init__(self, ranking: Ranking, budget: float) -> None:
+        self._ranking, self._budget = ranking, budget
+        self._count = 0
+        self._finished: list[ConfigId] = []
+        self._promoted: set[ConfigId] = set()
+
+    def add(self, key: Key | None, eta: float) -> ConfigId | None:
+        """As `Rung.add`; of several that it makes promotable, the best: the others wait for the next result."""
+        self._count += 1
+        if key is not None:
+            self._finished.append(key[1])
+        best = self._ranking(self._finished, self._budget)[: int(self._count / eta)]
+        promotable = next((config_id for config_id in best if config_id not in self._promoted), None)
+        if promotable is not None:
+            self._promoted.add(promotable)
+        return promotable
+
+
 class Asha:
     """All evaluations of a search without barriers.
 
     Args:
         ladder: all budgets, ascending.
         count: cohorts of the search.
+        ranking: see `brackets.Bracket`.
 
     Attributes:
         iterations: cohorts that have begun.
     """
 
-    def __init__(self, ladder: Sequence[float], eta: float, count: int) -> None:
+    def __init__(self, ladder: Sequence[float], eta: float, count: int, ranking: Ranking | None = None) -> None:
         self._ladder, self._eta, self._count = ladder, eta, count
         self._shape = bracket_shape(ladder, eta, 0)
-        self._rungs = {budget: Rung() for budget in ladder}
+        self._rungs = {b: Rung() if ranking is None else RankedRung(ranking, b) for b in ladder}
         self.iterations: list[Cohort] = []
         self._drawn = 0
         self._awaited = 0

@@ -10,7 +10,7 @@ import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +24,8 @@ log = logging.getLogger("tandem.search")
 # A configuration that is to be drawn, and the budget that it is first run on.
 Due = tuple[ConfigId, float]
 Run = tuple[ConfigId, Configuration, float]
+# Configurations that have finished on a budget, the best first.
+Ranking = Callable[[Sequence[ConfigId], float], list[ConfigId]]
 
 
 class ConfigGroup(Protocol):
@@ -126,10 +128,14 @@ class Bracket(BaseIteration):  # type: ignore[misc]
     Args:
         iteration: number of the bracket.
         num_configs, budgets: see `bracket_shape`.
+        ranking: which configurations are the better ones; None: those with the smaller loss.
     """
 
-    def __init__(self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float]) -> None:
+    def __init__(
+        self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float], ranking: Ranking | None = None
+    ) -> None:
         super().__init__(iteration, list(num_configs), list(budgets), None, logger=log)
+        self._ranking = ranking
         # hpbandster looks through all configurations for these two; with thousands of results that is most of the time.
         self._queue: deque[ConfigId] = deque()
         self._awaited = 0
@@ -137,8 +143,12 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         self.promoted: dict[int, frozenset[ConfigId]] = {}
 
     def _advance_to_next_stage(self, config_ids: list[ConfigId], losses: np.ndarray) -> np.ndarray:
-        """The best by (loss, config_id): hpbandster's argsort leaves ties to the order of arrival."""
-        order = sorted(range(len(config_ids)), key=lambda i: (losses[i], config_ids[i]))
+        """The best by rank or by (loss, config_id): hpbandster's argsort leaves ties to the order of arrival."""
+        if self._ranking is None:
+            order = sorted(range(len(config_ids)), key=lambda i: (losses[i], config_ids[i]))
+        else:
+            ranked = self._ranking(config_ids, float(self.data[config_ids[0]].budget))
+            order = [config_ids.index(config_id) for config_id in ranked]
         advance = np.zeros(len(config_ids), dtype=bool)
         advance[order[: self.num_configs[self.stage]]] = True
         self.promoted[self.stage] = frozenset(c for c, a in zip(config_ids, advance, strict=True) if a)
@@ -241,13 +251,15 @@ class Brackets:
     Args:
         ladder: all budgets, ascending.
         count: brackets of the search.
+        ranking: see `Bracket`.
 
     Attributes:
         iterations: brackets that have begun.
     """
 
-    def __init__(self, ladder: Sequence[float], eta: float, count: int) -> None:
+    def __init__(self, ladder: Sequence[float], eta: float, count: int, ranking: Ranking | None = None) -> None:
         self._ladder, self._eta, self._count = ladder, eta, count
+        self._ranking = ranking
         self.iterations: list[Bracket] = []
         self._open: list[Bracket] = []
         # Those that may have something to start, as a heap: with thousands of workers most only wait for results.
@@ -286,7 +298,7 @@ class Brackets:
         if config_id[0] >= self._count:
             raise ValueError(f"the run has {self._count} brackets only")
         while len(self.iterations) <= config_id[0]:
-            bracket = Bracket(len(self.iterations), *self._shape(len(self.iterations)))
+            bracket = Bracket(len(self.iterations), *self._shape(len(self.iterations)), self._ranking)
             self.iterations.append(bracket)
             self._open.append(bracket)
         self.iterations[config_id[0]].add_drawn(config_id, configuration, info)

@@ -14,13 +14,18 @@ from pipeline.search.bohb import BohbProposer
 from pipeline.search.brackets import bracket_shape
 from pipeline.search.encoding import Encoding
 from pipeline.search.gp import GpProposer
+from pipeline.search.objectives import Objectives
 from pipeline.search.priors import ExpertPriors
 from pipeline.search.proposers import GivenFirst, Proposer, RandomProposer
+from pipeline.search.scalarisation import RandomScalarisation
 from pipeline.settings import Settings, budget_ladder
 
 
-def make_proposer(settings: Settings, space: ConfigurationSpace) -> Proposer:
+def make_proposer(settings: Settings, space: ConfigurationSpace, objectives: Objectives | None = None) -> Proposer:
     """The proposer that the settings ask for.
+
+    Args:
+        objectives: where they are several: what a model proposes for; None: there is one.
 
     Raises:
         SettingsError: an expert's value, or one to be tried first, does not lie in the space.
@@ -33,7 +38,9 @@ def make_proposer(settings: Settings, space: ConfigurationSpace) -> Proposer:
         "hyperband": lambda: RandomProposer(space, settings.seed, priors),
         "random": lambda: RandomProposer(space, settings.seed, priors),
     }
-    proposer = makers[search.method]()
+    make = makers[search.method]
+    is_model = search.method in ("bohb", "gp")
+    proposer = RandomScalarisation(make, objectives, settings.seed) if objectives and is_model else make()
     if not search.try_first:
         return proposer
     first = GivenFirst(proposer, space, settings.seed, dict(zip(_first_ids(settings), search.try_first, strict=False)))

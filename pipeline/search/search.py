@@ -30,6 +30,7 @@ from pipeline.search.asha import Asha
 from pipeline.search.brackets import Brackets, ConfigGroup, Halving, Run
 from pipeline.search.encoding import Encoding
 from pipeline.search.methods import make_proposer
+from pipeline.search.objectives import Objectives
 from pipeline.search.proposers import Proposal, Proposer
 from pipeline.settings import Settings, budget_ladder
 
@@ -66,6 +67,7 @@ class Search:
     """Which evaluation is next, and what a result means.
 
     Attributes:
+        objectives: what is optimised where it is several, and the losses in it.
         proposer: proposes configurations.
         background: runs what a slow proposer has planned, elsewhere; None: proposals are made at once, however long
             they take. One proposal is made at a time, of the results and the evaluations under way when it was begun,
@@ -74,7 +76,8 @@ class Search:
         results_seen: lines of results.json that were taken in.
         draws: configurations drawn, in order.
         accepted: results by (config_id, budget).
-        incumbents: the best configuration and its loss, by budget; ties go to the smaller config_id.
+        incumbents: the best configuration and its loss, by budget; ties go to the smaller config_id. With several
+            objectives: by the first; `objectives.front` has all that nothing beats.
         model_based: draws that a model proposed.
         trained_s: training seconds of all accepted results, each second once.
         remarks: on all accepted results.
@@ -85,7 +88,8 @@ class Search:
     ) -> None:
         self.settings = settings
         self.ladder = budget_ladder(settings.search)
-        self.proposer = proposer or make_proposer(settings, build_space(settings))
+        self.objectives = Objectives.of(settings)
+        self.proposer = proposer or make_proposer(settings, build_space(settings), self.objectives)
         self.background: Callable[[Callable[[], Proposal]], Reply] | None = None
         self.results_seen = 0
         self.draws: list[Draw] = []
@@ -95,7 +99,8 @@ class Search:
         self.trained_s = 0.0
         self.remarks = Remarks()
         halving: type[Brackets] | type[Asha] = Asha if settings.search.scheduler == "asha" else Brackets
-        self._halving: Halving = halving(self.ladder, settings.search.eta, settings.search.iterations)
+        ranking = self.objectives.ranked if self.objectives else None
+        self._halving: Halving = halving(self.ladder, settings.search.eta, settings.search.iterations, ranking)
         self._making: _Ahead | None = None
         self._ready: _Ahead | None = None
         self._is_awaited = False
@@ -111,7 +116,10 @@ class Search:
             log.info("%d of %d results of the earlier run fit this one", len(fitting), len(earlier))
         for index, result in enumerate(fitting):
             # Bracket -1: as hpbandster numbers what it starts from.
-            self.proposer.absorb((-1, 0, index), result.configuration, result.budget, result.loss)
+            config_id, loss = (-1, 0, index), result.loss
+            if self.objectives:
+                loss = self.objectives.take_in((config_id, result.budget), loss, result.info)
+            self.proposer.absorb(config_id, result.configuration, result.budget, loss)
 
     # Going on ----------------------------------------------------------------------------------------------------
     def next_evaluation(self, may_draw: bool = True) -> Run | None:
@@ -158,12 +166,15 @@ class Search:
         if (result.config_id, result.budget) in self.accepted:
             self.results_seen += 1  # two masters in the same instant could leave a second line
             return
-        configuration = self._halving.add_result(result.config_id, result.budget, result.loss)
-        self.proposer.absorb(result.config_id, configuration, result.budget, result.loss)
+        loss = result.loss
+        if self.objectives:
+            loss = self.objectives.take_in((result.config_id, result.budget), loss, result.info)
+        configuration = self._halving.add_result(result.config_id, result.budget, loss)
+        self.proposer.absorb(result.config_id, configuration, result.budget, loss)
         self.results_seen += 1
         attempt, training_s = result.info.get("attempt") or 0, result.info.get("training_s") or 0.0
         has_checkpoint = result.info.get(CHECKPOINT_KEY) is not False
-        accepted = Accepted(result.loss, int(attempt), float(training_s), has_checkpoint)
+        accepted = Accepted(loss, int(attempt), float(training_s), has_checkpoint)
         self.accepted[result.config_id, result.budget] = accepted
         # An objective without checkpoints has trained all of it anew.
         is_anew = result.info.get("continued_from") == "start"
@@ -171,7 +182,7 @@ class Search:
         inherited = self.accepted[result.config_id, lower.budget].training_s if lower else 0.0
         self.trained_s += max(0.0, accepted.training_s - inherited)
         self.remarks.take(result)
-        self._consider(result)
+        self._consider(result, loss)
 
     def evaluation(self, config_id: ConfigId, configuration: Configuration, budget: float, attempt: int) -> Evaluation:
         """What a worker must know of one attempt."""
@@ -259,10 +270,10 @@ class Search:
         }
         return Draw(config_id, proposal.configuration, info)
 
-    def _consider(self, result: Result) -> None:
+    def _consider(self, result: Result, loss: float | None) -> None:
         best = self.incumbents.get(result.budget)
-        if result.loss is not None and (best is None or (result.loss, result.config_id) < (best[1], best[0])):
-            self.incumbents[result.budget] = result.config_id, result.loss
+        if loss is not None and (best is None or (loss, result.config_id) < (best[1], best[0])):
+            self.incumbents[result.budget] = result.config_id, loss
 
     def _note(self, draw: Draw) -> None:
         # Whatever is being made for another draw knows nothing of this one.

@@ -226,6 +226,9 @@ class SearchSettings(SettingsSection):
     """BOHB: candidates come from the good density widened by this factor."""
     min_bandwidth: Positive = 1e-3
     """BOHB: lower limit of a kernel's bandwidth (of a unit interval)."""
+    objectives: Annotated[tuple[str, ...], Field(max_length=5)] = ()
+    """Several of the problem's metrics that are optimised together, its own first: [validation_error, parameters].
+    Default: its own alone."""
     priors: Mapping[str, PriorSettings] = Field(default_factory=dict)
     """What an expert expects, by hyperparameter: {learning_rate: {value: 0.1, confidence: high}}. It fades as results
     come in."""

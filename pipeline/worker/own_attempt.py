@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.cluster.sharing import threads_for
 from pipeline.errors import BrokenError, CrashedError, RunError
 from pipeline.files import is_there
-from pipeline.problems.description import Description
+from pipeline.problems.description import Description, objectives_of
 from pipeline.problems.freezing import data_folder
 from pipeline.records import (
     CHECKPOINT_KEY,
@@ -34,6 +34,7 @@ from pipeline.settings import Settings
 from pipeline.storage.curves import read_attempt_table
 from pipeline.worker.child_process import ChildProcess
 from pipeline.worker.own_curve import OwnCurve
+from tandem_trial.problem import Metric
 
 log = logging.getLogger("tandem.worker")
 
@@ -67,6 +68,7 @@ class OwnAttempt:
         self._folder = folder
         self._identity = identity
         self._problem = problem
+        self._objectives = objectives_of(settings)
         self._device = device
         self._gpus = gpus
         self._began = time.time()
@@ -201,7 +203,8 @@ class OwnAttempt:
             raise BrokenError(self.ended["reason"])
         if status == "handed_back":
             return self.hand_back(self.ended.get("stop_reason") or asked)
-        value = self._value()
+        value = self._value(self._problem.metric)
+        self._last |= {metric.name: self._value(metric) for metric in self._objectives}
         self._end("finished", "")
         return TrainResult("finished", self._problem.metric.loss(value), self._info())
 
@@ -210,10 +213,12 @@ class OwnAttempt:
         self._end("handed_back", reason)
         return TrainResult("handed_back", None, self._info(), reason)
 
-    def _value(self) -> float:
-        """The last value of the metric that counts: of this attempt, or of an earlier one at the same evaluation."""
-        name = self._problem.metric.name
+    def _value(self, metric: Metric) -> float:
+        """The last value of a metric that counts: of this attempt, or of an earlier one at the same evaluation."""
+        name = metric.name
         if name in self._last:
+            if not math.isfinite(self._last[name]):
+                raise CrashedError("not_finite", f"{name} is {self._last[name]}")
             return self._last[name]
         rows = self._curve.table
         earlier = rows[name][(rows["rung"] == self.evaluation.budget) & np.isfinite(rows[name])]
