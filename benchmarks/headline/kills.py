@@ -35,7 +35,9 @@ from pipeline.run.json_lines import read_json_lines
 SIZE = Size(seconds=0, max_budget=90, clock="wall")
 BEFORE_EACH_KILL = 2
 # Of a busy machine; whatever has not happened by then is said not to have.
-PATIENCE_S = 300.0
+PATIENCE_S = 1800.0
+# How long stock workers that outlived their master are waited for.
+RETURN_S = 120.0
 POLL_S = 0.2
 LINES = {
     "worker_training_lost_s": "worker killed: training lost, s",
@@ -111,12 +113,12 @@ def _stock_master_killed(folder: Path, processes: list[subprocess.Popen[bytes]],
     after = folder / "again" / "results.json"
     came_back = True
     try:
-        wait_for(lambda: logged(after), PATIENCE_S / 3)
+        wait_for(lambda: logged(after), RETURN_S)
     except NotHappenedError:
         came_back = False
         processes.extend(searches.start(folder, "stock_worker", WORKERS + 1 + i, "any") for i in range(WORKERS))
         wait_for(lambda: logged(after))
-    by_hand = f", from new workers by hand; those that lived had not come back after {PATIENCE_S / 3:.0f} s"
+    by_hand = f", from new workers by hand; those that lived had not come back after {RETURN_S:.0f} s"
     return {
         "master_results_kept": f"{_loaded(folder / 'run')} of {known}",
         "master_promotable": f"0 of {known}: brackets begin anew",
