@@ -1,7 +1,7 @@
 """How fast training is, against a faithful reference of the authors' way (benchmarks/reference/).
 
     python -m benchmarks.training                  everything, in about a quarter of an hour on one CPU core
-    python -m benchmarks.training data step        parts of it: data, step, end, gpu
+    python -m benchmarks.training data step        parts of it: data, step, end, rows, gpu
 
 Both sides run in this process, in turn, on one CPU thread; a ratio is the median of the ratios of neighbouring runs,
 with the smallest and the largest in brackets. On a CPU what is counted is processor time, which on an idle machine is
@@ -13,8 +13,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +29,11 @@ from benchmarks.reference.training import ReferenceTrainer
 from benchmarks.support import TRAINING, Spread, architecture, machine_line, prepared, print_table
 from models.architecture import architecture_of
 from models.registry import model_cost
-from pipeline.records import Evaluation
+from pipeline.records import Evaluation, WorkerIdentity
+from pipeline.run.folder import RunFolder
+from pipeline.storage.curves import AttemptFile, read_attempt
+from pipeline.training import recorder
+from pipeline.training import train as train_module
 from pipeline.training.augment import Augmenter, Batch, network_input, normalise
 from pipeline.training.data import ImageData, Split, padding_of
 from pipeline.training.datasets import DATASET_INFO
@@ -33,8 +41,9 @@ from pipeline.training.device import autocast, set_up_device, synchroniser
 from pipeline.training.measure import measure
 from pipeline.training.schedule import CosineCycles
 from pipeline.training.trainer import Trainer
+from tandem_trial.clock import PhaseClock
 
-PARTS = ("data", "step", "end", "gpu")
+PARTS = ("data", "step", "end", "rows", "gpu")
 # Four networks of the space on CIFAR-10's images, with the batch of each that a CPU can wait for.
 NETWORKS = {
     "small (8 to 32 channels)": (architecture((1, 1, 1), 8, (1, 2, 2), (2, 1, 2)), 64),
@@ -246,6 +255,35 @@ def _outcome(settings, data, model, images_per_s, epochs):
     return images_per_s, epochs, measured.error
 
 
+def bench_rows(device: torch.device, quick: bool) -> None:
+    """What learning curves cost where epochs are very short: rows written one by one, and together."""
+    budget_s = 2.0 if quick else 6.0
+    overrides = [f"search.min_budget={budget_s / 3}", f"search.max_budget={budget_s}"]
+    settings, data = prepared("digits", *overrides)
+    data = replace(data, padded_train=data.padded_train[:192], train_labels=data.train_labels[:192])
+    configuration = {**architecture((1, 1, 1), 8, (1, 1, 1), (1, 1, 1)), **TRAINING, "cutout_length": 2}
+    rows = []
+    longest_wait_s = recorder.LONGEST_WAIT_S
+    for name, wait_s in (("one by one", 0.0), ("together", longest_wait_s)):
+        recorder.LONGEST_WAIT_S = wait_s
+        with tempfile.TemporaryDirectory() as folder:
+            run = RunFolder(Path(folder))
+            evaluation = Evaluation((0, 0, 0), configuration, budget_s, 1, 0)
+            curve = AttemptFile(run.attempt((0, 0, 0), budget_s, 1))
+            train_module.PhaseClock = partial(PhaseClock, now=Clock(device))
+            info = train_module.train(evaluation, settings, run, data, curve, WorkerIdentity("bench", "here")).info
+            train_module.PhaseClock = PhaseClock
+            kept = len(read_attempt(curve.path)[1]["epoch"])
+        share = info["checkpoint_s"] / info["trained_here_s"]
+        rows.append([name, f"{1000 * budget_s / info['epochs']:.0f}", str(kept), f"{100 * share:.1f}%"])
+    recorder.LONGEST_WAIT_S = longest_wait_s
+    print(f"\nRows of very short epochs: digits, {budget_s:g} s of training")
+    print_table(
+        ["rows are written", "ms an epoch of 192 images", "rows kept", "rows and checkpoint, of the training time"],
+        rows,
+    )
+
+
 def bench_gpu(device: torch.device, quick: bool) -> None:
     """Images a second on a GPU beside the chip's limit and beside published figures."""
     if device.type != "cuda":
@@ -282,7 +320,7 @@ def main() -> None:
     settings, data = prepared("digits")
     set_up_device(settings, data.device)
     print(machine_line(data.device))
-    benches = dict(zip(PARTS, (bench_data, bench_step, bench_end_to_end, bench_gpu), strict=True))
+    benches = dict(zip(PARTS, (bench_data, bench_step, bench_end_to_end, bench_rows, bench_gpu), strict=True))
     for part in given.parts or PARTS:
         benches[part](data.device, given.quick)
 
