@@ -275,7 +275,7 @@ def bench_rows(device: torch.device, quick: bool) -> None:
             train_module.PhaseClock = PhaseClock
             kept = len(read_attempt(curve.path)[1]["epoch"])
         share = info["checkpoint_s"] / info["trained_here_s"]
-        rows.append([name, f"{1000 * budget_s / info['epochs']:.0f}", str(kept), f"{100 * share:.1f}%"])
+        rows.append([name, f"{1000 * budget_s / info['epochs']:.0f}", str(kept), f"{100 * share:.1f}"])
     recorder.LONGEST_WAIT_S = longest_wait_s
     print(f"\nRows of very short epochs: digits, {budget_s:g} s of training")
     print_table(
