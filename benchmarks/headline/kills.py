@@ -189,8 +189,10 @@ def _tandem_master_killed(run: RunFolder) -> dict[str, str]:
     kill(master["pid"])
     before = read_history(run).results
     events = read_journal(run)
-    returned = {_attempt(e) for e in events if e["event"] == "returned"}
-    in_flight = {_attempt(e) for e in events if e["event"] == "dispatched"} - returned
+    # A result is on disk before the journal says so.
+    known_of = {(r.config_id, r.budget, r.info.get("attempt")) for r in before}
+    over = {_attempt(e) for e in events if e["event"] == "returned"} | known_of
+    in_flight = {_attempt(e) for e in events if e["event"] == "dispatched"} - over
     began = time.time()
     _command("resume-search", str(run.path))
     first = wait_for(lambda: read_history(run).results[len(before) :])[0]
