@@ -5,16 +5,20 @@
 
 Trains the named networks and configurations drawn from the preset's space, and prints, in Markdown, the errors of the
 named ones, the rank correlation of the drawn ones between the recipes, and how much of the error's variance the cutout
-length explains under each (the R2 of a quadratic in it). Each training is appended to a file of JSON lines when it
-ends; a run that was stopped goes on from there.
+length explains under each (the R2 of a quadratic in it). The recipes take turns, configuration by configuration; on a
+CPU, seconds are processor time. Each training is appended to a file of JSON lines when it ends; a run that was stopped
+goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +30,12 @@ from models.registry import MODEL_KEY, MODEL_NAMES, RESNET18
 from pipeline.errors import CrashedError
 from pipeline.run.folder import RunFolder
 from pipeline.run.json_lines import JsonLinesWriter, read_json_lines
+from pipeline.settings import Settings
 from pipeline.settings.space import build_space, plain_configuration
-
-Key = tuple[str, str, int]
+from pipeline.training import train as train_module
+from pipeline.training.data import ImageData
+from pipeline.training.device import device_for
+from tandem_trial.clock import PhaseClock
 
 
 def configurations(dataset: str, drawn: int) -> dict[str, dict[str, Any]]:
@@ -37,29 +44,38 @@ def configurations(dataset: str, drawn: int) -> dict[str, dict[str, Any]]:
     cutout = 2 if dataset == "digits" else 8
     named = {n: {MODEL_KEY: n, "cutout_length": cutout, **TRAINING} for n in MODEL_NAMES if n != RESNET18}
     sample = build_space(settings.space, seed=1).sample_configuration(drawn)
-    return named | {f"drawn {i}": dict(plain_configuration(dict(c))) for i, c in enumerate(sample)}
+    return {f"drawn {i}": dict(plain_configuration(dict(c))) for i, c in enumerate(sample)} | named
 
 
 def run(dataset: str, seconds: float, drawn: int, seeds: int, path: Path) -> None:
     """Train what the file lacks."""
     done = {(row["recipe"], row["name"], row["seed"]) for row in read(path)}
+    of = {recipe: prepared(dataset, *_overrides(recipe, seconds)) for recipe in RECIPES}
+    given = list(enumerate(configurations(dataset, drawn).items()))
     with JsonLinesWriter(path) as file:
-        for recipe, seed in ((r, s) for s in range(seeds) for r in RECIPES):
-            overrides = (f"training.recipe={recipe}", f"search.min_budget={seconds}", f"search.max_budget={seconds}")
-            settings, data = prepared(dataset, *overrides)
-            for index, (name, configuration) in enumerate(configurations(dataset, drawn).items()):
-                if (recipe, name, seed) in done:
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    bench = Bench(settings, data, RunFolder(Path(folder)))
-                    error = augmented = None
-                    try:
-                        result = bench.train(index, configuration, seconds, seed=seed)
-                        error, augmented = result.loss, result.info["augmented_validation_error"]
-                    except CrashedError as crash:
-                        print(f"{name}, {recipe}: {crash}", flush=True)
-                row = {"recipe": recipe, "name": name, "seed": seed, "error": error, "augmented": augmented}
-                file.append([{**row, "cutout": configuration["cutout_length"]}])
+        for seed, (index, (name, configuration)), recipe in itertools.product(range(seeds), given, RECIPES):
+            if (recipe, name, seed) not in done:
+                found = _train(*of[recipe], index, name, configuration, seconds, seed)
+                row = {"recipe": recipe, "name": name, "seed": seed, **found, "cutout": configuration["cutout_length"]}
+                file.append([row])
+
+
+def _overrides(recipe: str, seconds: float) -> tuple[str, ...]:
+    return (f"training.recipe={recipe}", f"search.min_budget={seconds}", f"search.max_budget={seconds}")
+
+
+def _train(
+    settings: Settings, data: ImageData, index: int, name: str, configuration: dict[str, Any], seconds: float, seed: int
+) -> dict[str, float | None]:
+    """Errors on clean and on augmented validation images; None where there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(settings, data, RunFolder(Path(folder)))
+        try:
+            result = bench.train(index, configuration, seconds, seed=seed)
+        except CrashedError as crash:
+            print(f"{name}, {settings.training.recipe}: {crash}", flush=True)
+            return {"error": None, "augmented": None}
+    return {"error": result.loss, "augmented": result.info["augmented_validation_error"]}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -118,6 +134,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each")
     parser.add_argument("--file", type=Path, help="of the trainings so far")
     given = parser.parse_args()
+    if device_for(prepared(given.dataset)[0]).type == "cpu":
+        train_module.PhaseClock = partial(PhaseClock, now=time.process_time)
     path = given.file or Path("results") / "recipes" / f"{given.dataset}-{given.seconds:g}s.jsonl"
     run(given.dataset, given.seconds, given.drawn, given.seeds, path)
     print(machine_line(prepared(given.dataset)[1].device))
