@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from models.architecture import RESNET18_BLOCKS, RESNET18_WIDTHS, Architecture
 
-# Weights, gradients and momentum.
-VALUES_PER_PARAMETER = 3
+# A weight and its gradient.
+VALUES_PER_PARAMETER = 2
 # Of the activations: gradients in flight and the convolutions' workspace, largest at the widest layer.
 WORKING_LAYERS = 4
 # Allocators cannot use every gap between tensors: resident memory of training on a CPU grew by 1.31 times the
@@ -38,14 +38,15 @@ class Cost:
     saved_values_per_image: int
     largest_layer_per_image: int
 
-    def training_bytes(self, batch_size: int, activation_bytes: int = FLOAT32_BYTES) -> int:
-        """Estimated memory of a training step in bytes: weights, gradients, momentum, activations, workspace.
+    def training_bytes(self, batch_size: int, activation_bytes: int = FLOAT32_BYTES, moments: int = 1) -> int:
+        """Estimated memory of a training step in bytes: weights, gradients, moments, activations, workspace.
 
         Args:
             batch_size: images per batch.
             activation_bytes: 4 in float32, 2 under bfloat16 autocast (which also keeps a copy of the weights).
+            moments: values that the optimiser keeps per parameter: 1 of SGD, 2 of AdamW.
         """
-        weights = self.parameters * VALUES_PER_PARAMETER * FLOAT32_BYTES
+        weights = self.parameters * (VALUES_PER_PARAMETER + moments) * FLOAT32_BYTES
         if activation_bytes < FLOAT32_BYTES:
             weights += self.parameters * activation_bytes
         per_image = self.saved_values_per_image + WORKING_LAYERS * self.largest_layer_per_image

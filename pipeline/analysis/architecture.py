@@ -24,12 +24,25 @@ def architecture_figure(results: Results, config_id: str, configuration: Mapping
     name, title = "incumbent_architecture", "The incumbent's architecture"
     try:
         architecture = architecture_of(plain(configuration))
-        info = DATASET_INFO[results.dataset]
+        image_shape, classes = shape_and_classes(results)
     except (ValueError, KeyError):
         return Item(name, title, "", lacking="The configuration describes no network of the paper's search space.")
-    parts = searched_network_parts(architecture, info.image_shape, info.classes)
+    parts = searched_network_parts(architecture, image_shape, classes)
     caption = architecture_caption(config_id, architecture, parts)
     return Item(name, title, caption, draw_architecture(architecture, parts), data=parts_table(parts))
+
+
+def shape_and_classes(results: Results) -> tuple[tuple[int, int, int], int]:
+    """(channels, height, width) of the images that a run has trained on, and how many classes they have.
+
+    Raises:
+        KeyError: the run does not say.
+    """
+    if results.images:
+        channels, height, width = (int(size) for size in results.images["image_shape"])
+        return (channels, height, width), len(results.images["classes"])
+    info = DATASET_INFO[results.dataset]
+    return info.image_shape, info.classes
 
 
 def plain(configuration: Mapping[str, Any]) -> dict[str, Any]:

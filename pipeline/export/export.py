@@ -11,13 +11,13 @@ from typing import Any
 
 import models
 from pipeline.errors import RunError
-from pipeline.files import publish_json
+from pipeline.files import is_there, publish_json, read_json
 from pipeline.problems.description import Description, describe
 from pipeline.records import ConfigId, Configuration, budget_name, config_name, parse_config_name
 from pipeline.run.creation import read_settings
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import History, Result, devices_joined, read_history, read_journal
-from pipeline.settings import DataSettings, Settings
+from pipeline.settings import Settings
 from tandem_trial.checkpoints import read_progress, unpack
 
 # Of `models/`, what the searched network consists of.
@@ -58,7 +58,7 @@ def export(folder: RunFolder, target: Path, budget: float | None, config: str | 
     target.mkdir(parents=True, exist_ok=True)
     about = _about(folder, problem, settings, chosen)
     if problem.is_built_in:
-        _write_network(settings, chosen, target, about, say)
+        _write_network(folder, settings, chosen, target, about, say)
     else:
         _write_own(chosen, target, about)
     value = problem.metric.text(about["metrics"][problem.metric.name])
@@ -136,7 +136,9 @@ def _write_own(chosen: Chosen, target: Path, about: dict[str, Any]) -> None:
 
 
 # The searched network ------------------------------------------------------------------------------------------------
-def _write_network(settings: Settings, chosen: Chosen, target: Path, about: dict[str, Any], say: Say) -> None:
+def _write_network(
+    folder: RunFolder, settings: Settings, chosen: Chosen, target: Path, about: dict[str, Any], say: Say
+) -> None:
     """Weights, the network's code, and what turns a picture into its input."""
     import torch
 
@@ -154,22 +156,17 @@ def _write_network(settings: Settings, chosen: Chosen, target: Path, about: dict
     except Exception as error:  # torch.load raises whatever zip, pickle and zlib do for damaged files
         raise RunError(f"The checkpoint {chosen.checkpoint} cannot be read: {error}") from None
     torch.save(weights, target / "weights.pt")
-    about |= {"recipe": recipe, "image_shape": list(shape), "classes": class_names(settings.data, count)}
+    about |= {"recipe": recipe, "image_shape": list(shape), "classes": class_names(folder, count)}
     about |= {"mean": data.mean.tolist(), "deviation": data.deviation.tolist(), "fit": settings.data.fit}
     publish_json(target / "about.json", about)
     _copy_code(target)
     _write_program(network, shape, target / "network.pt2", say)
 
 
-def class_names(settings: DataSettings, count: int) -> list[str]:
+def class_names(folder: RunFolder, count: int) -> list[str]:
     """Classes by label: the names of their folders, where they are folders, and else numbers."""
-    from pipeline.training.data import about_file
-    from pipeline.training.own_images import read_about
-
-    named = read_about(about_file(settings)).get("classes") if settings.is_own else None
-    if isinstance(named, list) and len(named) == count:
-        return [str(name) for name in named]
-    return [str(number) for number in range(count)]
+    named = read_json(folder.images)["classes"] if is_there(folder.images) else range(count)
+    return [str(name) for name in named]
 
 
 def _copy_code(target: Path) -> None:

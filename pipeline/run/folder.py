@@ -59,6 +59,11 @@ class RunFolder:
         """The search space as ConfigSpace writes it."""
         return self.path / "configspace.json"
 
+    @property
+    def images(self) -> Path:
+        """What was found out about images of the user's own: classes, shape, counts, what is damaged."""
+        return self.path / "images.json"
+
     # What the search knows (hpbandster's format; enough to rebuild it) -------------------------------------------
     @property
     def configs(self) -> Path:

@@ -287,6 +287,7 @@ def _write_run(file: Any, folder: RunFolder, settings: Settings, problem: Descri
         ("provenance", folder.provenance),
         ("configspace", folder.configspace),
         ("status", folder.status),
+        ("images", folder.images),
     ):
         try:
             run[name] = json.dumps(read_json(path)) if path.exists() else ""

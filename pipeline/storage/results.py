@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Results:
         metrics: what each evaluation measured last, a column per metric of the problem, rows as in `evaluations`.
         retrained: trainings on training plus validation data.
         warnings: what the collection could not read.
+        images: of the user's own: `classes`, `image_shape`, counts; empty of other data.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Results:
     retrained: pd.DataFrame
     problem: Description
     metrics: pd.DataFrame
+    images: Mapping[str, Any] = field(default_factory=dict)
 
     def curve(self, evaluation: int) -> pd.DataFrame:
         """The learning curve of the evaluation in that row of `evaluations`."""
@@ -130,6 +132,7 @@ def _load(file: Any, path: Path) -> Results:
         # An earlier version's has fewer columns.
         problem=Description.from_plain(_json(run["problem"]) if "problem" in run else {}),
         metrics=_metrics(file["evaluations"], evaluations),
+        images=_json(run["images"]) if "images" in run else {},
         retrained=completed(read_table(file["retrained"]), schema.RETRAINED),
     )
 

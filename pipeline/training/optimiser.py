@@ -11,6 +11,8 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 SGD, ADAMW = "sgd", "adamw"
+# Values that each keeps per parameter.
+MOMENTS = {SGD: 1, ADAMW: 2}
 
 
 class Optimiser(Protocol):

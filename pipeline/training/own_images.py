@@ -9,7 +9,6 @@ out.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -146,11 +145,3 @@ def _decode(found: _Found, settings: DataSettings) -> tuple[np.ndarray, np.ndarr
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # decoding releases the interpreter's lock
         list(pool.map(decode, range(len(found.files))))
     return images[whole], np.array(found.labels, np.int64)[whole], sorted(damaged)
-
-
-def read_about(about: Path) -> dict[str, object]:
-    """What was found out when the images were prepared; empty where nothing was."""
-    try:
-        return dict(json.loads(about.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}

@@ -17,6 +17,7 @@ from pipeline.training.checkpoint import TrainingState, find_resume_point
 from pipeline.training.data import ImageData
 from pipeline.training.device import memory_limit_bytes, set_up_device, synchroniser, uses_bfloat16
 from pipeline.training.loop import TrainingLoop
+from pipeline.training.optimiser import MOMENTS, SGD
 from pipeline.training.recorder import Recorder
 from pipeline.training.trainer import Trainer
 from tandem_trial.clock import PhaseClock
@@ -91,7 +92,8 @@ def too_large(cost: Cost, evaluation: Evaluation, settings: Settings, data: Imag
         return f"{cost.parameters:,} parameters, training.max_parameters allows {most:,}"
     batch_size = evaluation.configuration.get("batch_size")
     activation_bytes = 2 if uses_bfloat16(settings, data.device) else 4
-    need = cost.training_bytes(int(batch_size or 1), activation_bytes)
+    moments = MOMENTS.get(str(evaluation.configuration.get("optimizer", SGD)), 1)
+    need = cost.training_bytes(int(batch_size or 1), activation_bytes, moments)
     limit = memory_limit_bytes(settings, data.device)
     if need > limit:
         return (

@@ -20,8 +20,10 @@ from pipeline.problems.templates import write_templates
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history
 from pipeline.run.status import read_status
+from pipeline.run.status_view import status_lines
 from pipeline.search.verify import verify
 from pipeline.settings import load_settings
+from pipeline.storage.collect import collect
 from pipeline.storage.results import Results, load_results
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -51,12 +53,12 @@ def submit(settings: Path, place: Path, *overrides: str) -> RunFolder:
 
 
 def collected(folder: RunFolder) -> Results:
+    """The results of a run once it has ended; without its figures, which take longer than these searches."""
     status = operations.wait_for(folder, lambda s: s.has_ended, 240)
     assert status is not None
     assert status.state == "finished", folder.master_log.read_text()[-3000:]
     assert verify(folder) == []
-    operations.collect(folder, quietly)
-    results = load_results(folder.collected)
+    results = load_results(collect(folder))
     assert set(results.evaluations["status"]) <= {"finished", "crashed"}
     return results
 
@@ -81,6 +83,7 @@ def test_a_tabular_search_has_choices_conditions_and_a_maximised_metric_in_its_r
     drawn = results.configurations
     assert not ((drawn["model"] == "forest") & (drawn["scale"] == 1)).any(), "forbidden"
     assert (drawn["kernel"] != "").equals(drawn["model"] == "svm"), "a condition"
+    operations.collect(folder, quietly)
     text = folder.report.read_text(encoding="utf-8")
     assert "incumbent&#39;s accuracy" in text or "incumbent's accuracy" in text
     assert "validation error" not in text.lower().replace("validation_error", "")
@@ -111,6 +114,59 @@ def test_a_recurrent_network_goes_on_from_its_checkpoints_though_everything_was_
     assert about["metrics"]["accuracy"] == -done[done["budget"] == 180]["loss"].min()
     assert about["steps"] == 180
     assert (place / "mine" / "checkpoint").is_file()
+
+
+BADLY_BEHAVED = """
+from pathlib import Path
+from tandem_trial import Problem
+
+def objective(trial):
+    how = trial["how"]
+    if how == "other metric":
+        trial.report(accuracy=0.5)
+    if how == "floods":
+        for _ in range(60_000):
+            print("x" * 40)
+    if how == "writes outside":
+        (trial.folder.parents[2] / "mine.txt").write_text(str(trial.config_id))
+    if how == "never asks":
+        for _ in range(20):
+            trial.step()
+            trial.report(loss=1.0)
+    return None if how == "nothing" else trial["x"]
+
+problem = Problem(objective, {"how": {"choices": HOWS}, "x": [0.0, 1.0]})
+"""
+
+
+def test_what_objectives_do_wrong_stands_in_the_status_and_the_report_and_nothing_is_lost(place: Path) -> None:
+    hows = ["fine", "nothing", "other metric", "floods", "writes outside", "never asks"]
+    (place / "bad.py").write_text(BADLY_BEHAVED.replace("HOWS", repr(hows)))
+    first = [f"{{how: {how}, x: 0.5}}" for how in hows]
+    (place / "bad.yaml").write_text(
+        f"name: bad\nproblem: {place}/bad.py\n"
+        f"search: {{budget_unit: steps, min_budget: 1, max_budget: 3, try_first: [{', '.join(first)}]}}\n"
+        "workers: {count: 1}\ntraining: {device: cpu, threads: 1}\nslurm: {gpus_per_worker: 0}\n"
+    )
+    folder = submit(place / "bad.yaml", place)
+    results = collected(folder)
+    said = [
+        "crashed, bad_result: the objective returned without reporting loss; it reported nothing",
+        "crashed, bad_result: 'accuracy' was reported; the problem's metrics are: loss",
+        "its output is more than the log keeps",
+        "it wrote mine.txt into the run folder",
+        "the objective never asks trial.should_stop()",
+        "it begins anew: the objective does not call trial.load(), or saved no checkpoint",
+    ]
+    status = read_status(folder)
+    assert status is not None
+    shown, log = "\n".join(status_lines(folder, status)), "".join(p.read_text() for p in folder.logs.glob("w*.log"))
+    for text in said:
+        assert any(text in warning for warning in results.warnings), text
+        assert text in shown, text
+        assert text.removeprefix("crashed, ").replace("bad_result: ", "") in log, text
+    finished = results.evaluations["status"] == "finished"
+    assert set(results.configurations.loc[results.evaluations.loc[finished, "configuration"], "how"]) >= {"fine"}
 
 
 def test_a_template_is_searched_as_it_is(place: Path) -> None:

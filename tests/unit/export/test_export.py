@@ -126,5 +126,7 @@ def test_the_weights_of_an_incumbent_are_found_where_the_run_keeps_them(folder: 
 
 
 def test_classes_are_called_as_their_folders(tmp_path: Path) -> None:
-    settings = load_settings("digits", [f"data.root={tmp_path}"])
-    assert class_names(settings.data, 2) == ["0", "1"]
+    folder = RunFolder(tmp_path)
+    assert class_names(folder, 2) == ["0", "1"]
+    folder.images.write_text(json.dumps({"classes": ["cats", "dogs"], "image_shape": [3, 8, 8]}))
+    assert class_names(folder, 2) == ["cats", "dogs"]

@@ -78,6 +78,7 @@ def test_memory_grows_with_the_batch_and_halves_for_activations_in_bfloat16() ->
     cost = model_cost("shake_shake_26_2x32d", (3, 32, 32), 10)
     weights = cost.training_bytes(0)
     assert weights == 12 * cost.parameters
+    assert cost.training_bytes(0, moments=2) == 16 * cost.parameters  # AdamW
     assert cost.training_bytes(64) - weights == pytest.approx(2 * (cost.training_bytes(32) - weights))
     assert cost.training_bytes(64, 2) < 0.6 * cost.training_bytes(64)
 
