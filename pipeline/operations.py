@@ -55,7 +55,10 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     _warn_once(backend_for(settings).check(results), results, say)
     prepare_data(settings, say)
     folder = create_run(settings, results)
-    _keep_what_images_are(settings, folder)
+    if settings.data.is_own:
+        from pipeline.training.data import keep_about
+
+        keep_about(settings.data, folder.images)
     settings = read_settings(folder)
     ladder = ", ".join(f"{b:g}" for b in budget_ladder(settings.search))
     say(f"Run folder: {folder.path}")
@@ -63,16 +66,6 @@ def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
     say(backend_for(settings).describe())
     _start(folder, settings, say)
     return folder
-
-
-def _keep_what_images_are(settings: Settings, folder: RunFolder) -> None:
-    """Copy what was found out about images of the user's own into the run, which may be read where they are not."""
-    if settings.problem.is_built_in and settings.data.is_own:
-        from pipeline.training.data import about_file
-
-        about = about_file(settings.data)
-        if about.is_file():  # an earlier version prepared the data, say
-            publish_text(folder.images, about.read_text(encoding="utf-8"))
 
 
 def check_search(settings: Settings) -> None:

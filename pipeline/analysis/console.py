@@ -32,10 +32,11 @@ def _incumbent_table(results: Results, best: pd.DataFrame) -> str:
             "evaluations": [int(finished[b]) for b in best["budget"]],
             "incumbent": best["config_id"].to_list(),
             metric.name: [metric.text(x) for x in best["loss"]],
-            TEST_ERROR.name: [TEST_ERROR.text(x) for x in best["test_error"]],
-            "parameters": [style.millions(x) for x in best["parameters"]],
         }
     )
+    if results.problem.is_built_in:
+        table[TEST_ERROR.name] = [TEST_ERROR.text(x) for x in best["test_error"]]
+        table["parameters"] = [style.millions(x) for x in best["parameters"]]
     return table.to_string(index=False)
 
 

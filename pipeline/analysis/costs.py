@@ -157,9 +157,10 @@ def _devices(results: Results) -> Item:
             "hosts": groups["host"].nunique().astype(str),
             "attempts": groups.size().astype(str),
             "worker time": [style.duration_label(v) for v in groups["wall_s"].sum()],
-            "median images/s": [f"{speed.get(name, np.nan):,.0f}" for name in groups.groups],
         }
     ).rename_axis("device")
+    if speed.notna().any():
+        table["median images/s"] = [f"{speed.get(name, np.nan):,.0f}" for name in table.index]
     warnings: tuple[str, ...] = ()
     if len(table) > 1 and results.budget_unit == "seconds":
         warnings = ("Devices are mixed: a budget in seconds buys more training on a faster one.",)

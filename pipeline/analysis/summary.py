@@ -70,7 +70,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
     ladder = ", ".join(style.budget_label(b, results.budget_unit) for b in results.budgets)
     promotion = {"continue": "continues from the lower rung's checkpoint", "restart": "trains from scratch"}
     return [
-        ("data set", results.dataset),
+        ("data set" if results.problem.is_built_in else "problem", results.dataset),
         ("method", f"{search['method']}{barriers}, {search['iterations']} iterations, eta {search['eta']:g}"),
         ("budgets", ladder),
         ("a promoted configuration", promotion[search["promotion"]]),

@@ -199,8 +199,10 @@ def _measured(curve: FoundAttempt | None) -> dict[str, Any]:
     if curve is None or curve.header is None:
         return {"worker": curve.worker if curve else ""}
     header = curve.header
-    names = ("worker", "host", "device", "continued_from", "seed", "parameters", "flops_per_image")
+    names = ("worker", "host", "device", "continued_from", "seed")
     row: dict[str, Any] = {name: getattr(header, name) for name in names}
+    # 0 of a problem that has none.
+    row |= {"parameters": header.parameters or None, "flops_per_image": header.flops_per_image or None}
     if len(curve.rows):
         row |= {name: curve.rows[name][-1].item() for name in _INFO if name in ROW_COLUMNS}
         validated = curve.rows["validation_error"][~np.isnan(curve.rows["validation_error"])]

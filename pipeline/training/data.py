@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
-from pipeline.files import publish, read_fresh
+from pipeline.files import publish, publish_text, read_fresh
 from pipeline.records import derive_seed
 from pipeline.settings import DataSettings
 from pipeline.training.datasets import DATASET_INFO, DatasetInfo
@@ -99,6 +99,13 @@ def data_file(settings: DataSettings) -> Path:
 def about_file(settings: DataSettings) -> Path:
     """What was found out about the user's own images when they were prepared."""
     return data_file(settings).with_suffix(".json")
+
+
+def keep_about(settings: DataSettings, copy: Path) -> None:
+    """Copy what was found out about the user's own images into a run, which may be read where they are not."""
+    about = about_file(settings)
+    if about.is_file():  # an earlier version may have prepared the data
+        publish_text(copy, about.read_text(encoding="utf-8"))
 
 
 def dataset_info(settings: DataSettings, raw: RawData) -> DatasetInfo:
