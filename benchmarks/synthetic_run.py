@@ -14,6 +14,7 @@ from pipeline.records import AttemptEnd, AttemptHeader, Value, derive_seed
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, Result, draw_line, result_line
 from pipeline.run.json_lines import JsonLinesWriter
+from pipeline.run.lower_rungs import LOWER_RUNGS_KEY, lower_rung_losses
 from pipeline.settings import Settings, dump_settings
 from pipeline.settings.space import build_space
 from pipeline.storage.curves import ROW_COLUMNS, ROW_DTYPE, write_attempt
@@ -201,11 +202,16 @@ class _CurveWriter:
 
     def result(self, job: Job) -> Result:
         last = job.tries[-1]
-        info = self._info(job, last) if job.loss is not None else {}
+        info = {**self._info(job, last), LOWER_RUNGS_KEY: self._lower_rungs(job)} if job.loss is not None else {}
         finished = EPOCH_S + (job.finished_s or 0.0)
         started = EPOCH_S + last.dispatched_s
         submitted = EPOCH_S + job.submitted_s
         return Result(job.config_id, job.budget, submitted, started, finished, job.loss, info, job.exception)
+
+    def _lower_rungs(self, job: Job) -> list[list[float]]:
+        rows = self._rows[job.config_id, job.budget]
+        below = [rung for rung in self.search.ladder if rung < job.budget]
+        return lower_rung_losses(rows["training_s"].tolist(), rows["validation_error"].tolist(), below)
 
     def _info(self, job: Job, last: Try) -> dict[str, Value]:
         rows, end = self._rows[job.config_id, job.budget], self._ends[job.config_id, job.budget]

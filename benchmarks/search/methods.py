@@ -11,6 +11,7 @@ from benchmarks.search.problem import Outcome, Problem
 from benchmarks.search.protocol import Ask, Method
 from pipeline.records import ConfigId
 from pipeline.run.history import Result
+from pipeline.run.lower_rungs import LOWER_RUNGS_KEY
 from pipeline.search.methods import make_proposer
 from pipeline.search.search import Search
 from pipeline.settings import SearchSettings, Settings
@@ -44,7 +45,8 @@ class TandemMethod:
     def tell(self, trial: tuple[ConfigId, float], outcome: Outcome) -> None:
         """See `Method`."""
         config_id, budget = trial
-        info = {"attempt": 1, "training_s": outcome.cost_s}
+        passed = [list(row) for row in outcome.curve[:-1] if row[0] in self.search.ladder]
+        info = {"attempt": 1, "training_s": outcome.cost_s, LOWER_RUNGS_KEY: passed}
         self.search.absorb(Result(config_id, budget, 0.0, 0.0, 0.0, outcome.loss, info, None))
 
 

@@ -99,6 +99,7 @@ class NoProposer:
     """Stands in for a proposer: which configuration is drawn changes nothing about when it is trained."""
 
     is_slow = False
+    learns_on_the_way = False
 
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """Results change nothing here."""

@@ -47,19 +47,16 @@ class Frame:
 
     Args:
         embedding: of vectors.
-        ladder: all budgets, ascending.
+        levels: number of budgets.
     """
 
-    def __init__(self, embedding: Embedding, ladder: Sequence[float]) -> None:
+    def __init__(self, embedding: Embedding, levels: int) -> None:
         self.embedding = embedding
-        self.levels = len(ladder)
-        logs = np.log(np.array(ladder))
-        self._places = (logs - logs[0]) / (logs[-1] - logs[0]) if len(ladder) > 1 else np.ones(1)
+        self.levels = levels
 
     def data(self, vectors: Array, levels: Sequence[int]) -> Data:
         """Configurations, shape (n, d), each on a budget."""
-        at = np.array(levels, dtype=np.int64)
-        return Data(self.embedding(vectors), self._places[at], at)
+        return Data(self.embedding(vectors), np.array(levels, dtype=np.int64))
 
     def on_largest(self, vectors: Array) -> Data:
         """Configurations on the largest budget."""
@@ -153,7 +150,7 @@ def _data(observed: Sequence[Observation], frame: Frame) -> Data:
 
 def _anywhere(data: Data) -> Data:
     """The same configurations, whatever the budget."""
-    return Data(data.x, np.zeros(len(data)), np.zeros(len(data), dtype=np.int64))
+    return Data(data.x, np.zeros(len(data), dtype=np.int64))
 
 
 def _crashes(observed: Sequence[Observation], frame: Frame) -> tuple[Data, Array, float]:

@@ -59,6 +59,7 @@ class BohbProposer:
     """
 
     is_slow = False
+    learns_on_the_way = False
 
     def __init__(self, space: ConfigurationSpace, settings: Settings, priors: ExpertPriors | None = None) -> None:
         self._seed = settings.seed

@@ -1,15 +1,17 @@
 """A Gaussian process over a configuration and its budget: kernel, marginal likelihood with gradients, posterior.
 
-The covariance of two observations (x, z) and (x', z'), z a budget's place between the smallest (0) and the largest (1)
-in logarithm, is
+The covariance of two observations (x, i) and (x', j), i and j the numbers of their budgets in the ladder, is
 
-    a k(x, x') l(z, z') + b l(z, z') + noise of the budget on the diagonal,
+    k(x, x') B[i, j] + b C[i, j] + noise of the budget on the diagonal,
 
-k a Matern 5/2 kernel with a length scale per hyperparameter, l a squared exponential. The second term is what a budget
-does to every configuration alike. Squared distances are Euclidean ones of an embedding (`Embedding`), which makes the
-kernel valid for categories and conditions, too.
+k a Matern 5/2 kernel with a length scale per hyperparameter. B = W W' is learnt: how much budgets vary and what each
+tells about another one, which may be nothing, or the contrary (the intrinsic model of coregionalisation). It is
+expected to be C, in which neighbouring budgets are correlated by `NEIGHBOURS`. The second term is what a budget does to
+every configuration alike. Squared distances are Euclidean ones of an embedding (`Embedding`), which makes the kernel
+valid for categories and conditions, too.
 
-Sources: Rasmussen and Williams 2006, chapters 2, 4 and 5; for categories and conditions Hutter and Osborne 2013.
+Sources: Rasmussen and Williams 2006, chapters 2, 4 and 5; for coregionalisation Bonilla et al. 2007; for categories and
+conditions Hutter and Osborne 2013.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
+from scipy.linalg import lapack, solve_triangular
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
@@ -26,11 +28,14 @@ Whole = NDArray[np.int64]
 
 # Natural logarithms: mean and standard deviation of the prior of each kind of parameter, for standardised values.
 # A length scale's grows with the root of the number of hyperparameters, as distances do (Hvarfner et al. 2024).
-LENGTH, FIDELITY_LENGTH = (0.0, 1.0), (0.0, 0.7)
-VARIANCE, OFFSET, NOISE = (0.0, 1.0), (-1.5, 1.5), (-4.0, 2.0)
+LENGTH, OFFSET, NOISE = (0.0, 1.0), (-1.5, 1.5), (-4.0, 2.0)
+# Correlation of neighbouring budgets that is expected, and the standard deviation of the prior of W's elements.
+NEIGHBOURS, COUPLING = 0.9, 0.5
 BOUND = 4.0  # standard deviations of the prior
 JITTER = 1e-6
 FIT_STEPS = 40
+# Configurations that are looked at together.
+PIECE = 128
 
 
 class Embedding:
@@ -72,27 +77,21 @@ class Data:
 
     Attributes:
         x: embedded configurations, shape (n, D).
-        z: place of the budget, in [0, 1]; shape (n,).
-        level: number of the budget, for its noise; shape (n,).
+        level: number of the budget; shape (n,).
     """
 
     x: Array
-    z: Array
     level: Whole
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, chosen: NDArray[np.int64] | slice) -> Data:
-        return Data(self.x[chosen], self.z[chosen], self.level[chosen])
+        return Data(self.x[chosen], self.level[chosen])
 
     def joined(self, other: Data) -> Data:
         """These observations, then the others."""
-        return Data(
-            np.concatenate([self.x, other.x]),
-            np.concatenate([self.z, other.z]),
-            np.concatenate([self.level, other.level]),
-        )
+        return Data(np.concatenate([self.x, other.x]), np.concatenate([self.level, other.level]))
 
 
 @dataclass(frozen=True)
@@ -101,28 +100,41 @@ class Hyperparameters:
 
     Attributes:
         lengths: length scale of each group of coordinates, shape (d,).
-        fidelity_length: of the budget's place.
-        variance, offset: a and b above.
+        offset: b above.
         noise: variance on each budget, shape (levels,).
+        factor: W above, lower triangular, shape (levels, levels).
     """
 
     lengths: Array
-    fidelity_length: float
-    variance: float
     offset: float
     noise: Array
+    factor: Array
 
     @classmethod
-    def from_logs(cls, logs: Array, d: int) -> Hyperparameters:
-        """From natural logarithms: length scales, the budget's, variance, offset, noise."""
-        values = np.exp(logs)
-        return cls(values[:d], float(values[d]), float(values[d + 1]), float(values[d + 2]), values[d + 3 :])
+    def from_vector(cls, vector: Array, d: int, levels: int) -> Hyperparameters:
+        """From natural logarithms of length scales, offset and noise, and the elements of the factor."""
+        logs = np.exp(vector[: d + 1 + levels])
+        factor = np.zeros((levels, levels))
+        factor[np.tril_indices(levels)] = vector[d + 1 + levels :]
+        return cls(logs[:d], float(logs[d]), logs[d + 1 :], factor)
+
+    @property
+    def coupling(self) -> Array:
+        """B above, shape (levels, levels)."""
+        return np.asarray(self.factor @ self.factor.T)
+
+
+def expected_coupling(levels: int) -> Array:
+    """C above, shape (levels, levels)."""
+    numbers = np.arange(levels)
+    return np.asarray(NEIGHBOURS ** np.abs(numbers[:, None] - numbers))
 
 
 def _priors(d: int, levels: int) -> tuple[Array, Array]:
     length = LENGTH[0] + 0.5 * np.log(max(d, 1))
-    means = [*[length] * d, FIDELITY_LENGTH[0], VARIANCE[0], OFFSET[0], *[NOISE[0]] * levels]
-    deviations = [*[LENGTH[1]] * d, FIDELITY_LENGTH[1], VARIANCE[1], OFFSET[1], *[NOISE[1]] * levels]
+    factor = np.linalg.cholesky(expected_coupling(levels))[np.tril_indices(levels)]
+    means = [*[length] * d, OFFSET[0], *[NOISE[0]] * levels, *factor]
+    deviations = [*[LENGTH[1]] * d, OFFSET[1], *[NOISE[1]] * levels, *[COUPLING] * len(factor)]
     return np.array(means), np.array(deviations)
 
 
@@ -137,50 +149,54 @@ def fit(data: Data, y: Array, groups: Whole, levels: int) -> Hyperparameters:
     """
     d = int(groups.max(initial=-1)) + 1
     means, deviations = _priors(d, levels)
-    objective = _Objective(data, y, groups, d, means, deviations)
+    objective = _Objective(data, y, groups, d, levels, means, deviations)
     bounds = list(zip(means - BOUND * deviations, means + BOUND * deviations, strict=True))
     found = minimize(objective, means, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": FIT_STEPS})
-    return Hyperparameters.from_logs(found.x, d)
+    return Hyperparameters.from_vector(found.x, d, levels)
 
 
 class _Objective:
-    """Minus the logarithm of the posterior of the hyperparameters' logarithms, and its gradient."""
+    """Minus the logarithm of the posterior of the hyperparameters, and its gradient."""
 
-    def __init__(self, data: Data, y: Array, groups: Whole, d: int, means: Array, deviations: Array) -> None:
-        self.data, self.y, self.groups, self.d = data, y, groups, d
+    def __init__(
+        self, data: Data, y: Array, groups: Whole, d: int, levels: int, means: Array, deviations: Array
+    ) -> None:
+        self.data, self.y, self.groups, self.d, self.levels = data, y, groups, d, levels
         self.means, self.deviations = means, deviations
-        self.squared_z = (data.z[:, None] - data.z) ** 2
-        self.levels = np.eye(len(means) - d - 3)[data.level]
+        self.at = np.ix_(data.level, data.level)
+        self.alike = expected_coupling(levels)[self.at]
+        self.indicator = np.eye(levels)[data.level]
 
-    def __call__(self, logs: Array) -> tuple[float, Array]:
-        h = Hyperparameters.from_logs(logs, self.d)
+    def __call__(self, vector: Array) -> tuple[float, Array]:
+        d, levels = self.d, self.levels
+        h = Hyperparameters.from_vector(vector, d, levels)
         scaled = self.data.x / h.lengths[self.groups]
         distance = np.sqrt(5 * _squares(scaled, scaled))
         decay = np.exp(-distance)
-        fidelity = np.exp(-0.5 * self.squared_z / h.fidelity_length**2)
-        shared, offset = (h.variance * (1 + distance + distance**2 / 3) * decay * fidelity, h.offset * fidelity)
-        covariance = shared + offset
+        coupled = h.coupling[self.at]
+        matern = (1 + distance + distance**2 / 3) * decay
+        covariance = matern * coupled + h.offset * self.alike
         covariance[np.diag_indices_from(covariance)] += h.noise[self.data.level] + JITTER
-        prior = (logs - self.means) / self.deviations
+        prior = (vector - self.means) / self.deviations
         try:
-            lower = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError:
-            return 1e10, np.zeros_like(logs)
+            lower = np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            return 1e10, np.zeros_like(vector)
         alpha = _solve(lower, self.y)
         value = 0.5 * self.y @ alpha + np.log(np.diag(lower)).sum() + 0.5 * prior @ prior
         # Half the trace of (alpha alpha' - inverse) times the covariance's derivative (Rasmussen and Williams, 5.9).
         weight = _inverse(lower)
         weight -= np.outer(alpha, alpha)
         weight *= 0.5
-        gradient = np.empty_like(logs)
+        gradient = np.empty_like(vector)
         # The derivative of the Matern kernel by a squared distance, times twice the squared distance.
-        by_distance = weight * (h.variance * 5 / 3) * (1 + distance) * decay * fidelity
+        by_distance = weight * (5 / 3) * (1 + distance) * decay * coupled
         moments = 2 * (by_distance.sum(axis=1) @ scaled**2 - np.einsum("ij,ij->j", scaled, by_distance @ scaled))
-        gradient[: self.d] = np.bincount(self.groups, moments, minlength=self.d)
-        gradient[self.d] = (weight * (shared + offset) * self.squared_z).sum() / h.fidelity_length**2
-        gradient[self.d + 1] = (weight * shared).sum()
-        gradient[self.d + 2] = (weight * offset).sum()
-        gradient[self.d + 3 :] = h.noise * (np.diag(weight) @ self.levels)
+        gradient[:d] = np.bincount(self.groups, moments, minlength=d)
+        gradient[d] = h.offset * (weight * self.alike).sum()
+        gradient[d + 1 : d + 1 + levels] = h.noise * (np.diag(weight) @ self.indicator)
+        by_coupling = self.indicator.T @ (weight * matern) @ self.indicator
+        gradient[d + 1 + levels :] = (2 * by_coupling @ h.factor)[np.tril_indices(levels)]
         return float(value), gradient + prior / self.deviations
 
 
@@ -213,24 +229,30 @@ class Posterior:
 
     def __init__(self, data: Data, y: Array, groups: Whole, h: Hyperparameters, pending: Data | None = None) -> None:
         self._groups, self._h = groups, h
+        self._coupling, self._alike = h.coupling, h.offset * expected_coupling(len(h.noise))
         self._known = data if pending is None else data.joined(pending)
         covariance = self._covariance(self._known, self._known)
         covariance[np.diag_indices_from(covariance)] += h.noise[self._known.level] + JITTER
-        self._lower = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
+        # numpy's, and the others piece by piece: scipy's keep the interpreter to themselves meanwhile.
+        self._lower = np.linalg.cholesky(covariance)
         self._alpha = _solve(np.ascontiguousarray(self._lower[: len(data), : len(data)]), y)
 
     def __call__(self, data: Data) -> tuple[Array, Array]:
         """Mean and standard deviation without noise; each of shape (n,)."""
+        pieces = [self._piece(data[begin : begin + PIECE]) for begin in range(0, len(data), PIECE)]
+        mean, variance = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def _piece(self, data: Data) -> tuple[Array, Array]:
         cross = self._covariance(self._known, data)
         mean = cross[: len(self._alpha)].T @ self._alpha
         explained = solve_triangular(self._lower, cross, lower=True, check_finite=False, overwrite_b=True)
-        variance = self._h.variance + self._h.offset - np.einsum("ij,ij->j", explained, explained)
-        return np.asarray(mean), np.sqrt(np.maximum(variance, 1e-12))
+        before = np.diag(self._coupling + self._alike)[data.level]
+        return mean, before - np.einsum("ij,ij->j", explained, explained)
 
     def _covariance(self, a: Data, b: Data) -> Array:
-        h = self._h
-        scales = h.lengths[self._groups]
+        scales = self._h.lengths[self._groups]
         distance = np.sqrt(5 * _squares(a.x / scales, b.x / scales))
         matern = (1 + distance + distance**2 / 3) * np.exp(-distance)
-        fidelity = np.exp(-0.5 * ((a.z[:, None] - b.z) / h.fidelity_length) ** 2)
-        return np.asarray((h.variance * matern + h.offset) * fidelity)
+        at = np.ix_(a.level, b.level)
+        return np.asarray(matern * self._coupling[at] + self._alike[at])

@@ -37,6 +37,7 @@ class GpProposer:
     """Bayesian optimisation over configurations and budgets."""
 
     is_slow = True
+    learns_on_the_way = True
 
     def __init__(self, space: ConfigurationSpace, settings: Settings, priors: ExpertPriors | None = None) -> None:
         self._seed = settings.seed
@@ -45,7 +46,7 @@ class GpProposer:
         self._priors = priors
         self._encoding = Encoding(space)
         self._ladder = budget_ladder(settings.search)
-        self._frame = Frame(Embedding(self._encoding.choices, self._encoding.conditional), self._ladder)
+        self._frame = Frame(Embedding(self._encoding.choices, self._encoding.conditional), len(self._ladder))
         self._observed: list[Observation] = []
         self._losses = 0
         self._fitted: tuple[int, Fitted] | None = None

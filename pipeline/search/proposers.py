@@ -46,12 +46,17 @@ class Proposer(Protocol):
     Attributes:
         is_slow: a proposal may take long enough to keep the master waiting. Only such a proposer is told what is under
             way.
+        learns_on_the_way: it also takes in the losses that an evaluation had on lower rungs which its training passed.
     """
 
     is_slow: bool
+    learns_on_the_way: bool
 
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
-        """Take in a line of results.json, in the file's order; a loss of None is a crash."""
+        """Take in a line of results.json, in the file's order; a loss of None is a crash.
+
+        To one that learns on the way, the losses on the lower rungs come just before the result that brought them.
+        """
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """How to make the proposal for a config_id that is first run on this budget, given what was absorbed so far and
@@ -71,6 +76,7 @@ class RandomProposer:
     """
 
     is_slow = False
+    learns_on_the_way = False
 
     def __init__(self, space: ConfigurationSpace, seed: int, priors: ExpertPriors | None = None) -> None:
         self._space = space
@@ -112,7 +118,7 @@ class GivenFirst:
         self._random = RandomProposer(space, seed)
         self._encoding = Encoding(space)
         self._given = given
-        self.is_slow = proposer.is_slow
+        self.is_slow, self.learns_on_the_way = proposer.is_slow, proposer.learns_on_the_way
 
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """As `Proposer.absorb`."""

@@ -24,6 +24,7 @@ from pipeline.records import (
     derive_seed,
 )
 from pipeline.run.history import DRAW_KEYS, Draw, DrawInfo, EarlierResult, Result
+from pipeline.run.lower_rungs import lower_rungs
 from pipeline.run.remarks import Remarks
 from pipeline.runtime import Reply
 from pipeline.search.asha import Asha
@@ -170,6 +171,7 @@ class Search:
         if self.objectives:
             loss = self.objectives.take_in((result.config_id, result.budget), loss, result.info)
         configuration = self._halving.add_result(result.config_id, result.budget, loss)
+        self._learn_on_the_way(result, configuration)
         self.proposer.absorb(result.config_id, configuration, result.budget, loss)
         self.results_seen += 1
         attempt, training_s = result.info.get("attempt") or 0, result.info.get("training_s") or 0.0
@@ -183,6 +185,18 @@ class Search:
         self.trained_s += max(0.0, accepted.training_s - inherited)
         self.remarks.take(result)
         self._consider(result, loss)
+
+    def _learn_on_the_way(self, result: Result, configuration: Configuration) -> None:
+        """Tell of the rungs that a training passed, and of none twice; of several objectives they do not tell."""
+        is_told = self.proposer.learns_on_the_way and not self.objectives
+        if not is_told or self.settings.search.promotion != "continue":
+            return
+        told = max(
+            (b for b in self.ladder if b < result.budget and (result.config_id, b) in self.accepted), default=0.0
+        )
+        for budget, loss in lower_rungs(result, self.ladder):
+            if budget > told:
+                self.proposer.absorb(result.config_id, configuration, budget, loss)
 
     def evaluation(self, config_id: ConfigId, configuration: Configuration, budget: float, attempt: int) -> Evaluation:
         """What a worker must know of one attempt."""

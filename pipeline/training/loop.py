@@ -12,7 +12,8 @@ from models.recipe import PAPER_CODE
 from pipeline.errors import CrashedError
 from pipeline.records import Evaluation, TrainResult, derive_seed
 from pipeline.run.folder import RunFolder
-from pipeline.settings import Settings
+from pipeline.run.lower_rungs import CLOCK_COLUMNS, LOWER_RUNGS_KEY, lower_rung_losses
+from pipeline.settings import Settings, budget_ladder
 from pipeline.training.checkpoint import TrainingState, discard_previous, save_checkpoint
 from pipeline.training.clock import BudgetClock, Fence
 from pipeline.training.data import Split
@@ -278,7 +279,14 @@ class TrainingLoop:
             return self._hand_back()
         self.recorder.end("finished")
         discard_previous(self.path)
-        return TrainResult("finished", measured.error, self.recorder.info(self.trainer))
+        info = self.recorder.info(self.trainer)
+        return TrainResult("finished", measured.error, {**info, LOWER_RUNGS_KEY: self._lower_rungs()})
+
+    def _lower_rungs(self) -> list[list[float]]:
+        search, rows = self.settings.search, self.recorder.rows
+        below = [rung for rung in budget_ladder(search) if rung < self.evaluation.budget]
+        clock = [getattr(row, CLOCK_COLUMNS[search.budget_unit]) for row in rows]
+        return lower_rung_losses(clock, [row.validation_error for row in rows], below)
 
     def _wants_test(self) -> bool:
         wanted = self.settings.training.test

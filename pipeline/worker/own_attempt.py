@@ -30,7 +30,8 @@ from pipeline.records import (
 )
 from pipeline.run.folder import RunFolder
 from pipeline.run.lineage import await_lower_rung, candidates
-from pipeline.settings import Settings
+from pipeline.run.lower_rungs import CLOCK_COLUMNS, LOWER_RUNGS_KEY, lower_rung_losses
+from pipeline.settings import Settings, budget_ladder
 from pipeline.storage.curves import read_attempt_table
 from pipeline.worker.child_process import ChildProcess
 from pipeline.worker.own_curve import OwnCurve
@@ -206,7 +207,13 @@ class OwnAttempt:
         value = self._value(self._problem.metric)
         self._last |= {metric.name: self._value(metric) for metric in self._objectives}
         self._end("finished", "")
-        return TrainResult("finished", self._problem.metric.loss(value), self._info())
+        return TrainResult("finished", self._problem.metric.loss(value), {**self._info(), **self._lower_rungs()})
+
+    def _lower_rungs(self) -> dict[str, Any]:
+        search, rows, metric = self._settings.search, self._curve.table, self._problem.metric
+        below = [rung for rung in budget_ladder(search) if rung < self.evaluation.budget]
+        losses = [metric.loss(value) for value in rows[metric.name].tolist()]
+        return {LOWER_RUNGS_KEY: lower_rung_losses(rows[CLOCK_COLUMNS[search.budget_unit]], losses, below)}
 
     def hand_back(self, reason: str) -> TrainResult:
         """It goes on elsewhere."""

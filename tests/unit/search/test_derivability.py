@@ -61,7 +61,8 @@ def wander(search: Search, chance: random.Random, steps: int, results: list[Resu
         if running and chance.random() < 0.5:
             config_id, budget = running.pop(chance.randrange(len(running)))
             loss = None if chance.random() < 0.1 else loss_of(config_id, budget)
-            info = {} if loss is None else {"attempt": 1, "training_s": budget}
+            passed = [[b, loss_of(config_id, b)] for b in search.ladder if b < budget]
+            info = {} if loss is None else {"attempt": 1, "training_s": budget, "lower_rungs": passed}
             results.append(Result(config_id, budget, 0, 0, 1, loss, info, None if loss else "not_finite: so it is"))
             search.absorb(results[-1])
         elif len(running) < 8 and (due := search.next_evaluation()):

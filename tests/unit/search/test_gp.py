@@ -18,8 +18,10 @@ from ConfigSpace import (
     OrdinalHyperparameter,
 )
 
+from pipeline.run.history import Result
 from pipeline.search.gp import GROWTH, LEAST, GpProposer, milestone
-from pipeline.search.proposers import RandomProposer
+from pipeline.search.proposers import Proposal, RandomProposer
+from pipeline.search.search import Search
 from pipeline.settings import load_settings
 
 SETTINGS = load_settings("digits", ["search.method=gp", "search.min_budget=1", "search.max_budget=9"])
@@ -73,6 +75,46 @@ def test_low_budgets_that_mislead_are_seen_through() -> None:
         centre = {1.0: 0.1, 3.0: 0.5, 9.0: 0.8}[budget]
         proposer.absorb((0, 0, index), {"x": x}, budget, (x - centre) ** 2)
     assert np.median([c["x"] for c in modelled(proposer, 10)]) == pytest.approx(0.8, abs=0.1)
+
+
+class Recording:
+    """A proposer that notes what it is told."""
+
+    is_slow = False
+
+    def __init__(self, learns_on_the_way: bool) -> None:
+        self.learns_on_the_way = learns_on_the_way
+        self.told: list[Any] = []
+
+    def absorb(self, config_id: Any, configuration: Any, budget: float, loss: float | None) -> None:
+        self.told.append((config_id, budget, loss))
+
+    def plan(self, config_id: Any, budget: float, pending: Any) -> Any:
+        return lambda: Proposal({})
+
+
+@pytest.mark.parametrize(
+    ("learns", "promotion", "expected"), [(True, "continue", 2), (False, "continue", 0), (True, "restart", 0)]
+)
+def test_losses_on_rungs_that_a_training_passed_come_before_its_result_and_none_comes_twice(
+    learns: bool, promotion: str, expected: int
+) -> None:
+    budgets = ["search.min_budget=1", "search.max_budget=9", "search.iterations=3", f"search.promotion={promotion}"]
+    cosine = ["training.schedule=cosine"] if promotion == "restart" else []
+    proposer = Recording(learns)
+    search = Search(load_settings("digits", ["search.method=gp", *budgets, *cosine]), proposer)
+    results = 0
+    while (due := search.next_evaluation()) is not None:
+        config_id, _, budget = due
+        passed = [[b, 0.5 + b / 100] for b in search.ladder if b < budget]
+        info = {"attempt": 1, "training_s": budget, "lower_rungs": passed}
+        search.absorb(Result(config_id, budget, 0, 0, 1, config_id[2] / 10, info, None))
+        results += 1
+    assert search.is_done
+    assert len({(c, b) for c, b, _ in proposer.told}) == len(proposer.told)
+    begun_on_largest = [t for t in proposer.told if t[0] == (2, 0, 0)]
+    assert begun_on_largest == [((2, 0, 0), 1.0, 0.51), ((2, 0, 0), 3.0, 0.53), ((2, 0, 0), 9.0, 0.0)][2 - expected :]
+    assert (len(proposer.told) > results) == bool(expected)
 
 
 def test_configurations_that_crash_are_avoided() -> None:

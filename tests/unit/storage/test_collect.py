@@ -13,6 +13,7 @@ from pipeline.files import read_json
 from pipeline.records import INFO_KEYS, AttemptEnd, AttemptHeader
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import JOURNAL_EVENTS, read_history, read_journal
+from pipeline.run.lower_rungs import LOWER_RUNGS_KEY
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.collect import collect, throughput
 from pipeline.storage.curves import ROW_DTYPE, read_attempt, write_attempt
@@ -253,7 +254,7 @@ def test_a_synthetic_run_has_the_lines_of_a_real_one(finished: tuple[RunFolder, 
     for event in read_journal(folder):
         assert set(event) == {"time", "event", *JOURNAL_EVENTS[event["event"]]}
     for result in read_history(folder).results:
-        assert set(result.info) == (set(INFO_KEYS) if result.loss is not None else set())
+        assert set(result.info) == ({*INFO_KEYS, LOWER_RUNGS_KEY} if result.loss is not None else set())
     assert results.configurations["model_based"].any()
     assert {"crashed", "finished"} == set(results.evaluations["status"])
     assert results.evaluations["host"].nunique() == 2

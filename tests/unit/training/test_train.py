@@ -11,6 +11,7 @@ import torch
 
 from pipeline.errors import BrokenError, CrashedError
 from pipeline.records import INFO_KEYS, EpochRow, Evaluation, LowerRung
+from pipeline.run.lower_rungs import LOWER_RUNGS_KEY
 from pipeline.training.latency import measure_latency
 from pipeline.training.trainer import Trainer
 from tests.unit.training.support import Bench, KeptCurve, stop_after, without_clocks
@@ -45,7 +46,14 @@ def test_a_curve_has_a_row_per_epoch_and_one_for_the_partial_epoch_at_the_end(be
     assert curve.ended.status == "finished"
     assert result.loss == curve.rows[-1].validation_error == curve.ended.validation_error
     assert result.status == "finished"
-    assert tuple(result.info) == INFO_KEYS
+    assert tuple(result.info) == (*INFO_KEYS, LOWER_RUNGS_KEY)
+
+
+def test_a_result_tells_what_the_training_had_on_the_rungs_that_it_passed(root: Path, tmp_path: Path) -> None:
+    epochs = ("search.budget_unit=epochs", "search.min_budget=1", "search.max_budget=3")
+    long, short = (Bench(root, tmp_path / name, *epochs) for name in ("long", "short"))
+    result = long.train(long.evaluation(3))[0]
+    assert result.info[LOWER_RUNGS_KEY] == [[1.0, short.train(short.evaluation(1))[0].loss]]
 
 
 def test_parameters_flops_and_latency_are_metrics_of_every_finished_evaluation(root: Path, tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ def test_a_stopped_attempt_goes_on_from_its_checkpoint_and_a_promoted_one_from_t
     finished = evaluator(evaluation(how, 30.0, 2, number), never)
     assert finished.info["continued_from"] == "attempt 1"
     assert finished.info["batches"] == 30
+    assert finished.info["lower_rungs"] == [[10.0, -(1 - 1 / 11)]]
     promoted = evaluator(evaluation(how, 90.0, 1, number, lower=(30.0, 2)), never)
     assert promoted.info["continued_from"].startswith("rung 30 attempt")
     rows = read_attempt(folder.attempt((0, 0, number), 90.0, 1))[1]
