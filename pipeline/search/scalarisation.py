@@ -37,6 +37,7 @@ class RandomScalarisation:
 
     # Its proposer learns everything again for each proposal.
     is_slow = True
+    learns_on_the_way = False
 
     def __init__(self, make: Callable[[], Proposer], objectives: Objectives, seed: int) -> None:
         self._make = make
