@@ -179,7 +179,7 @@ class _Objective:
         covariance[np.diag_indices_from(covariance)] += h.noise[self.data.level] + JITTER
         prior = (vector - self.means) / self.deviations
         try:
-            lower = np.linalg.cholesky(covariance)
+            lower = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
         except np.linalg.LinAlgError:
             return 1e10, np.zeros_like(vector)
         alpha = _solve(lower, self.y)
@@ -234,7 +234,7 @@ class Posterior:
         covariance = self._covariance(self._known, self._known)
         covariance[np.diag_indices_from(covariance)] += h.noise[self._known.level] + JITTER
         # numpy's, and the others piece by piece: scipy's keep the interpreter to themselves meanwhile.
-        self._lower = np.linalg.cholesky(covariance)
+        self._lower = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
         self._alpha = _solve(np.ascontiguousarray(self._lower[: len(data), : len(data)]), y)
 
     def __call__(self, data: Data) -> tuple[Array, Array]:

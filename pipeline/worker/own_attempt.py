@@ -213,7 +213,7 @@ class OwnAttempt:
         search, rows, metric = self._settings.search, self._curve.table, self._problem.metric
         below = [rung for rung in budget_ladder(search) if rung < self.evaluation.budget]
         losses = [metric.loss(value) for value in rows[metric.name].tolist()]
-        return {LOWER_RUNGS_KEY: lower_rung_losses(rows[CLOCK_COLUMNS[search.budget_unit]], losses, below)}
+        return {LOWER_RUNGS_KEY: lower_rung_losses(rows[CLOCK_COLUMNS[search.budget_unit]].tolist(), losses, below)}
 
     def hand_back(self, reason: str) -> TrainResult:
         """It goes on elsewhere."""
