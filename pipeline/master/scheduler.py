@@ -202,7 +202,7 @@ class Scheduler:
             answer(event.reply, {"accepted": False, "unknown": True, "reason": "register first"})
             return
         if event.outcome.is_leaving:
-            worker.state = WorkerState.LEAVING
+            worker.become(WorkerState.LEAVING, worker.attempt)
         if worker.attempt == event.attempt or worker.attempt is None:
             self.pool.make_idle(worker)
         self.restored.claim(event.attempt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from pipeline.master.events import Connection
@@ -26,7 +26,7 @@ class WorkerState(Enum):
 _COMPARABLE = (WorkerState.TRAINING, WorkerState.IDLE, WorkerState.UNCONFIRMED)
 
 
-@dataclass
+@dataclass(eq=False)
 class KnownWorker:
     """What the master knows of a worker.
 
@@ -36,6 +36,7 @@ class KnownWorker:
         has_begun: whether it has confirmed its attempt.
         is_suspect: it has been silent for some seconds.
         is_lost: it has been silent for too long, and its evaluation was given to others.
+        pool: which it belongs to, and hears of what becomes of it.
     """
 
     registration: Registration
@@ -48,6 +49,7 @@ class KnownWorker:
     is_suspect: bool = False
     is_lost: bool = False
     clock: Clock = SYSTEM
+    pool: WorkerPool | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._note_change()
@@ -82,8 +84,11 @@ class KnownWorker:
     def become(self, state: WorkerState, attempt: AttemptId | None = None) -> None:
         """Change state."""
         self.has_begun = self.has_begun and attempt is not None and attempt == self.attempt
+        before = self.attempt
         self.state, self.attempt = state, attempt
         self._note_change()
+        if self.pool is not None:
+            self.pool.note(self, before)
 
     def _note_change(self) -> None:
         self.since, self.changed_at = self.clock.time(), self.clock.monotonic()
@@ -98,7 +103,7 @@ class WorkerPool:
     Attributes:
         largest_mb: memory of the largest device that any of them has had.
         devices: what every worker that has ever joined said of its own.
-        workers: by incarnation, in the order in which they became idle for the last time.
+        workers: by incarnation, in the order in which they joined.
     """
 
     def __init__(self, patience_s: float, clock: Clock = SYSTEM) -> None:
@@ -107,18 +112,41 @@ class WorkerPool:
         self.workers: dict[str, KnownWorker] = {}
         self.largest_mb = 0.0
         self.devices: set[str] = set()
+        # With thousands of workers, looking through all of them for these is most of what an evaluation would cost.
+        self._by_name: dict[str, KnownWorker] = {}
+        self._idle: dict[str, KnownWorker] = {}  # in the order in which they became so
+        self._at: dict[EvaluationKey, list[KnownWorker]] = {}
 
     def add(self, worker: KnownWorker) -> KnownWorker | None:
         """A worker has joined; returns the earlier process of the same name, if there is one still."""
-        earlier = next((w for w in self.workers.values() if w.name == worker.name), None)
-        self.workers[worker.registration.incarnation] = worker
+        earlier = self._by_name.get(worker.name)
+        self.workers[worker.registration.incarnation] = self._by_name[worker.name] = worker
         self.largest_mb = max(self.largest_mb, worker.memory_mb)
         self.devices.add(worker.registration.device)
+        worker.pool = self
+        self.note(worker, None)
         return earlier
+
+    def note(self, worker: KnownWorker, before: AttemptId | None) -> None:
+        """A worker is at something else than before."""
+        if before is not None and worker in self._at.get(before.key, ()):
+            self._at[before.key].remove(worker)
+            if not self._at[before.key]:
+                del self._at[before.key]
+        if worker.attempt is not None:
+            self._at.setdefault(worker.attempt.key, []).append(worker)
+        if worker.state is not WorkerState.IDLE:
+            self._idle.pop(worker.registration.incarnation, None)
+        else:
+            self._idle[worker.registration.incarnation] = worker
 
     def remove(self, worker: KnownWorker) -> None:
         """A worker is no more."""
+        worker.become(WorkerState.LEAVING)
+        worker.pool = None
         self.workers.pop(worker.registration.incarnation, None)
+        if self._by_name.get(worker.name) is worker:
+            del self._by_name[worker.name]
         worker.connection.close()
 
     def of_connection(self, connection: Connection) -> KnownWorker | None:
@@ -127,13 +155,12 @@ class WorkerPool:
 
     def make_idle(self, worker: KnownWorker) -> None:
         """A worker has ended what it was at: last in line for new work."""
+        self._idle.pop(worker.registration.incarnation, None)
         worker.become(WorkerState.LEAVING if worker.state is WorkerState.LEAVING else WorkerState.IDLE)
-        if worker.registration.incarnation in self.workers:
-            self.workers[worker.registration.incarnation] = self.workers.pop(worker.registration.incarnation)
 
     def idle(self) -> list[KnownWorker]:
         """Workers that wait for work, longest waiting first."""
-        return [w for w in self.workers.values() if w.state is WorkerState.IDLE and w.is_usable]
+        return [w for w in self._idle.values() if w.is_usable]
 
     def usable_hosts(self) -> set[str]:
         """Hosts with a worker that can be counted on."""
@@ -149,7 +176,7 @@ class WorkerPool:
 
     def busy_count(self) -> int:
         """Workers that are at an evaluation, as far as is known."""
-        return sum(w.attempt is not None for w in self.workers.values())
+        return sum(map(len, self._at.values()))
 
     def usable_count(self) -> int:
         """Workers that can be counted on."""
@@ -157,7 +184,7 @@ class WorkerPool:
 
     def running(self, key: EvaluationKey) -> list[KnownWorker]:
         """Workers that are at an evaluation, lost ones included."""
-        return [w for w in self.workers.values() if w.attempt is not None and w.attempt.key == key]
+        return list(self._at.get(key, ()))
 
     def has_runner(self, key: EvaluationKey, besides: KnownWorker | None = None) -> bool:
         """Whether a worker that is not lost is at an evaluation, besides one."""

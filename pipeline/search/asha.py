@@ -167,6 +167,10 @@ class Asha:
         self._drawn += 1
         self._put(config_id, self._ladder[0])
 
+    def keep_for_later(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> bool:
+        """See `Halving`: every configuration is drawn for the lowest rung."""
+        return False
+
     def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
         """See `Halving`."""
         datum = self._cohort(config_id).data.get(config_id) if 0 <= config_id[0] < len(self.iterations) else None

@@ -76,6 +76,13 @@ class Halving(Protocol):
             ValueError: it would not be drawn now.
         """
 
+    def keep_for_later(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> bool:
+        """Keep a configuration that was drawn for a higher rung and is not due, until it is; False: it is none.
+
+        Such a draw took the place of configurations that had crashed on the rung below, and the disk has lost their
+        results. They are run again: if they crash again the draw counts, and else it is never made.
+        """
+
     def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
         """Take in a result (None: crashed) and promote; the configuration.
 
@@ -210,8 +217,12 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         """The most evaluations of this bracket that may ever run side by side from now on."""
         if self.is_finished:
             return 0
-        now = len(self.outstanding()) + self.unfilled()
+        now = self.parallel_now()
         return int(max([now, *self.num_configs[self.stage + 1 :]]))
+
+    def parallel_now(self) -> int:
+        """Evaluations of this bracket that could run side by side at this moment, those that run included."""
+        return self._awaited + self.unfilled()
 
     # Going on ----------------------------------------------------------------------------------------------------
     def add_drawn(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> None:
@@ -264,6 +275,7 @@ class Brackets:
         self._open: list[Bracket] = []
         # Those that may have something to start, as a heap: with thousands of workers most only wait for results.
         self._ready: list[int] = []
+        self._early: dict[ConfigId, tuple[Configuration, Mapping[str, Any]]] = {}
 
     def next_queued(self) -> Run | None:
         """See `Halving`."""
@@ -302,7 +314,25 @@ class Brackets:
             self.iterations.append(bracket)
             self._open.append(bracket)
         self.iterations[config_id[0]].add_drawn(config_id, configuration, info)
+        self._take_in_early(config_id[0])
         self._note_ready(config_id[0])
+
+    def keep_for_later(self, config_id: ConfigId, configuration: Configuration, info: Mapping[str, Any]) -> bool:
+        """See `Halving`."""
+        number, stage, _ = config_id
+        if stage == 0 or number >= len(self.iterations):
+            return False
+        due = self.iterations[number].to_draw()
+        if due is not None and due[0] == config_id:
+            return False
+        self._early[config_id] = configuration, info
+        return True
+
+    def _take_in_early(self, number: int) -> None:
+        """Take in the configurations that were kept for the rung that a bracket has reached."""
+        bracket = self.iterations[number]
+        while (due := bracket.to_draw()) is not None and due[0] in self._early:
+            bracket.add_drawn(due[0], *self._early.pop(due[0]))
 
     def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
         """See `Halving`."""
@@ -312,6 +342,7 @@ class Brackets:
         stage = bracket.stage
         bracket.add_result(config_id, budget, loss)
         if bracket.stage != stage:
+            self._take_in_early(config_id[0])
             self._note_ready(config_id[0])
         configuration: Configuration = bracket.data[config_id].config
         return configuration
@@ -331,7 +362,7 @@ class Brackets:
 
     def parallel_now(self, limit: int) -> int:
         """See `Halving`."""
-        return self._with_new_brackets(sum(len(b.outstanding()) + b.unfilled() for b in self.open()), limit)
+        return self._with_new_brackets(sum(b.parallel_now() for b in self.open()), limit)
 
     def _with_new_brackets(self, count: int, limit: int) -> int:
         for iteration in range(len(self.iterations), self._count):

@@ -89,7 +89,7 @@ def rebuild(settings: Settings, history: History, proposer: Proposer | None = No
     for event in replay_order(history):
         try:
             if isinstance(event, Draw):
-                search.take_in(event)
+                search.take_in(event, may_be_early=True)
             else:
                 search.absorb(event)
         except (ValueError, TypeError) as error:

@@ -305,8 +305,11 @@ class Search:
         return LowerRung(below[-1], accepted.attempt, accepted.has_checkpoint)
 
     # Rebuilding --------------------------------------------------------------------------------------------------
-    def take_in(self, draw: Draw) -> None:
+    def take_in(self, draw: Draw, may_be_early: bool = False) -> None:
         """Take in a configuration that was drawn before.
+
+        Args:
+            may_be_early: results that it followed from may be lost: it is taken in once it is due, if ever.
 
         Raises:
             ValueError: the search would not have drawn this config_id now, or the line lacks what this version writes.
@@ -314,6 +317,9 @@ class Search:
         missing = [k for k in DRAW_KEYS if k not in draw.info]
         if missing:
             raise ValueError(f"its config_info lacks {', '.join(missing)}: another version wrote it")
+        if may_be_early and self._halving.keep_for_later(draw.config_id, draw.configuration, draw.info):
+            self._note(draw)
+            return
         self._halving.add_drawn(draw.config_id, draw.configuration, draw.info)
         due = self.iterations[draw.config_id[0]].data[draw.config_id].budget
         if draw.info["budget"] != due:

@@ -44,7 +44,7 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
                 search.absorb(event)
                 continue
             if event.config_id in beyond:
-                search.take_in(event)
+                search.take_in(event, may_be_early=True)
                 continue
             claimed = event.info.get("results_seen")
             if not isinstance(claimed, int) or claimed < seen:

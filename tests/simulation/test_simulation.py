@@ -17,6 +17,7 @@ FAILED_ONCE = {
     12: "an end whose answer was lost was taken for an attempt that goes on, and then dropped",
     40: "the same, with a call that came twice",
     94: "a master that could not read its files ended with a traceback",
+    131: "a draw that had followed from crashes could not be resumed once the disk had lost their results",
     163: "a master that was superseded deleted a result that a worker had left for the next one",
     342: "a master that stood still wrote its own address over its successor's",
     434: "a result that a dead master had written and not synced was acknowledged by the next",

@@ -126,3 +126,32 @@ def test_of_two_lines_of_one_draw_the_first_counts(recovered: LivingRun) -> None
     search = rebuild(recovered.settings, doubled)
     assert search.is_done
     assert search.iterations[0].data[other.config_id].config == history.draws[3].configuration
+
+
+def test_a_draw_that_followed_lost_crashes_waits_until_it_is_due_again_or_is_never_made(tmp_path: Path) -> None:
+    folder, run_settings = RunFolder(tmp_path / "run"), settings_for("search.max_budget=3", "search.iterations=1")
+    run = LivingRun(folder, run_settings, workers=1, seed=0)
+    crashed = replace(result_of((0, 0, 0), 1.0), loss=None, info={}, exception="error: as always")
+    while (due := run.search.next_evaluation()) is not None:  # every configuration of the lowest rung crashes
+        run.append(folder.configs, [draw_line(draw) for draw in run.search.take_new_draws()])
+        if due[2] > 1.0:
+            break
+        result = replace(crashed, config_id=due[0])
+        run.append(folder.results, [result_line(result)])
+        run.search.absorb(result)
+    assert due is not None
+    assert due[0] == (0, 1, 0), "drawn for the second rung, since nothing could be promoted"
+
+    run.lose(1)
+    lost = {config_id for config_id, _, _ in run.search.outstanding()}
+    assert lost == {(0, 0, 2)}
+    again = rebuild(run_settings, read_history(folder))
+    again.absorb(replace(crashed, config_id=(0, 0, 2)))
+    assert [config_id for config_id, _, _ in again.outstanding()] == [(0, 1, 0)]
+    assert again.next_evaluation() is not None
+    assert not again.take_new_draws(), "it is drawn already"
+
+    run.go_on(2)  # this time it does not crash, and is promoted: the draw is never due
+    assert run.search.is_done
+    assert rebuild(run_settings, read_history(folder)).is_done
+    assert verify(folder, run_settings) == []
