@@ -15,7 +15,8 @@ from typing import Any
 import typer
 
 from pipeline.records import AttemptEnd, AttemptHeader, EpochRow, row_columns
-from pipeline.settings.schema import MetricSettings, PriorSettings, Settings, SettingsSection
+from pipeline.settings.schema import MetricSettings, PriorSettings, Settings
+from pipeline.settings.section import SettingsSection
 from pipeline.storage import schema
 from pipeline.storage.columns import Column
 
@@ -68,7 +69,8 @@ def settings_reference() -> str:
 
 def _section(section: type[SettingsSection], prefix: str, part: str = "") -> Iterator[str]:
     shapes = section.model_json_schema()["properties"]
-    inner = {name: kind for name, info in section.model_fields.items() if _is_section(kind := info.annotation)}
+    kinds: dict[str, Any] = {name: info.annotation for name, info in section.model_fields.items()}
+    inner = {name: kind for name, kind in kinds.items() if _is_section(kind)}
     for name, info in section.model_fields.items():
         if name not in inner and name != "frozen":  # which is written by the program alone
             place = anchor(f"{part}.{name}" if part else prefix + name)
