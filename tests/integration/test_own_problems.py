@@ -145,10 +145,10 @@ def test_what_objectives_do_wrong_stands_in_the_status_and_the_report_and_nothin
     first = [f"{{how: {how}, x: 0.5}}" for how in hows]
     (place / "bad.yaml").write_text(
         f"name: bad\nproblem: {place}/bad.py\n"
-        f"search: {{budget_unit: steps, min_budget: 1, max_budget: 3, try_first: [{', '.join(first)}]}}\n"
+        f"search: {{budget_unit: steps, min_budget: 1, max_budget: 9, try_first: [{', '.join(first)}]}}\n"
         "workers: {count: 1}\ntraining: {device: cpu, threads: 1}\nslurm: {gpus_per_worker: 0}\n"
     )
-    folder = submit(place / "bad.yaml", place)
+    folder = submit(place / "bad.yaml", place, "search.iterations=1")
     results = collected(folder)
     said = [
         "crashed, bad_result: the objective returned without reporting loss; it reported nothing",

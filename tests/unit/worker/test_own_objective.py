@@ -18,6 +18,7 @@ from pipeline.run.creation import create_run, read_settings
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings, changed, validate_settings
 from pipeline.storage.curves import read_attempt
+from pipeline.worker import own_objective
 from pipeline.worker.own_objective import OwnEvaluator
 
 PROBLEM = """
@@ -311,6 +312,18 @@ def test_the_copy_in_the_run_folder_is_what_runs(tmp_path: Path) -> None:
         assert made(evaluation("number"), never).loss == -0.25
     finally:
         made.close()
+
+
+def test_a_problem_that_takes_for_ever_to_load_has_a_time_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = create_run(settings_for(write_problem(tmp_path / "code")), tmp_path / "results")
+    (folder.path / "problem" / "mine.py").write_text("import time\n\ntime.sleep(600)\n")
+    monkeypatch.setattr(own_objective, "READ_S", 0.2)
+    made = OwnEvaluator(folder, read_settings(folder), WorkerIdentity("w", "here"))
+    with pytest.raises(BrokenError, match=r"the problem was not loaded in 0 s"):
+        made(evaluation("number"), never)
+    assert made._child is None  # it was ended
 
 
 def test_a_problem_that_does_not_import_is_refused_in_one_line_with_its_place(tmp_path: Path) -> None:
