@@ -88,7 +88,7 @@ def main() -> None:
             return time.perf_counter() - began
 
         evaluate(0)  # warm
-        pairs = [(evaluate(0) - in_process(0), disk(folder.path)) for _ in range(EVALUATIONS)]
+        pairs = [(evaluate(0) - in_process(0), disk(Path(place))) for _ in range(EVALUATIONS)]
         each, waited = (statistics.median(column) for column in zip(*pairs, strict=True))
         per_row = statistics.median((evaluate(ROWS) - each - in_process(ROWS)) / ROWS for _ in range(REPEATS))
         evaluator.close()

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline import operations
+from pipeline.analysis.architecture import architecture_figure
 from pipeline.export.export import export
 from pipeline.launch import local_workers
 from pipeline.problems.templates import write_templates
@@ -192,10 +195,21 @@ def test_a_folder_of_images_is_searched_without_code_and_its_damaged_ones_are_na
     maker.main(place / "images", 40)
     (place / "images" / "rows" / "torn.png").write_bytes(b"not an image")
     own = (f"data.source={place / 'images'}", f"data.root={place / 'data'}", "search.max_budget=1.2")
-    results = collected(submit(copied("image_folder", place), place, *own))
+    folder = submit(copied("image_folder", place), place, *own)
+    results = collected(folder)
     assert "torn.png" in caplog.text
+    assert results.images["image_shape"] == [3, 16, 16]
     assert results.dataset == "images"
     assert set(results.configurations["optimizer"]) == {"sgd", "adamw"}
     assert set(results.configurations["nr_residual_blocks_1"]) == {1}
-    done = results.evaluations[results.evaluations["status"] == "finished"]
+    done = results.finished()
     assert done["validation_error"].min() < 0.6  # chance is 2/3
+    export(folder, place / "mine", None, None, quietly)
+    picture = next((place / "images" / "rows").glob("[0-9]*.png"))
+    command = [sys.executable, "-W", "ignore", str(place / "mine" / "predict.py"), str(picture)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert answer.startswith(f"{picture}: ")
+    assert all(f"{name} " in answer for name in results.images["classes"])
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in done.iloc[0].items()}
+    figure = architecture_figure(results, plain["config_id"], {n: plain[n] for n in results.hyperparameters})
+    assert figure.lacking == ""

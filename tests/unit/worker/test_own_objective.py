@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pipeline.run.creation import create_run, read_settings
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings, changed, validate_settings
 from pipeline.storage.curves import read_attempt
-from pipeline.worker import own_objective
+from pipeline.worker import child_process, own_objective
 from pipeline.worker.own_objective import OwnEvaluator
 
 PROBLEM = """
@@ -231,12 +231,24 @@ def test_an_objective_may_return_its_metrics_at_once_as_numpy_has_them(
     assert read_attempt(folder.attempt(given.config_id, 10.0, 1))[1]["kilowatts"].tolist() == [7.0]
 
 
-def test_a_flood_of_output_is_cut_and_the_log_says_so(folder: RunFolder, evaluator: OwnEvaluator) -> None:
-    assert evaluator(evaluation("prints"), never).status == "finished"
-    time.sleep(0.2)  # the log is written beside
-    log = folder.output_log("w").read_text()
-    assert "the rest of this evaluation's output is left out" in log
-    assert len(log) < 1_500_000
+def test_a_flood_of_output_is_cut_and_so_is_the_log_of_many_evaluations(
+    folder: RunFolder, evaluator: OwnEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waited_for(condition: Callable[[], bool]) -> bool:  # the log is written beside
+        deadline = time.monotonic() + 60
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return condition()
+
+    monkeypatch.setattr(child_process, "MAX_LOG_BYTES", 1_500_000)
+    log, cut = folder.output_log("w"), "the rest of this evaluation's output is left out"
+    result = evaluator(evaluation("prints"), never)
+    assert "its output is more than the log keeps" in " ".join(result.info["notes"])
+    assert waited_for(lambda: cut in log.read_text())
+    assert len(log.read_text()) < 1_500_000
+    evaluator(evaluation("prints"), never)
+    assert waited_for(log.with_name(log.name + ".old").is_file)
+    assert not log.exists() or len(log.read_text()) < 1_500_000
 
 
 def test_relative_paths_lead_into_the_attempts_own_folder(folder: RunFolder, evaluator: OwnEvaluator) -> None:
