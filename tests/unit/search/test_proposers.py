@@ -14,10 +14,12 @@ from ConfigSpace import (
     Constant,
     EqualsCondition,
     Float,
+    ForbiddenAndConjunction,
     ForbiddenEqualsClause,
     Integer,
     OrdinalHyperparameter,
 )
+from ConfigSpace import Configuration as ConfigSpaceConfiguration
 
 from pipeline.run.history import DRAW_KEYS
 from pipeline.search.bohb import BohbProposer, best_first, impute
@@ -206,6 +208,30 @@ def test_where_every_candidate_is_forbidden_a_draw_is_random() -> None:
         again.absorb((0, 0, index), {"n": 4, "x": index / 40}, 1.0, index / 40)
     proposals = [again.propose((1, 0, i)) for i in range(20)]
     assert {p.configuration["n"] == 4 for p in proposals} == {False}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_proposes_legal_configurations_of_a_space_with_everything_in_it(method: str) -> None:
+    kind, depth = Categorical("kind", ["plain", "deep", "bad"]), Integer("depth", (1, 4))
+    size, rate = OrdinalHyperparameter("size", [8, 16, 32]), Float("rate", (0.01, 1.0), log=True)
+    space = ConfigurationSpace(seed=1)
+    space.add(kind, depth, size, rate, Constant("optimiser", "sgd"))
+    space.add(EqualsCondition(depth, kind, "deep"))
+    space.add(ForbiddenAndConjunction(ForbiddenEqualsClause(kind, "deep"), ForbiddenEqualsClause(size, 32)))
+    space.add(ForbiddenEqualsClause(kind, "bad"))
+    known = [
+        "search.priors={size: {value: 32}, rate: {value: 0.1}}",
+        "search.try_first=[{kind: deep, depth: 2, size: 8}]",
+    ]
+    settings = load_settings("digits", [f"search.method={method}", *known])
+    proposer = make_proposer(settings, space)
+    feed(proposer, space, 40, lambda c, i: None if i % 9 == 8 else c["rate"] - c["size"], settings.search.max_budget)
+    proposals = [proposer.plan((n, 0, i), settings.search.min_budget, [])() for n in (0, 1) for i in range(15)]
+    for configuration in (p.configuration for p in proposals):
+        # ConfigSpace refuses what is forbidden, switched off or missing.
+        assert set(ConfigSpaceConfiguration(space, values=dict(configuration))) == set(configuration)
+    assert (proposals[0].configuration["kind"], proposals[0].configuration["size"]) == ("deep", 8)
+    assert any(p.model_budget is not None for p in proposals) == (method in ("bohb", "gp"))
 
 
 @pytest.mark.parametrize("method", METHODS)
