@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,17 +60,19 @@ class Cohort:
 
 @dataclass
 class Rung:
-    """The results on one budget.
+    """The results on one budget: as heaps, because there may be hundreds of thousands.
 
     Attributes:
         count: results, crashes included.
-        keys: of those with a loss, the best first.
-        waiting: of those that were not promoted, the best first.
+        best: the best 1/eta of them, negated: the worst of these first.
+        rest: the others with a loss, the best first.
+        promoted: what has been among the best.
     """
 
     count: int = 0
-    keys: list[Key] = field(default_factory=list)
-    waiting: list[Key] = field(default_factory=list)
+    best: list[Key] = field(default_factory=list)
+    rest: list[Key] = field(default_factory=list)
+    promoted: set[ConfigId] = field(default_factory=set)
 
     def add(self, key: Key | None, eta: float) -> ConfigId | None:
         """Take in a result (None: crashed); the configuration that it makes promotable.
@@ -79,12 +80,26 @@ class Rung:
         There is never more than one: the best `count // eta` grow by one or exchange one.
         """
         self.count += 1
+        entered = None
         if key is not None:
-            insort(self.keys, key)
-            insort(self.waiting, key)
-        if not self.waiting or bisect_left(self.keys, self.waiting[0]) >= int(self.count / eta):
+            heapq.heappush(self.rest, key)
+        if len(self.best) < int(self.count / eta) and self.rest:
+            entered = heapq.heappop(self.rest)
+            heapq.heappush(self.best, _negated(entered))
+        elif key is not None and self.best and key < _negated(self.best[0]):
+            # It is better than every other of the rest, too.
+            entered = key
+            heapq.heapreplace(self.rest, _negated(heapq.heapreplace(self.best, _negated(key))))
+        if entered is None or entered[1] in self.promoted:
             return None
-        return self.waiting.pop(0)[1]
+        self.promoted.add(entered[1])
+        return entered[1]
+
+
+def _negated(key: Key) -> Key:
+    """A key that comes the earlier the later this one does."""
+    loss, (iteration, stage, index) = key
+    return -loss, (-iteration, -stage, -index)
 
 
 class RankedRung:
