@@ -49,7 +49,7 @@ def listen(tls: Path, address: str, ports: tuple[int, int] | None) -> tuple[Serv
     Raises:
         SiteError: it cannot listen there.
     """
-    PYRO.make_authority(tls)
+    PYRO.make_authority(tls, "doctor")
     PYRO.take_credentials(tls, "doctor", [address])
     server = PYRO.serve(address, ports)
     uri = server.register(Greeted(), GREETED)

@@ -138,7 +138,8 @@ class _Master:
 
     def _start(self, inbox: Queue, history: History, search: Search) -> _Loop:
         folder, lease = self.folder, self.lease
-        self.network.make_authority(folder.tls)
+        label = run_label(folder)
+        self.network.make_authority(folder.tls, label)
         addresses = sorted({self.address, "127.0.0.1", "localhost"})
         self.network.take_credentials(folder.tls, f"master-{lease.term}", addresses)
         files = RunFiles(folder, lease, self.runtime)
@@ -153,7 +154,7 @@ class _Master:
         scheduler = Scheduler(
             folder, search, files, dispatcher, self.request_workers, read_journal(folder), self.runtime
         )
-        port, label = dispatcher.server.port, run_label(folder)
+        port = dispatcher.server.port
         location = MasterAddress(folder.run_id, lease.term, platform.node(), self.address, port, label)
         publisher = StatusPublisher(folder, self.settings, lease, location.location, self.runtime)
         files.note("master_started", term=lease.term, host=location.host, pid=os.getpid(), address=location.location)

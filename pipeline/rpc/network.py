@@ -51,7 +51,7 @@ class Server(Protocol):
 class Network(Protocol):
     """How a process proves itself, serves calls and makes them."""
 
-    def make_authority(self, tls: Path) -> None:
+    def make_authority(self, tls: Path, run_label: str) -> None:
         """Make the run's authority unless it is there; errors as `pipeline.rpc.tls.ensure_authority`."""
 
     def take_credentials(self, tls: Path, name: str, addresses: Sequence[str]) -> None:
@@ -79,9 +79,9 @@ class PyroNetwork:
         self._lock = threading.Lock()
         self._proven_as: tuple[Path, tuple[str, ...]] | None = None
 
-    def make_authority(self, tls: Path) -> None:
+    def make_authority(self, tls: Path, run_label: str) -> None:
         """See `Network`."""
-        ensure_authority(tls)
+        ensure_authority(tls, run_label)
         self._proven_as = None
 
     def take_credentials(self, tls: Path, name: str, addresses: Sequence[str]) -> None:

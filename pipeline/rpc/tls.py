@@ -48,18 +48,29 @@ class Credentials:
     key: Path
 
 
-def ensure_authority(folder: Path) -> None:
+# The authority's name where the run's label was not part of it.
+UNLABELLED = "Tandem run authority"
+
+
+def ensure_authority(folder: Path, run_label: str) -> None:
     """Make the run's authority unless it is there. Only the holder of the run's lease calls this.
+
+    The authority's name holds the run's label: one that came with a copy of another run's files is replaced, so that
+    no worker of either run passes for one of the other.
 
     Raises:
         RunError: the folder can be read by others.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_private(folder)
+    common_name = f"Tandem run {run_label[-50:]}"  # of at most 64 characters; a label ends with what is unique
     if (folder / f"{AUTHORITY}.pem").exists() and (folder / f"{AUTHORITY}.key").exists():
-        return
+        if _authority_name(folder) in (common_name, UNLABELLED, ""):
+            return
+        for path in (*folder.glob("*.pem"), *folder.glob("*.key")):
+            path.unlink(missing_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tandem run authority")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = (
         _builder(name, name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -166,6 +177,15 @@ def _read_authority(folder: Path, wait_s: float) -> tuple[x509.Certificate, ec.E
             f"delete {folder} and resume the run: a new authority is made."
         )
     return certificate, key
+
+
+def _authority_name(folder: Path) -> str:
+    """The common name of the authority that is there; "": it is damaged, which whoever uses it says."""
+    try:
+        certificate = x509.load_pem_x509_certificate((folder / f"{AUTHORITY}.pem").read_bytes())
+    except (OSError, ValueError):
+        return ""
+    return "".join(str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
 
 
 def _check_private(folder: Path) -> None:

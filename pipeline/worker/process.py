@@ -43,7 +43,7 @@ def work(folder: RunFolder) -> str:
         SiteError: its allocation has less than a worker of the run needs.
         RunError: the folder is a copy of a run.
     """
-    require_no_copy(folder)
+    require_no_copy(folder)  # before its job takes the name of the original's workers
     if missing := what_is_missing(read_settings(folder)):
         raise SiteError(
             f"This allocation lacks what a worker of run {folder.run_id} needs: {missing}. "
@@ -60,10 +60,11 @@ def be_worker(folder: RunFolder) -> str:
     finds the task in the queue and asks for no other.
 
     Raises:
-        RunError, SiteError: as `pipeline.worker.worker.run_worker`.
+        RunError, SiteError: as `pipeline.worker.worker.run_worker`; the folder is a copy of a run.
     """
     from pipeline.worker.worker import run_worker
 
+    require_no_copy(folder)
     settings = read_settings(folder)
     identity = worker_identity()
     _log_to(folder.worker_log(identity.name))

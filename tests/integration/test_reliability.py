@@ -324,7 +324,7 @@ def test_who_has_no_certificate_of_the_run_is_refused(tmp_path: Path, processes:
     folder = make_run(tmp_path / "run", "search.iterations=1")
     processes.append(start_master(folder))
     where = address(folder)
-    ensure_authority(tmp_path / "foreign")
+    ensure_authority(tmp_path / "foreign", "foreign-0a1b")
     foreign = issue_certificate(tmp_path / "foreign", "intruder", ["127.0.0.1"])
     context = ssl.create_default_context(cafile=folder.tls / "authority.pem")
     for with_certificate in (False, True):

@@ -140,7 +140,7 @@ class ProcessNetwork:
         self.network = network
         self.process = process
 
-    def make_authority(self, tls: Path) -> None:
+    def make_authority(self, tls: Path, run_label: str) -> None:
         """Certificates are not simulated."""
 
     def take_credentials(self, tls: Path, name: str, addresses: Any) -> None:

@@ -169,10 +169,13 @@ def test_messages_survive_the_journey() -> None:
     assert Outcome.from_plain(outcome.to_plain()) == outcome
 
 
+LABEL = "digits-0a1b"
+
+
 # Certificates ----------------------------------------------------------------------------------------------------
 @pytest.fixture
 def tls(tmp_path: Path) -> Path:
-    ensure_authority(tmp_path / "tls")
+    ensure_authority(tmp_path / "tls", LABEL)
     return tmp_path / "tls"
 
 
@@ -189,13 +192,21 @@ def test_certificates_pass_strict_verification(tls: Path) -> None:
 
 def test_the_authority_is_made_once(tls: Path) -> None:
     before = (tls / "authority.pem").read_bytes()
-    ensure_authority(tls)
+    ensure_authority(tls, LABEL)
     assert (tls / "authority.pem").read_bytes() == before
+
+
+def test_an_authority_that_came_with_another_runs_files_is_replaced(tls: Path) -> None:
+    issue_certificate(tls, "w0", ["127.0.0.1"])
+    before = (tls / "authority.pem").read_bytes()
+    ensure_authority(tls, "digits-2c3d")
+    assert (tls / "authority.pem").read_bytes() != before
+    assert {path.name for path in tls.iterdir()} == {"authority.pem", "authority.key"}
 
 
 def test_a_folder_that_others_can_read_is_refused(tls: Path) -> None:
     tls.chmod(0o750)
-    for attempt in (lambda: ensure_authority(tls), lambda: issue_certificate(tls, "w0", ["127.0.0.1"])):
+    for attempt in (lambda: ensure_authority(tls, LABEL), lambda: issue_certificate(tls, "w0", ["127.0.0.1"])):
         with pytest.raises(RunError, match=r"others can read it \(mode 0750, owner \d+\)\. .*`chmod 700 "):
             attempt()
 
@@ -213,7 +224,7 @@ def test_a_damaged_authority_says_what_to_do(tls: Path) -> None:
 
 
 def test_files_of_two_authorities_are_noticed(tls: Path, tmp_path: Path) -> None:
-    ensure_authority(tmp_path / "other")
+    ensure_authority(tmp_path / "other", LABEL)
     shutil.copy(tmp_path / "other" / "authority.key", tls / "authority.key")
     with pytest.raises(RunError, match="files of two authorities are mixed"):
         issue_certificate(tls, "w0", ["127.0.0.1"], wait_s=0)
