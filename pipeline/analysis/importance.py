@@ -12,7 +12,7 @@ from pipeline.analysis import local, style
 from pipeline.analysis.axes import Axis, ordered, read_axes
 from pipeline.analysis.fanova import FEWEST, Fanova
 from pipeline.analysis.items import Item, Section
-from pipeline.analysis.marginals import CURVES_PER_FIGURE, marginal_curves, marginal_surfaces
+from pipeline.analysis.marginals import marginal_curves, marginal_surfaces
 from pipeline.analysis.metric import objective
 from pipeline.errors import RunError
 from pipeline.settings.space import BY_NAME
@@ -69,13 +69,10 @@ def _items(results: Results) -> list[Item]:
         return [overview]
     warnings = fit_warnings(results, fits)
     most = ranking(fits)
-    curves = [
-        marginal_curves(results, fits, most[start : start + CURVES_PER_FIGURE], number, warnings)
-        for number, start in enumerate(range(0, len(most), CURVES_PER_FIGURE), start=1)
-    ]
+    curves = marginal_curves(results, fits, most, warnings)
     surfaces = marginal_surfaces(results, fits, top_pairs(fits, SURFACES), warnings)
     around = local.items(results, fits, most)
-    return [overview, _mains(results, fits, warnings), _pairs(results, fits, warnings), *curves, surfaces, *around]
+    return [overview, _mains(results, fits, warnings), _pairs(results, fits, warnings), curves, surfaces, *around]
 
 
 def fit_warnings(results: Results, fits: Fits) -> tuple[str, ...]:

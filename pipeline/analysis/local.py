@@ -107,13 +107,16 @@ def local_importance(fit: Fanova, best: pd.Series, names: Sequence[str]) -> pd.D
         Columns: name, lowest, highest (predicted loss over its range), share (of the summed variances).
     """
     base = coordinates_of(fit, best)
-    rows = []
-    for place, axis in enumerate(fit.axes):
-        grid = axis.grid(50)
-        points = np.repeat(base[None, :], len(grid), axis=0)
-        points[:, place] = grid
-        values = predicted(fit, points)
-        rows.append((axis.name, float(values.min()), float(values.max()), float(values.var())))
+    grids = [axis.grid(50) for axis in fit.axes]
+    points = np.repeat(base[None, :], sum(map(len, grids)), axis=0)
+    begins = np.cumsum([0, *map(len, grids)])
+    for place, grid in enumerate(grids):
+        points[begins[place] : begins[place + 1], place] = grid
+    parts = np.split(predicted(fit, points), begins[1:-1])  # one question to the forest: each has its price
+    rows = [
+        (axis.name, float(values.min()), float(values.max()), float(values.var()))
+        for axis, values in zip(fit.axes, parts, strict=True)
+    ]
     table = pd.DataFrame(rows, columns=["name", "lowest", "highest", "variance"])
     table["share"] = table["variance"] / max(float(table["variance"].sum()), 1e-300)
     return table.drop(columns="variance").sort_values("share", ascending=False, kind="stable").reset_index(drop=True)

@@ -16,7 +16,7 @@ from pipeline.analysis.items import Item
 from pipeline.analysis.metric import WrittenMetric, objective
 from pipeline.storage.results import Results
 
-CURVES_PER_FIGURE = 6
+SHOWN_CURVES = 6
 Fits = dict[float, Fanova]
 Surface = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -33,16 +33,27 @@ def _by_name(fits: Fits) -> dict[str, Axis]:
 
 
 # Curves ---------------------------------------------------------------------------------------------------------------
-def marginal_curves(results: Results, fits: Fits, names: Sequence[str], number: int, warnings: tuple[str, ...]) -> Item:
-    """The marginal curves of some hyperparameters, as the figure of that number."""
-    caption = (
+def marginal_curves(results: Results, fits: Fits, names: Sequence[str], warnings: tuple[str, ...]) -> Item:
+    """The marginal curves of the most important hyperparameters; the data has those of all.
+
+    Args:
+        names: hyperparameters, the most important first.
+    """
+    shown = names[:SHOWN_CURVES]
+    caption, figure = curves_caption(results, fits, names), draw_marginals(results, fits, shown)
+    data = curve_data(fits, names)
+    return Item("fanova_curves", "Marginal curves", caption, figure, data=data, warnings=warnings)
+
+
+def curves_caption(results: Results, fits: Fits, names: Sequence[str]) -> str:
+    """What a curve is, and which are left out."""
+    left_out = len(names) - SHOWN_CURVES
+    others = f" The {SHOWN_CURVES} most important; the data has the other {left_out}, too." if left_out > 0 else ""
+    return (
         f"Mean {objective(results).name} over the whole space as one hyperparameter changes, a row per budget, all of "
         "a row on one scale: a flat curve does not matter. Band: one standard deviation over trees; dashed: the "
-        f"budget's best configuration. {_counts(results, fits)}"
+        f"budget's best configuration.{others} {_counts(results, fits)}"
     )
-    title = f"Marginal curves, {number}: {'the most important' if number == 1 else 'in order of importance'}"
-    figure, data = draw_marginals(results, fits, names), curve_data(fits, names)
-    return Item(f"fanova_curves_{number}", title, caption, figure, data=data, warnings=warnings)
 
 
 def _counts(results: Results, fits: Fits) -> str:
@@ -70,7 +81,7 @@ def common_limits(fit: Fanova) -> tuple[float, float]:
 
 def draw_marginals(results: Results, fits: Fits, names: Sequence[str]) -> Figure:
     """A row per budget, a column per hyperparameter."""
-    figure, axes = style.new_figure(0.55 + 1.25 * len(fits), len(fits), CURVES_PER_FIGURE, sharey="row")
+    figure, axes = style.new_figure(0.55 + 1.25 * len(fits), len(fits), SHOWN_CURVES, sharey="row")
     by_name, metric = _by_name(fits), objective(results)
     for line, (budget, fit) in zip(axes, fits.items(), strict=True):
         best = best_on(results, budget)
@@ -139,15 +150,19 @@ def draw_surfaces(
         best = best_on(results, budget)
         values = [metric.shown(surface) for _, _, surface in found]
         limits = {"vmin": min(v.min() for v in values), "vmax": max(v.max() for v in values)}
+        meshes = []
         for panel, (one, two), (x, y, _), shown in zip(line, pairs, found, values, strict=True):
             mesh = panel.pcolormesh(style.edges(x), style.edges(y), shown.T, cmap=colours, rasterized=True, **limits)
             _finish_surface(panel, by_name[one], by_name[two], best)
+            meshes.append(mesh)
         bar = figure.colorbar(mesh, ax=list(line), pad=0.01, aspect=14)
         bar.set_label(
             f"{style.budget_label(budget, results.budget_unit)}: {metric.short_label}",
             size=8,
         )
         bar.ax.tick_params(labelsize=7)
+        for mesh in meshes:
+            mesh.colorbar = bar  # one bar tells the colours of all
     return figure
 
 

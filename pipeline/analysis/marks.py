@@ -35,14 +35,19 @@ class Marks:
     x: np.ndarray
     y: np.ndarray
 
-    def packed(self, figure: Figure) -> dict[str, Any]:
-        """As the page has it: places as fractions of the figure, once its layout is final."""
+    def packed(self, figure: Figure, foot: float = 0.0) -> dict[str, Any]:
+        """As the page has it: places as fractions of the picture, once the figure's layout is final.
+
+        Args:
+            foot: the share of the figure's height, at its foot, that the picture leaves out.
+        """
         y = np.asarray(self.y, dtype=float)
         shape = y.shape
         x = np.broadcast_to(np.asarray(self.x, dtype=float), shape)
         with np.errstate(all="ignore"):  # what a logarithmic axis cannot show has no place
             pixels = self.axis.transData.transform(np.column_stack([x.ravel(), y.ravel()]))
         places = pixels / [figure.bbox.width, figure.bbox.height]
+        places[:, 1] = (places[:, 1] - foot) / (1 - foot)
         points = shape[1] if len(shape) == 2 else 1
         across = places[:points, 0] if points > 1 and np.ndim(self.x) == 1 else places[:, 0]
         return {

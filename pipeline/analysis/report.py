@@ -6,15 +6,30 @@ It reads results.h5 alone: no run folder, no torch, no network; the page needs n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-from pipeline.analysis import correlations, costs, curves, exploration, importance, poster, trajectories, winner
+import matplotlib
+
+from pipeline.analysis import (
+    correlations,
+    costs,
+    curves,
+    exploration,
+    fonts,
+    importance,
+    poster,
+    style,
+    trajectories,
+    winner,
+)
 from pipeline.analysis.explorer import explorer
 from pipeline.analysis.items import Section
+from pipeline.analysis.journal import VECTOR, JournalStyle, write_panels
 from pipeline.analysis.page import write_page
 from pipeline.analysis.summary import cards, facts
+from pipeline.errors import RunError
 from pipeline.run.folder import RunFolder
 from pipeline.storage.results import Results, load_results
 from pipeline.storage.tables import write_tables
@@ -44,6 +59,22 @@ def make_report(
     run = load_results(results)
     write_tables(run, folder.tables)
     progress("Tables")
+    return write_page(
+        folder.report,
+        title=f"Joint search on {run.dataset}",
+        subtitle=run.run_id,
+        made_from=f"Collected {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(run.collected))}.",
+        cards=cards(run),
+        facts=facts(run),
+        sections=sections(run, correlation),
+        warnings=run.warnings,
+        data=explorer(run),
+        progress=progress,
+    )
+
+
+def sections(run: Results, correlation: str = "spearman") -> list[Callable[[], Section]]:
+    """What makes each section of the report, in order."""
     is_ours = run.problem.is_built_in
     makers: tuple[Callable[[Results], Section], ...] = (
         winner.section,
@@ -55,15 +86,34 @@ def make_report(
         exploration.section,
         costs.section,
     )
-    return write_page(
-        folder.report,
-        title=f"Joint search on {run.dataset}",
-        subtitle=run.run_id,
-        made_from=f"Collected {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(run.collected))}.",
-        cards=cards(run),
-        facts=facts(run),
-        sections=[partial(make, run) for make in makers],
-        warnings=run.warnings,
-        data=explorer(run),
-        progress=progress,
-    )
+    return [partial(make, run) for make in makers]
+
+
+def make_figures(
+    results: Path, folder: Path, to: JournalStyle, kind: str = VECTOR, names: Collection[str] = ()
+) -> list[Path]:
+    """Write the report's figures for a paper: a file per panel, see `journal`.
+
+    Args:
+        results: a results.h5.
+        names: of the figures that are wanted; none: all.
+
+    Returns:
+        The files.
+
+    Raises:
+        RunError: results.h5 is missing or damaged, or a name is none of a figure that can be drawn yet.
+    """
+    run = load_results(results)
+    written, known = [], []
+    with matplotlib.rc_context({**style.RC, "font.family": fonts.families()}):
+        for make in sections(run):
+            for item in make().items:
+                if item.figure is not None:
+                    known.append(item.name)
+                    if not names or item.name in names:
+                        written += write_panels(item, folder, to, kind)
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise RunError(f"No figure {', '.join(unknown)}. There are: {', '.join(known)}.")
+    return written

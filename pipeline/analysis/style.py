@@ -6,7 +6,6 @@ Figures are made with `matplotlib.figure.Figure` itself, never pyplot: no global
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.analysis.metric import MISSING as MISSING
@@ -22,15 +20,14 @@ from pipeline.analysis.metric import WrittenMetric
 
 WIDTH_IN = 7.2
 # Okabe and Ito 2008: eight colours that readers with any common colour vision tell apart.
-# Orange is darker than theirs: on white it has a contrast of 3 to 1, as lines and dots need.
+# Orange and sky are darker than theirs: on white they have a contrast of 3 to 1, as lines and dots need.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#BF8200", "#009E73", "#D55E00"
-PURPLE, SKY, GREY = "#B85F92", "#56B4E9", "#8A8F98"
+PURPLE, SKY, GREY = "#B85F92", "#3F97CC", "#8A8F98"
 CYCLE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, "#000000")
 MODEL_COLOUR, RANDOM_COLOUR, CRASH_COLOUR = BLUE, ORANGE, VERMILLION
 MAP, BUDGET_MAP, BEST_MAP, DIVERGING_MAP = "viridis", "plasma", "Blues_r", "RdBu"
 # Beyond this many points a figure shows densities and quantiles: dots would only hide each other.
 CROWD = 1500
-WARNING_COLUMNS = 132
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -49,7 +46,6 @@ RC: dict[str, Any] = {
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
     "savefig.facecolor": "white",
-    "pdf.fonttype": 42,  # text stays text: publishers refuse type 3 fonts
 }
 
 
@@ -197,20 +193,6 @@ def plain_number(value: float, smallest: float | None = None) -> str:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2g}"
-
-
-def write_warnings(figure: Figure, warnings: Sequence[str]) -> None:
-    """Write warnings below a figure: a figure that goes into a paper takes them along."""
-    if not warnings:
-        return
-    lines = [line for text in warnings for line in textwrap.wrap(f"Warning: {text}", WARNING_COLUMNS)]
-    width, height = figure.get_size_inches()
-    added = 0.06 + 0.13 * len(lines)
-    figure.set_size_inches(width, height + added)
-    engine = figure.get_layout_engine()
-    if isinstance(engine, ConstrainedLayoutEngine):
-        engine.set(rect=(0, added / (height + added), 1, height / (height + added)))
-    figure.text(0.01, 0.02, "\n".join(lines), size=7, color="#8A4B00", va="bottom", linespacing=1.3)
 
 
 def natural(name: str) -> tuple[Any, ...]:

@@ -160,6 +160,8 @@ def status(
         say(line)
     if status is not None and status.state == "waiting for workers" and not operations.asks_for_workers(folder):
         say(f"workers.count=0: nobody starts workers but you: {operations.worker_command(folder)}")
+    if status is not None and not status.has_ended:
+        say(_page_line(folder))
 
 
 @app.command("stop-search")
@@ -409,9 +411,16 @@ def _watch_live(folder: RunFolder, can_leave: bool) -> None:
 
     def forecast(status: RunStatus) -> str:
         end = operations.forecast_of(folder, status)
-        return "" if end is None else str(end)
+        return _page_line(folder) if end is None else f"{end}\n{_page_line(folder)}"
 
     LiveScreen(folder, partial(operations.watch, folder), lambda: queue_state(folder), forecast, can_leave).show()
+
+
+def _page_line(folder: RunFolder) -> str:
+    """Where the page is that shows the run as it goes on."""
+    if folder.live_page.exists():
+        return f"Page: {folder.live_page} (`tandem watch --page` renews it)"
+    return f"A page that renews itself: `tandem watch --page {folder.shell_path}`"
 
 
 def _collect(folder: RunFolder, correlation: str = "spearman", quiet: bool = False) -> None:

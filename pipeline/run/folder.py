@@ -210,6 +210,11 @@ class RunFolder:
         """The self-contained report."""
         return self.path / "report.html"
 
+    @property
+    def live_page(self) -> Path:
+        """The run as it goes on, renewed by `tandem watch --page`."""
+        return self.path / "live.html"
+
 
 def ensure_jobs_folder(folder: RunFolder) -> None:
     """Make the folder of submitit's pickles, and check that nobody else can put a pickle there: tasks run them.

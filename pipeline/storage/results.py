@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ class Results:
 
     def finished(self) -> pd.DataFrame:
         """The evaluations that have a loss, with their hyperparameters as further columns."""
+        return self._finished.copy(deep=False)
+
+    @cached_property
+    def _finished(self) -> pd.DataFrame:
         done = self.evaluations[self.evaluations["status"] == "finished"]
         values = self.configurations[[*self.hyperparameters, "model_based"]]
         return done.join(values, on="configuration")

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 
 from benchmarks.synthetic_run import write_synthetic_run
 from pipeline import operations
-from pipeline.analysis.page import embedded
+from pipeline.analysis.markup import embedded
 from pipeline.analysis.report import make_report
 from pipeline.run.folder import RunFolder, find_collected
 from pipeline.settings import load_settings
@@ -120,7 +120,7 @@ class Absent:
             raise ImportError(f"{name} is not installed here")
 
 sys.meta_path.insert(0, Absent())
-from pipeline.analysis.page import embedded
+from pipeline.analysis.markup import embedded
 from pipeline.analysis.report import make_report
 from pipeline.run.folder import RunFolder, find_collected
 

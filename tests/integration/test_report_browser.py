@@ -3,18 +3,22 @@
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from pipeline.analysis.live import write_live_page
 from pipeline.run.folder import RunFolder
 from pipeline.storage.results import Results, load_results
+from tests.unit.analysis.test_live import status_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -50,11 +54,16 @@ def page(chromium: webdriver.Chrome, reported_run: RunFolder) -> Iterator[webdri
     chromium.get(reported_run.report.as_uri())
     yield chromium
     assert chromium.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    assert asked_outside(chromium) == []
+
+
+def asked_outside(browser: webdriver.Chrome) -> list[str]:
+    """What the browser has asked for that is neither a file nor inside of the page."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert asked
     # "chrome:" is what the browser's own first tab reads out of the browser itself, while the page already loads.
-    assert [url for url in asked if not url.startswith(("file:", "data:", "chrome:"))] == []
+    return [url for url in asked if not url.startswith(("file:", "data:", "chrome:"))]
 
 
 def plot_of(page: webdriver.Chrome, name: str) -> WebElement:
@@ -181,3 +190,18 @@ def test_a_row_of_the_table_pins_its_configuration(page: webdriver.Chrome) -> No
     first = shown_rows(page)[0][0]
     page.execute_script("document.querySelector('#evaluations tbody tr').click()")
     assert page.find_element(By.ID, "pinned").get_attribute("data-configuration") == first
+
+
+def test_the_live_page_renews_itself_as_the_run_folder_changes(chromium: webdriver.Chrome, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    write_live_page(folder, status_of(done=3))
+    chromium.get_log("performance")
+    chromium.get(folder.live_page.as_uri())
+    assert chromium.find_element(By.ID, "done").text == "4 of 12"
+    patient = WebDriverWait(chromium, 60, ignored_exceptions=[IndexError, StaleElementReferenceException])
+    write_live_page(folder, status_of(done=8))
+    patient.until(lambda page: page.find_elements(By.ID, "done")[0].text == "9 of 12")
+    write_live_page(folder, status_of("finished", done=11))
+    patient.until(lambda page: page.find_elements(By.ID, "state")[0].text == "finished")
+    assert chromium.get_log("browser") == []
+    assert asked_outside(chromium) == []
