@@ -39,12 +39,13 @@ THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
 # A misspelt variable would silently start another search than the one that was meant.
 KNOWN := PYTHON VENV EXTRAS TORCH PYTHONS TESTS PRESET RUN RUNS RESULTS SET NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS \
-	PROMOTION WORKERS PARTITION ACCOUNT QOS WALLTIME_MIN MASTER SECONDS SEEDS ARGS MAKEFLAGS MFLAGS
+	PROMOTION WORKERS PARTITION ACCOUNT QOS WALLTIME_MIN MASTER SECONDS SEEDS ARGS STYLE FORMAT MAKEFLAGS MFLAGS
 UNKNOWN := $(strip $(foreach name,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name))))
 $(if $(UNKNOWN),$(error unknown: $(UNKNOWN). `make` lists the variables; SET="section.field=value" reaches every setting))
 
 .DEFAULT_GOAL := help
 .PHONY: help install doctor demo data plan submit-search status stop-search resume-search collect-results verify compare \
+	watch figures tables \
 	baselines retrain-incumbent bench-headline bench-training bench-dispatch bench-proposals bench-search docs lint format test \
 	test-unit test-integration test-slurm dist test-python test-all-pythons coverage
 
@@ -95,6 +96,15 @@ resume-search: install ## Go on with a stopped, killed or finished run (ITERATIO
 
 collect-results: install ## Merge what is there into results.h5, tables, figures and report.html
 	@$(TANDEM) collect-results $(THIS_RUN)
+
+watch: install ## A page (live.html in the run folder) that renews itself until the run ends
+	@$(TANDEM) watch --page $(THIS_RUN)
+
+figures: install ## The report's figures for a paper: STYLE=single|double|slides FORMAT=pdf|png, one file per panel
+	@$(TANDEM) figures --style '$(or $(STYLE),single)' --format '$(or $(FORMAT),pdf)' $(THIS_RUN)
+
+tables: install ## The report's tables as LaTeX
+	@$(TANDEM) tables --latex $(if $(RUN),--run '$(RUN)') $(IN_RESULTS)
 
 verify: install ## Re-derive every proposal and promotion of a run from its files
 	@$(TANDEM) verify $(THIS_RUN)

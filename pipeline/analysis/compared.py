@@ -14,7 +14,7 @@ from scipy.stats import wilcoxon
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item
-from pipeline.analysis.metric import MISSING, TEST_ERROR, VALIDATION_ERROR
+from pipeline.analysis.metric import MISSING, TEST_ERROR, Metric
 
 # With fewer pairs not even the clearest outcome reaches a p-value of 0.05 (two-sided signed ranks: 2 / 2**n).
 FEWEST_PAIRS = 6
@@ -76,7 +76,7 @@ def mean_trajectory(runs: Sequence[ComparedRun], axis: str) -> pd.DataFrame:
 
     Returns:
         A row at every improvement of any of the runs, and one at the end; none where some run has no incumbent before
-        another ends. Columns: the axis, n, mean, standard_error (of the validation error; NaN for one run), test_mean.
+        another ends. Columns: the axis, n, mean, standard_error (of the loss; NaN for one run), test_mean.
     """
     begin = max((float(r.path[axis].iloc[0]) if len(r.path) else np.inf) for r in runs)
     end = min(float(getattr(r, axis)) for r in runs)
@@ -87,7 +87,7 @@ def mean_trajectory(runs: Sequence[ComparedRun], axis: str) -> pd.DataFrame:
     places = [np.searchsorted(r.path[axis].to_numpy(), grid, side="right") - 1 for r in runs]
     errors, tests = (
         np.array([r.path[column].to_numpy()[place] for r, place in zip(runs, places, strict=True)])
-        for column in ("validation_error", "test_error")
+        for column in ("loss", "test_error")
     )
     spread = errors.std(0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.full(len(grid), np.nan)
     columns = {axis: grid, "n": len(runs), "mean": errors.mean(0), "standard_error": spread, "test_mean": tests.mean(0)}
@@ -95,8 +95,12 @@ def mean_trajectory(runs: Sequence[ComparedRun], axis: str) -> pd.DataFrame:
 
 
 # The figure -----------------------------------------------------------------------------------------------------------
-def comparison_figure(runs: Sequence[ComparedRun], budget: str) -> Item:
-    """Mean and standard error of the incumbents over wall-clock time, worker time and evaluations."""
+def comparison_figure(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> Item:
+    """Mean and standard error of the incumbents over wall-clock time, worker time and evaluations.
+
+    Args:
+        metric: what the runs' searches measure.
+    """
     title = f"Incumbents on {budget}"
     if all(run.path.empty for run in runs):
         return Item("comparison", title, "", lacking=f"No run has a result on {budget} yet.")
@@ -104,7 +108,8 @@ def comparison_figure(runs: Sequence[ComparedRun], budget: str) -> Item:
     if data.empty:
         lacking = f"In every group a run ended before another had its first result on {budget}: no mean can be taken."
         return Item("comparison", title, "", lacking=lacking)
-    return Item("comparison", title, comparison_caption(runs, budget), draw_comparison(runs, data), data=data)
+    caption, figure = comparison_caption(runs, budget, metric), draw_comparison(runs, data, metric)
+    return Item("comparison", title, caption, figure, data=data)
 
 
 def _with_results(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
@@ -122,16 +127,15 @@ def comparison_data(runs: Sequence[ComparedRun]) -> pd.DataFrame:
     return pd.concat([part for part in parts if len(part)] or [pd.DataFrame()])
 
 
-def draw_comparison(runs: Sequence[ComparedRun], data: pd.DataFrame) -> Figure:
+def draw_comparison(runs: Sequence[ComparedRun], data: pd.DataFrame, metric: Metric) -> Figure:
     """A panel per axis: thin, every run; thick, the mean of its group with one standard error."""
-    metric = VALIDATION_ERROR
     figure, axes = style.new_figure(3.6, 1, 3, sharey=True)
     groups = _with_results(runs)
     for panel, (axis, label) in zip(axes[0], AXES, strict=True):
         scale, unit = style.time_unit(max(getattr(r, axis) for r in runs)) if axis.endswith("_s") else (1.0, "")
         for (group, members), colour in zip(groups.items(), style.CYCLE * 9, strict=False):
             for run in members:
-                _draw_trace(panel, run, axis, scale, colour)
+                _draw_trace(panel, run, axis, scale, colour, metric)
             mean = data[(data["axis"] == axis) & (data["group"] == group)]
             x, y, error = (mean[name].to_numpy(dtype=float) for name in ("x", "mean", "standard_error"))
             label_of_group = f"{group} (n = {len(members)})"
@@ -147,18 +151,19 @@ def draw_comparison(runs: Sequence[ComparedRun], data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_trace(panel: Any, run: ComparedRun, axis: str, scale: float, colour: str) -> None:
+def _draw_trace(panel: Any, run: ComparedRun, axis: str, scale: float, colour: str, metric: Metric) -> None:
     places = np.append(run.path[axis].to_numpy(dtype=float), getattr(run, axis)) / scale
-    errors = np.append(run.path["validation_error"].to_numpy(), run.path["validation_error"].iloc[-1])
-    panel.step(places, VALIDATION_ERROR.shown(errors), where="post", color=colour, lw=0.6, alpha=0.55)
+    losses = np.append(run.path["loss"].to_numpy(), run.path["loss"].iloc[-1])
+    panel.step(places, metric.shown(losses), where="post", color=colour, lw=0.6, alpha=0.55)
 
 
-def comparison_caption(runs: Sequence[ComparedRun], budget: str) -> str:
+def comparison_caption(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> str:
     """What thick and thin lines are, and who is left out."""
     return (
-        f"Incumbents on {budget}. Thin: each of {len(runs)} runs; thick: the mean over the seeds of a group (n runs), "
-        "with one standard error as a band. A mean runs from where each of its runs has an incumbent to where the "
-        f"first ends.{_left_out(runs, budget)}"
+        f"{metric.name.capitalize()} of the incumbents on {budget}; {metric.better} is better. Thin: each of "
+        f"{len(runs)} runs; thick: the mean over the seeds of a group (n runs), with one standard error as a band. A "
+        "mean runs from where each of its runs has an incumbent to where the first ends."
+        f"{_left_out(runs, budget)}"
     )
 
 
@@ -168,32 +173,51 @@ def _left_out(runs: Sequence[ComparedRun], budget: str) -> str:
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
-def comparison_table(runs: Sequence[ComparedRun], budget: str) -> Item:
-    """The last incumbents of each group: mean and standard error of validation and test error, and the mean rank."""
-    ranked = mean_ranks(runs)
+def comparison_table(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> Item:
+    """The last incumbents of each group, and the mean rank."""
+    title, caption = "At the end of the runs", ends_caption(runs, budget)
+    return Item("comparison_table", title, caption, table=ends_table(runs, metric), data=ends_data(runs))
+
+
+def ends_data(runs: Sequence[ComparedRun]) -> pd.DataFrame:
+    """Columns run, group, seed, loss and test_error of the last incumbent (NaN: none), spent_s, evaluations."""
     rows = []
-    for group, members in groups_of(runs).items():
-        ends = pd.DataFrame([r.path.iloc[-1] for r in members if len(r.path)])
-        row = {"group": group, "runs": str(len(members)), "seeds": ", ".join(str(r.seed) for r in members)}
-        for metric, column in ((VALIDATION_ERROR, "validation_error"), (TEST_ERROR, "test_error")):
-            values = ends[column].dropna().to_numpy(dtype=float) if len(ends) else np.empty(0)
-            row[metric.label] = metric.mean_text(values)
-        row["mean rank"] = f"{ranked[group]:.2f}" if group in ranked else MISSING
-        row["worker time per run"] = style.duration_label(float(np.mean([r.spent_s for r in members])))
-        row["evaluations per run"] = f"{np.mean([r.evaluations for r in members]):.0f}"
+    for members in groups_of(runs).values():
+        for run in members:
+            last = run.path.iloc[-1] if len(run.path) else {"loss": np.nan, "test_error": np.nan}
+            ends = (float(last["loss"]), float(last["test_error"]))
+            rows.append((run.run_id, run.group, run.seed, *ends, run.spent_s, run.evaluations))
+    return pd.DataFrame(rows, columns=["run", "group", "seed", "loss", "test_error", "spent_s", "evaluations"])
+
+
+def ends_table(runs: Sequence[ComparedRun], metric: Metric) -> pd.DataFrame:
+    """A row of texts per group: mean and standard error of what it reached, its mean rank, and what it took."""
+    ranked, data, rows = mean_ranks(runs), ends_data(runs), []
+    for group, members in data.groupby("group", sort=False):
+        row = {"group": str(group), "runs": str(len(members)), "seeds": ", ".join(map(str, members["seed"]))}
+        row[metric.label] = metric.mean_text(members["loss"].dropna().to_numpy())
+        if data["test_error"].notna().any():
+            row[TEST_ERROR.label] = TEST_ERROR.mean_text(members["test_error"].dropna().to_numpy())
+        row["mean rank"] = f"{ranked[str(group)]:.2f}" if group in ranked else MISSING
+        row["worker time per run"] = style.duration_label(float(members["spent_s"].mean()))
+        row["evaluations per run"] = f"{members['evaluations'].mean():.0f}"
         rows.append(row)
-    caption = (
+    return pd.DataFrame(rows)
+
+
+def ends_caption(runs: Sequence[ComparedRun], budget: str) -> str:
+    """Over what the means are."""
+    return (
         f"Incumbents on {budget} at the end of each run, mean ± standard error over seeds; mean rank (1: best) over "
         f"the {len(shared_ends(runs))} seeds that every group has.{_left_out(runs, budget)}"
     )
-    return Item("comparison_table", "At the end of the runs", caption, table=pd.DataFrame(rows))
 
 
 def ends_by_seed(runs: Sequence[ComparedRun]) -> pd.DataFrame:
-    """A row per seed, a column per group: the last incumbent's validation error (of several runs their mean)."""
-    rows = [(run.seed, run.group, run.path["validation_error"].iloc[-1]) for run in runs if len(run.path)]
-    table = pd.DataFrame(rows, columns=["seed", "group", "error"])
-    return table.pivot_table(index="seed", columns="group", values="error", aggfunc="mean")
+    """A row per seed, a column per group: the last incumbent's loss (of several runs their mean)."""
+    rows = [(run.seed, run.group, run.path["loss"].iloc[-1]) for run in runs if len(run.path)]
+    table = pd.DataFrame(rows, columns=["seed", "group", "loss"])
+    return table.pivot_table(index="seed", columns="group", values="loss", aggfunc="mean")
 
 
 def shared_ends(runs: Sequence[ComparedRun]) -> pd.DataFrame:
@@ -228,15 +252,19 @@ def paired_tests(runs: Sequence[ComparedRun]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["one", "two", "n", "difference", "wins", "ties", "p"])
 
 
-def paired_table(runs: Sequence[ComparedRun], budget: str) -> Item:
-    """The paired tests as texts."""
-    title, data = "Differences seed by seed", paired_tests(runs)
+def paired_table(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> Item:
+    """The paired tests as a table."""
+    name, title, data = "paired_tests", "Differences seed by seed", paired_tests(runs)
     if data.empty:
-        return Item("paired_tests", title, "", lacking="There is one group only: nothing to test.")
+        return Item(name, title, "", lacking="There is one group only: nothing to test.")
     if not data["n"].any():
-        return Item("paired_tests", title, "", lacking="No seed was run in two groups: nothing can be paired.")
-    metric = VALIDATION_ERROR
-    table = pd.DataFrame(
+        return Item(name, title, "", lacking="No seed was run in two groups: nothing can be paired.")
+    return Item(name, title, paired_caption(budget, metric), table=paired_texts(data, metric), data=data)
+
+
+def paired_texts(data: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """The paired tests as texts."""
+    return pd.DataFrame(
         {
             "groups": [f"{r.one} against {r.two}" for r in data.itertuples()],
             "seeds in both": data["n"].astype(str),
@@ -246,9 +274,13 @@ def paired_table(runs: Sequence[ComparedRun], budget: str) -> Item:
             "p": [MISSING if np.isnan(p) else f"{p:.2g}" for p in data["p"]],
         }
     )
-    caption = (
-        f"The last incumbents on {budget}, compared within each seed; a negative difference: the first group is "
-        f"better. p: Wilcoxon's signed-rank test, two-sided, from {FEWEST_PAIRS} seeds on (with fewer it cannot reach "
-        "0.05), not corrected for the number of comparisons."
+
+
+def paired_caption(budget: str, metric: Metric) -> str:
+    """What a difference is, and the test."""
+    sign = "positive" if metric.is_maximised else "negative"
+    return (
+        f"The {metric.name} of the last incumbents on {budget}, compared within each seed; a {sign} difference: the "
+        f"first group is better. p: Wilcoxon's signed-rank test, two-sided, from {FEWEST_PAIRS} seeds on (with fewer "
+        "it cannot reach 0.05), not corrected for the number of comparisons."
     )
-    return Item("paired_tests", title, caption, table=table)

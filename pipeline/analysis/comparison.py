@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.analysis.compared import (
     paired_table,
 )
 from pipeline.analysis.items import Item, Section
+from pipeline.analysis.metric import Metric, objective
 from pipeline.analysis.page import TABLES, write_page
 from pipeline.analysis.summary import Card
 from pipeline.analysis.trajectories import spent_seconds, start_time, trajectory
@@ -72,11 +74,25 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]
     return flat
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[list[ComparedRun], str, str]:
-    """The runs in their results.h5 files, and the largest budget and the data set that they share.
+@dataclass(frozen=True)
+class Comparable:
+    """Runs that one axis can hold.
+
+    Attributes:
+        dataset, budget, metric: what they share: the data set, the largest budget, what is measured.
+    """
+
+    runs: list[ComparedRun]
+    dataset: str
+    budget: str
+    metric: Metric
+
+
+def read_runs(paths: Sequence[Path]) -> Comparable:
+    """The runs in their results.h5 files.
 
     Raises:
-        RunError: no run, or runs of different data sets or largest budgets, which no axis can hold.
+        RunError: no run, or runs of different data sets, largest budgets or metrics, which no axis can hold.
     """
     loaded = [load_results(path) for path in paths]
     if not loaded:
@@ -85,14 +101,17 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[ComparedRun], str, str]:
     twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
     if twice:
         raise RunError(f"Given more than once: {', '.join(twice)}. A run counts once; give each run a single time.")
-    kinds = {(r.dataset, style.budget_label(max(r.budgets), r.budget_unit)) for r in loaded}
+    kinds = {(r.dataset, style.budget_label(max(r.budgets), r.budget_unit), objective(r)) for r in loaded}
     if len(kinds) > 1:
-        lines = "; ".join(f"{r.run_id}: {r.dataset}, {max(r.budgets):g} {r.budget_unit}" for r in loaded)
-        raise RunError(f"Runs can be compared on one data set and one largest budget only, and these differ: {lines}")
+        lines = "; ".join(
+            f"{r.run_id}: {r.dataset}, {max(r.budgets):g} {r.budget_unit}, {objective(r).label}" for r in loaded
+        )
+        raise RunError(
+            f"Runs can be compared on one data set, one largest budget and one metric only, and these differ: {lines}"
+        )
     settings = [r.settings for r in loaded]
     runs = [_compared(r, group_name(r.settings, settings)) for r in loaded]
-    dataset, budget = kinds.pop()
-    return runs, dataset, budget
+    return Comparable(runs, *kinds.pop())
 
 
 def _compared(results: Results, group: str) -> ComparedRun:
@@ -122,15 +141,16 @@ def compare_runs(paths: Sequence[Path], folder: Path, progress: Callable[[str], 
     Raises:
         RunError: as `read_runs`; or the folder holds a comparison of other runs.
     """
-    runs, dataset, budget = read_runs(paths)
+    found = read_runs(paths)
+    runs, dataset, budget, metric = found.runs, found.dataset, found.budget, found.metric
     _require_own(folder, runs)
     groups = groups_of(runs)
     about = "Every group of runs differs from the others in its method or in another setting; within it, in the seed."
     cards = [Card("runs", str(len(runs)), f"{len(groups)} groups"), Card("largest budget", budget, dataset)]
 
     def section() -> Section:
-        items = [comparison_figure(runs, budget), comparison_table(runs, budget), paired_table(runs, budget)]
-        return Section("comparison-of-runs", "Comparison of runs", about, [*items, _compared_table(runs)])
+        shown = [make(runs, budget, metric) for make in (comparison_figure, comparison_table, paired_table)]
+        return Section("comparison-of-runs", "Comparison of runs", about, [*shown, _compared_table(runs)])
 
     return write_page(
         folder / "comparison.html",

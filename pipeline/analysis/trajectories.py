@@ -55,7 +55,7 @@ def trajectory(results: Results, budget: float | None = None) -> pd.DataFrame:
 
     Returns:
         Columns: evaluations (finished so far, on any budget), time_s (since the search began), spent_s
-        (worker-seconds), budget, config_id, validation_error and test_error (fractions; NaN: not measured).
+        (worker-seconds), budget, config_id, loss (what the search minimises) and test_error (NaN: not measured).
     """
     done = results.finished().sort_values("finished", kind="stable")
     count = np.arange(1, len(done) + 1)
@@ -69,7 +69,7 @@ def trajectory(results: Results, budget: float | None = None) -> pd.DataFrame:
             "spent_s": spent_seconds(results, times),
             "budget": chosen["budget"].to_numpy(),
             "config_id": chosen["config_id"].to_numpy(),
-            "validation_error": chosen["loss"].to_numpy(),
+            "loss": chosen["loss"].to_numpy(),
             "test_error": chosen["test_error"].to_numpy(),
         }
     )
@@ -174,8 +174,8 @@ def _steps(
     if path.empty:
         return
     places = np.append(path[column].to_numpy(), end) / unit
-    errors = np.append(path["validation_error"].to_numpy(), path["validation_error"].iloc[-1])
-    axis.step(places, metric.shown(errors), where="post", **options)
+    losses = np.append(path["loss"].to_numpy(), path["loss"].iloc[-1])
+    axis.step(places, metric.shown(losses), where="post", **options)
 
 
 def over_time_caption(results: Results, done: pd.DataFrame, best: pd.DataFrame) -> str:
@@ -186,10 +186,10 @@ def over_time_caption(results: Results, done: pd.DataFrame, best: pd.DataFrame) 
         if len(done) <= style.CROWD
         else f"Bands: from the 10% to the 90% quantile of {len(done)} finished evaluations"
     )
-    ends = f"with {metric.text(last['validation_error'])}."
+    ends = f"with {metric.text(last['loss'])}."
     if metric == VALIDATION_ERROR:
         ends = (
-            f"with {metric.text(last['validation_error'])} validation and {metric.text(last['test_error'])} test "
+            f"with {metric.text(last['loss'])} validation and {metric.text(last['test_error'])} test "
             "error. The test error is never shown to the search."
         )
     return (

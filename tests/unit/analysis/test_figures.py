@@ -251,9 +251,7 @@ def test_a_table_without_a_training_says_how_to_make_one_and_nothing_of_the_post
 
 # Comparison -----------------------------------------------------------------------------------------------------------
 def run_of(group: str, seed: int, error: float) -> ComparedRun:
-    path = pd.DataFrame(
-        {"time_s": [1.0], "spent_s": [1.0], "evaluations": [1.0], "validation_error": [error], "test_error": [NAN]}
-    )
+    path = pd.DataFrame({"time_s": [1.0], "spent_s": [1.0], "evaluations": [1.0], "loss": [error], "test_error": [NAN]})
     return ComparedRun(f"{group}-{seed}", group, seed, path, 9.0, 9.0, 9.0)
 
 
@@ -273,10 +271,26 @@ def test_groups_are_compared_seed_by_seed() -> None:
 def test_seeds_that_a_group_lacks_are_not_ranked() -> None:
     runs = [*runs_of(3), run_of("BOHB", 7, 0.9)]
     assert len(compared.shared_ends(runs)) == 3
-    item = compared.comparison_table(runs, "3 h")
+    item = compared.comparison_table(runs, "3 h", metric.VALIDATION_ERROR)
     assert item.table is not None
     assert item.table["mean rank"].tolist() == ["1.00", "2.00"]
     assert "over the 3 seeds that every group has" in item.caption
+
+
+def test_runs_that_maximise_a_score_are_compared_by_it() -> None:
+    score = metric.Metric("score", "points", -1.0, None, False, "score")
+    runs = [run_of(g, s, -loss) for s in range(6) for g, loss in (("BOHB", 60.0 + s), ("random", 50.0))]
+    table = compared.ends_table(runs, score)
+    assert table["score (points)"].str.split(" ").str[0].tolist() == ["62.5", "50"]
+    assert table["mean rank"].tolist() == ["1.00", "2.00"]
+    assert "test error (%)" not in table
+    paired = compared.paired_table(runs, "9 epochs", score)
+    assert paired.table is not None
+    assert paired.table["mean difference (points)"].tolist() == ["12.5"]
+    assert "a positive difference: the first group is better" in paired.caption
+    drawn = compared.draw_comparison(runs, compared.comparison_data(runs), score)
+    assert drawn.axes[0].get_ylabel() == "score (points)"
+    assert drawn.axes[0].get_ylim()[1] > 60
 
 
 def test_a_comparison_does_not_write_over_that_of_other_runs(tmp_path: Path) -> None:

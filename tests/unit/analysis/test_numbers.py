@@ -27,7 +27,7 @@ from pipeline.analysis import (
 from pipeline.analysis.axes import Axis, label_coordinates
 from pipeline.analysis.compared import ComparedRun, comparison_figure, duplicate_seeds, mean_trajectory
 from pipeline.analysis.comparison import group_name, read_runs
-from pipeline.analysis.metric import ERROR
+from pipeline.analysis.metric import ERROR, VALIDATION_ERROR
 from pipeline.errors import RunError
 from pipeline.run.folder import RunFolder
 from pipeline.settings import load_settings
@@ -79,11 +79,11 @@ def test_a_run_with_too_few_on_two_budgets_says_so(with_losses: WithLosses) -> N
 def test_a_trajectory_holds_only_improvements(with_losses: WithLosses) -> None:
     run = with_losses({1.0: [0.5, 0.6, 0.4, 0.4], 3.0: [0.9, 0.45]})
     path = trajectories.trajectory(run, 1.0)
-    assert path["validation_error"].tolist() == [0.5, 0.4]
+    assert path["loss"].tolist() == [0.5, 0.4]
     assert path["evaluations"].tolist() == [1, 3]
     # Overall: the first result on a larger budget replaces what was there, as worse as it may be.
     overall = trajectories.trajectory(run)
-    assert overall["validation_error"].tolist() == [0.5, 0.4, 0.9, 0.45]
+    assert overall["loss"].tolist() == [0.5, 0.4, 0.9, 0.45]
     assert overall["budget"].tolist() == [1, 1, 3, 3]
 
 
@@ -91,7 +91,7 @@ def test_the_last_incumbent_is_the_best_on_the_largest_budget(results: Results) 
     done = results.finished()
     best = done.loc[done.loc[done["budget"] == max(results.budgets), "loss"].idxmin()]
     last = trajectories.trajectory(results).iloc[-1]
-    assert (last["config_id"], last["validation_error"]) == (best["config_id"], best["loss"])
+    assert (last["config_id"], last["loss"]) == (best["config_id"], best["loss"])
 
 
 def test_spent_seconds_are_the_time_that_workers_were_busy(results: Results) -> None:
@@ -146,14 +146,16 @@ def compared(folder: Path, method: str, seed: int, *more: str) -> Path:
 
 def test_runs_are_grouped_by_method_and_averaged_over_seeds(tmp_path: Path) -> None:
     paths = [compared(tmp_path, method, seed) for method in ("bohb", "random") for seed in (0, 1)]
-    runs, dataset, budget = read_runs(paths)
-    assert (dataset, budget) == ("digits", style.budget_label(load_results(paths[0]).budgets[-1], "seconds"))
+    found = read_runs(paths)
+    runs = found.runs
+    assert (found.dataset, found.budget) == (
+        "digits",
+        style.budget_label(load_results(paths[0]).budgets[-1], "seconds"),
+    )
     assert [run.group for run in runs] == ["BOHB", "BOHB", "random search", "random search"]
     pair = runs[:2]
     mean = mean_trajectory(pair, "evaluations")
-    last = [
-        run.path[run.path["evaluations"] <= mean["evaluations"].iloc[-1]]["validation_error"].iloc[-1] for run in pair
-    ]
+    last = [run.path[run.path["evaluations"] <= mean["evaluations"].iloc[-1]]["loss"].iloc[-1] for run in pair]
     assert mean["mean"].iloc[-1] == pytest.approx(np.mean(last))
     assert mean["standard_error"].iloc[-1] == pytest.approx(abs(last[0] - last[1]) / 2)
 
@@ -238,7 +240,7 @@ def test_a_run_given_twice_is_refused_and_a_seed_run_twice_is_told(tmp_path: Pat
     one = compared(tmp_path, "bohb", 0)
     with pytest.raises(RunError, match="Given more than once: bohb-0"):
         read_runs([one, one])
-    run = read_runs([one])[0][0]
+    run = read_runs([one]).runs[0]
     assert duplicate_seeds({"BOHB": [run, replace(run, seed=1)]}) == ()
     assert "several runs have seed 0" in duplicate_seeds({"BOHB": [run, replace(run, run_id="again")]})[0]
 
@@ -246,9 +248,7 @@ def test_a_run_given_twice_is_refused_and_a_seed_run_twice_is_told(tmp_path: Pat
 def run_of(name: str, times: list[float], errors: list[float], end: float) -> ComparedRun:
     """A run of one group whose incumbents were found at these times."""
     columns = ("time_s", "spent_s", "evaluations")
-    path = pd.DataFrame(
-        {**dict.fromkeys(columns, times), "validation_error": errors, "test_error": errors}, dtype=float
-    )
+    path = pd.DataFrame({**dict.fromkeys(columns, times), "loss": errors, "test_error": errors}, dtype=float)
     return ComparedRun(name, "BOHB", len(name), path, end, end, end)
 
 
@@ -259,14 +259,14 @@ def test_a_mean_trajectory_has_a_step_at_every_improvement_however_early() -> No
 
 
 def test_a_run_without_a_result_does_not_hide_the_others_of_its_group() -> None:
-    item = comparison_figure([run_of("a", [1, 5], [0.4, 0.2], 9), run_of("bb", [], [], 0)], "3 h")
+    item = comparison_figure([run_of("a", [1, 5], [0.4, 0.2], 9), run_of("bb", [], [], 0)], "3 h", VALIDATION_ERROR)
     assert item.data is not None
     assert set(item.data["n"]) == {1}
     assert item.caption.endswith("Left out, without a result on 3 h yet: bb.")
 
 
 def test_runs_that_do_not_overlap_have_no_mean() -> None:
-    item = comparison_figure([run_of("a", [1], [0.4], 2), run_of("bb", [5], [0.2], 9)], "3 h")
+    item = comparison_figure([run_of("a", [1], [0.4], 2), run_of("bb", [5], [0.2], 9)], "3 h", VALIDATION_ERROR)
     assert (item.figure, item.data) == (None, None)
     assert "no mean can be taken" in item.lacking
 
