@@ -14,7 +14,7 @@ from scipy.stats import wilcoxon
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item
-from pipeline.analysis.metric import MISSING, TEST_ERROR, Metric
+from pipeline.analysis.metric import MISSING, TEST_ERROR, WrittenMetric
 
 # With fewer pairs not even the clearest outcome reaches a p-value of 0.05 (two-sided signed ranks: 2 / 2**n).
 FEWEST_PAIRS = 6
@@ -95,7 +95,7 @@ def mean_trajectory(runs: Sequence[ComparedRun], axis: str) -> pd.DataFrame:
 
 
 # The figure -----------------------------------------------------------------------------------------------------------
-def comparison_figure(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> Item:
+def comparison_figure(runs: Sequence[ComparedRun], budget: str, metric: WrittenMetric) -> Item:
     """Mean and standard error of the incumbents over wall-clock time, worker time and evaluations.
 
     Args:
@@ -127,7 +127,7 @@ def comparison_data(runs: Sequence[ComparedRun]) -> pd.DataFrame:
     return pd.concat([part for part in parts if len(part)] or [pd.DataFrame()])
 
 
-def draw_comparison(runs: Sequence[ComparedRun], data: pd.DataFrame, metric: Metric) -> Figure:
+def draw_comparison(runs: Sequence[ComparedRun], data: pd.DataFrame, metric: WrittenMetric) -> Figure:
     """A panel per axis: thin, every run; thick, the mean of its group with one standard error."""
     figure, axes = style.new_figure(3.6, 1, 3, sharey=True)
     groups = _with_results(runs)
@@ -151,13 +151,13 @@ def draw_comparison(runs: Sequence[ComparedRun], data: pd.DataFrame, metric: Met
     return figure
 
 
-def _draw_trace(panel: Any, run: ComparedRun, axis: str, scale: float, colour: str, metric: Metric) -> None:
+def _draw_trace(panel: Any, run: ComparedRun, axis: str, scale: float, colour: str, metric: WrittenMetric) -> None:
     places = np.append(run.path[axis].to_numpy(dtype=float), getattr(run, axis)) / scale
     losses = np.append(run.path["loss"].to_numpy(), run.path["loss"].iloc[-1])
     panel.step(places, metric.shown(losses), where="post", color=colour, lw=0.6, alpha=0.55)
 
 
-def comparison_caption(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> str:
+def comparison_caption(runs: Sequence[ComparedRun], budget: str, metric: WrittenMetric) -> str:
     """What thick and thin lines are, and who is left out."""
     return (
         f"{metric.name.capitalize()} of the incumbents on {budget}; {metric.better} is better. Thin: each of "
@@ -173,7 +173,7 @@ def _left_out(runs: Sequence[ComparedRun], budget: str) -> str:
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
-def comparison_table(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> Item:
+def comparison_table(runs: Sequence[ComparedRun], budget: str, metric: WrittenMetric) -> Item:
     """The last incumbents of each group, and the mean rank."""
     title, caption = "At the end of the runs", ends_caption(runs, budget)
     return Item("comparison_table", title, caption, table=ends_table(runs, metric), data=ends_data(runs))
@@ -190,7 +190,7 @@ def ends_data(runs: Sequence[ComparedRun]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "group", "seed", "loss", "test_error", "spent_s", "evaluations"])
 
 
-def ends_table(runs: Sequence[ComparedRun], metric: Metric) -> pd.DataFrame:
+def ends_table(runs: Sequence[ComparedRun], metric: WrittenMetric) -> pd.DataFrame:
     """A row of texts per group: mean and standard error of what it reached, its mean rank, and what it took."""
     ranked, data, rows = mean_ranks(runs), ends_data(runs), []
     for group, members in data.groupby("group", sort=False):
@@ -252,7 +252,7 @@ def paired_tests(runs: Sequence[ComparedRun]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["one", "two", "n", "difference", "wins", "ties", "p"])
 
 
-def paired_table(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> Item:
+def paired_table(runs: Sequence[ComparedRun], budget: str, metric: WrittenMetric) -> Item:
     """The paired tests as a table."""
     name, title, data = "paired_tests", "Differences seed by seed", paired_tests(runs)
     if data.empty:
@@ -262,7 +262,7 @@ def paired_table(runs: Sequence[ComparedRun], budget: str, metric: Metric) -> It
     return Item(name, title, paired_caption(budget, metric), table=paired_texts(data, metric), data=data)
 
 
-def paired_texts(data: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+def paired_texts(data: pd.DataFrame, metric: WrittenMetric) -> pd.DataFrame:
     """The paired tests as texts."""
     return pd.DataFrame(
         {
@@ -276,7 +276,7 @@ def paired_texts(data: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     )
 
 
-def paired_caption(budget: str, metric: Metric) -> str:
+def paired_caption(budget: str, metric: WrittenMetric) -> str:
     """What a difference is, and the test."""
     sign = "positive" if metric.is_maximised else "negative"
     return (

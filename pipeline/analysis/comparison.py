@@ -20,7 +20,7 @@ from pipeline.analysis.compared import (
     paired_table,
 )
 from pipeline.analysis.items import Item, Section
-from pipeline.analysis.metric import Metric, objective
+from pipeline.analysis.metric import WrittenMetric, objective
 from pipeline.analysis.page import TABLES, write_page
 from pipeline.analysis.summary import Card
 from pipeline.analysis.trajectories import spent_seconds, start_time, trajectory
@@ -85,7 +85,7 @@ class Comparable:
     runs: list[ComparedRun]
     dataset: str
     budget: str
-    metric: Metric
+    metric: WrittenMetric
 
 
 def read_runs(paths: Sequence[Path]) -> Comparable:

@@ -55,7 +55,8 @@ def draw(figure: Figure, warnings: Sequence[str] = (), dpi: int = PNG_DPI) -> Dr
     canvas = FigureCanvasAgg(figure)
     lay_out(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    image = Image.fromarray(pixels).convert("RGB")
     return Drawn(image, foot)
 
 

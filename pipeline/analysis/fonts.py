@@ -6,7 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from fontTools import subset
+from fontTools import subset  # type: ignore[import-untyped]
 from matplotlib import font_manager
 
 WHOLE, SMALL = "DejaVu Sans", "Tandem Sans"

@@ -108,7 +108,9 @@ def _leave_only(figure: Figure, panel: Axes) -> None:
     bars = {m.colorbar for m in [*panel.collections, *panel.images] if m.colorbar is not None}
     wanted = [(bar.mappable, bar.ax.get_ylabel()) for bar in bars]
     legends = [axis.get_legend() for axis in figure.axes if axis is not panel and not axis.axison]
-    entries = [(legend.legend_handles, [t.get_text() for t in legend.get_texts()]) for legend in legends if legend]
+    entries: list[tuple[Any, list[str]]] = [
+        (legend.legend_handles, [t.get_text() for t in legend.get_texts()]) for legend in legends if legend
+    ]
     for axis in [axis for axis in figure.axes if axis is not panel]:
         axis.remove()
     panel.set_subplotspec(GridSpec(1, 1, figure=figure)[0])
@@ -138,12 +140,14 @@ def fit(figure: Figure, to: JournalStyle, narrowest_in: float, is_panel: bool) -
     new_width = max(to.width_in, narrowest_in)
     shape = to.shape if is_panel else max(height / width, to.shape) if to.width_in < width else height / width
     figure.set_size_inches(new_width, new_width * shape)
-    for text in figure.findobj(Text):
-        text.set_fontsize(min(max(text.get_fontsize() * to.scale, to.smallest_pt), to.largest_pt))  # type: ignore[attr-defined]
+    texts: list[Any] = figure.findobj(Text)
+    for text in texts:
+        text.set_fontsize(min(max(text.get_fontsize() * to.scale, to.smallest_pt), to.largest_pt))
     for axis in figure.axes:
         for side in (axis.xaxis, axis.yaxis):
-            size = side.get_major_ticks()[0].label1.get_fontsize() if side.get_major_ticks() else to.smallest_pt
-            side.set_tick_params(labelsize=min(max(size, to.smallest_pt), to.largest_pt))
+            ticks: list[Any] = side.get_major_ticks()
+            if ticks:  # those that the new limits bring are like the first
+                side.set_tick_params(labelsize=ticks[0].label1.get_fontsize())
         if to.scale > 1:
             for line in axis.lines:
                 line.set_linewidth(line.get_linewidth() * to.scale)

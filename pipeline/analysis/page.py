@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import matplotlib
 import pandas as pd
 
-from pipeline.analysis import figure_files, fonts, style
+from pipeline.analysis import figure_files, style
 from pipeline.analysis.items import Files, Item, Section
 from pipeline.analysis.markup import asset, content_policy, embedded, template
 from pipeline.analysis.summary import Card
@@ -48,7 +47,7 @@ def write_page(
         `path`.
     """
     written = []
-    with matplotlib.rc_context(cast(Any, style.RC | {"font.family": fonts.families()})):
+    with style.settings():
         for make in sections:
             section = make()
             items = [_written(item, path.parent) for item in section.items]

@@ -10,14 +10,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-import matplotlib
-
 from pipeline.analysis import (
     correlations,
     costs,
     curves,
     exploration,
-    fonts,
     importance,
     poster,
     style,
@@ -106,7 +103,7 @@ def make_figures(
     """
     run = load_results(results)
     written, known = [], []
-    with matplotlib.rc_context({**style.RC, "font.family": fonts.families()}):
+    with style.settings():
         for make in sections(run):
             for item in make().items:
                 if item.figure is not None:

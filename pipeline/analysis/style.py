@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
+import matplotlib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from pipeline.analysis import fonts
 from pipeline.analysis.metric import MISSING as MISSING
 from pipeline.analysis.metric import WrittenMetric
 
@@ -47,6 +49,11 @@ RC: dict[str, Any] = {
     "ytick.labelsize": 8.5,
     "savefig.facecolor": "white",
 }
+
+
+def settings() -> Any:
+    """A context in which figures are drawn as the report has them."""
+    return matplotlib.rc_context(cast(Any, RC | {"font.family": fonts.families()}))
 
 
 def new_figure(height_in: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:

@@ -278,7 +278,7 @@ def test_seeds_that_a_group_lacks_are_not_ranked() -> None:
 
 
 def test_runs_that_maximise_a_score_are_compared_by_it() -> None:
-    score = metric.Metric("score", "points", -1.0, None, False, "score")
+    score = metric.WrittenMetric("score", "points", -1.0, None, False, "score")
     runs = [run_of(g, s, -loss) for s in range(6) for g, loss in (("BOHB", 60.0 + s), ("random", 50.0))]
     table = compared.ends_table(runs, score)
     assert table["score (points)"].str.split(" ").str[0].tolist() == ["62.5", "50"]
