@@ -86,6 +86,15 @@ def test_no_page_loads_anything_from_elsewhere(pages: dict[Path, Page], site: Pa
         assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", text), style.relative_to(site)
 
 
+def test_the_search_works_from_files(pages: dict[Path, Page], site: Path) -> None:
+    # A page of ours with one of these names would be overwritten.
+    written = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert not written & {"search", "genindex", "modindex", "py-modindex"}
+    # As scripts: a browser reads no other file next to a page that it has from a disk.
+    assert any(url.startswith("searchindex.js") for url in pages[site / "search.html"].loaded)
+    assert '"preempt' in (site / "searchindex.js").read_text(encoding="utf-8")
+
+
 def test_every_setting_has_its_place_in_the_reference(pages: dict[Path, Page], site: Path) -> None:
     names = {name for name in setting_names() if not name.endswith(".frozen")}
     assert {anchor(name) for name in names} <= pages[site / "settings.html"].places
