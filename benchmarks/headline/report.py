@@ -60,19 +60,23 @@ def time_to_reach(records: Sequence[Record], goal: float, moments: np.ndarray) -
 
 
 def report(folder: Path, size: Size, document: Path = Path("docs") / "performance.md") -> None:
-    """Replace what stands between the document's marks, and its figure; nothing where no seed is complete."""
-    by_side = read(folder)
-    there = common(by_side) if by_side else {}
-    if not there or not next(iter(there.values())):
-        print("No seed has a search of every side yet: nothing to report.")
-        return
-    draw(there, size, document.parent / IMAGE)
+    """Replace what stands between the document's marks, and its figure."""
     text = document.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    lines = "\n".join([*describe(there, size), *table(there, size), *kill_lines(folder.parent)])
+    lines = "\n".join([*search_lines(folder, size, document.parent / IMAGE), *kill_lines(folder.parent)])
     publish_text(document, f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}")
     print(lines)
+
+
+def search_lines(folder: Path, size: Size, image: Path) -> list[str]:
+    """Figure and table of the searches, as far as every side has them; what is missing where none has."""
+    by_side = read(folder)
+    there = common(by_side) if by_side else {}
+    if STOCK not in there or not there[STOCK]:
+        return ["**No searches are stored yet**: figure and table appear here once every side has one.", ""]
+    draw(there, size, image)
+    return [*describe(there, size), *table(there, size)]
 
 
 def draw(by_side: Mapping[str, Sequence[Record]], size: Size, path: Path) -> None:

@@ -129,6 +129,14 @@ def test_the_report_compares_the_seeds_that_every_side_has_and_replaces_what_it_
     assert (first.startswith("before\n"), first.endswith("after\n"), "old" in first) == (True, True, False)
 
 
+def test_what_was_not_run_is_said_not_to_have_been(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text(f"{report.BEGIN}\nold\n{report.END}")
+    report.report(tmp_path / SIZE.name, SIZE, document)
+    assert "No searches are stored yet" in document.read_text()
+    assert not (tmp_path / report.IMAGE).exists()
+
+
 def test_before_its_first_incumbent_a_search_is_guessing_and_what_is_never_reached_is_said_to_be() -> None:
     moments = np.array([0.0, 19.0, 20.0, 99.0])
     one = record("gp", 0, {20.0: 0.3, 90.0: 0.2})
