@@ -39,6 +39,8 @@ PATIENCE_S = 1800.0
 # How long stock workers that outlived their master are waited for.
 RETURN_S = 120.0
 POLL_S = 0.2
+# So little processor time in so long is the threads that wait for messages: there is no training.
+IDLE_S, IDLE_SHARE = 30.0, 0.005
 LINES = {
     "worker_training_lost_s": "worker killed: training lost, s",
     "worker_told": "what the search is told of its evaluation",
@@ -76,6 +78,13 @@ def kill(pid: int) -> float:
     return time.time()
 
 
+def is_idle(pid: int) -> bool:
+    """Whether a process does next to nothing for a while; a busy one comes to its turn even on a busy machine."""
+    before = searches.processor_s(pid)
+    time.sleep(IDLE_S)
+    return searches.processor_s(pid) - before < IDLE_SHARE * IDLE_S
+
+
 # Stock hpbandster ----------------------------------------------------------------------------------------------------
 def stock(folder: Path, data_root: Path) -> dict[str, str]:
     """What it costs stock hpbandster."""
@@ -86,20 +95,36 @@ def stock(folder: Path, data_root: Path) -> dict[str, str]:
         wait_for(lambda: len(logged(results)) >= BEFORE_EACH_KILL)
         time.sleep(5.0)  # into the next evaluation
         killed = kill(processes[1].pid)
-        crash = wait_for(lambda: next((line for line in logged(results) if line[3] is None), None))
-        row = {
-            "worker_training_lost_s": f"{killed - crash[2]['started']:.0f}, all of it",
-            "worker_told": "a crash: loss infinity, a bad configuration",
-        }
-        processes.append(searches.start(folder, "stock_worker", WORKERS, "any"))
-        known = len(logged(results))
-        wait_for(lambda: len(logged(results)) >= known + BEFORE_EACH_KILL)
-        again = [line for line in logged(results) if line[:2] == crash[:2] and line[3] is not None]
-        row["worker_repeated"] = "repeated" if again else "not repeated"
-        row["worker_replaced"] = "started by hand"
+        row = _stock_worker_killed(folder, processes, results, killed)
         return row | _stock_master_killed(folder, processes, results)
     finally:
         searches.end(processes)
+
+
+def _stock_worker_killed(
+    folder: Path, processes: list[subprocess.Popen[bytes]], results: Path, killed: float
+) -> dict[str, str]:
+    def crash() -> Any:
+        return next((line for line in logged(results) if line[3] is None), None)
+
+    wait_for(lambda: crash() or is_idle(processes[2].pid))
+    if (crashed := crash()) is None:
+        return {
+            "worker_training_lost_s": "all of its evaluation's",
+            "worker_told": "nothing",
+            "worker_repeated": "never ends: no new evaluation is given out to anybody, the search hangs",
+            "worker_replaced": "of no use",
+        }
+    processes.append(searches.start(folder, "stock_worker", WORKERS, "any"))
+    known = len(logged(results))
+    wait_for(lambda: len(logged(results)) >= known + BEFORE_EACH_KILL)
+    again = [line for line in logged(results) if line[:2] == crashed[:2] and line[3] is not None]
+    return {
+        "worker_training_lost_s": f"{killed - crashed[2]['started']:.0f}, all of it",
+        "worker_told": "a crash: loss infinity, a bad configuration",
+        "worker_repeated": "repeated" if again else "not repeated",
+        "worker_replaced": "started by hand",
+    }
 
 
 def _stock_master_killed(folder: Path, processes: list[subprocess.Popen[bytes]], results: Path) -> dict[str, str]:
