@@ -33,6 +33,8 @@ root_doc = "index"
 myst_enable_extensions = ["attrs_inline", "deflist"]
 # Anchors of headings are those of a forge that shows the same files.
 myst_heading_anchors = 4
+# Two dashes in a sentence are an option.
+smartquotes = False
 # Blocks of commands are not a language that Pygments could check.
 highlight_language = "none"
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import asdict, astuple, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def _write_file(
     path: Path, header: AttemptHeader, table: np.ndarray, end: AttemptEnd | None, columns: Sequence[CurveColumn]
 ) -> None:
     header, end = within_bounds(header), None if end is None else within_bounds(end)
-    record = json.dumps({"header": vars(header), "end": None if end is None else vars(end)})
+    record = json.dumps({"header": asdict(header), "end": None if end is None else asdict(end)})
     path.write_bytes(
         _image(
             str(path),
@@ -203,15 +203,15 @@ def _types(dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
 def header_attributes(header: AttemptHeader) -> dict[str, Any]:
     """A header as HDF5 attributes: numbers and texts, the config_id as three whole numbers, mappings as JSON."""
-    return _with_texts(vars(header))
+    return _with_texts(asdict(header))
 
 
 def end_attributes(end: AttemptEnd | None) -> dict[str, Any]:
     """How an attempt ended as HDF5 attributes; none while it goes on."""
-    return {} if end is None else {f"end_{name}": value for name, value in _with_texts(vars(end)).items()}
+    return {} if end is None else {f"end_{name}": value for name, value in _with_texts(asdict(end)).items()}
 
 
-def _with_texts(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def _with_texts(attributes: dict[str, Any]) -> dict[str, Any]:
     return {n: json.dumps(dict(value)) if n in _JSON_FIELDS else value for n, value in attributes.items()}
 
 

@@ -8,7 +8,6 @@ import math
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -305,7 +304,6 @@ def _writing(evaluation: Evaluation) -> Iterator[None]:
         raise BrokenError(f"cannot write the learning curve of {name}: {error}. Is the disk full?") from error
 
 
-@cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     with contextlib.suppress(PackageNotFoundError):

@@ -131,6 +131,18 @@ def test_every_piece_of_settings_is_valid(block: Block, tmp_path: Path) -> None:
         pytest.fail(f"{block.place}: {error}")
 
 
+# tests/unit/export calls what the command calls.
+CALLED_BY_UNIT_TESTS = {"export"}
+
+
+def test_every_command_of_the_pages_is_run_by_some_test_of_real_processes() -> None:
+    folders = (ROOT / "tests" / "integration", ROOT / "tests" / "slurm")
+    text = "\n".join(file.read_text(encoding="utf-8") for folder in folders for file in folder.glob("*.py"))
+    typed = {command.words[1] for command in ALL if command.words[0] in TANDEM and len(command.words) > 1}
+    typed -= CALLED_BY_UNIT_TESTS
+    assert {name for name in typed if name in GROUP.commands and f'"{name}"' not in text} == set()
+
+
 def test_the_documentation_has_commands_settings_and_python() -> None:
     assert len(ALL) > 50
     assert {block.kind for block in blocks()} >= {"python", "settings", "shell"}
