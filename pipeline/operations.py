@@ -106,6 +106,9 @@ def check_submission(settings: Settings, results: Path, say: Say) -> None:
     for warning in backend_for(settings).check(results):
         say(f"Warning: {warning}")
     say(backend_for(settings).describe())
+    text = backend_for(settings).submission_text(results)
+    if text:
+        say(f"\nWhat sbatch would be given:\n\n{text}")
 
 
 def forecast_of(folder: RunFolder, status: RunStatus | None) -> Forecast | None:

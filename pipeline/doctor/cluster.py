@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.cluster import site, slurm
-from pipeline.cluster.addresses import address_towards_nodes
+from pipeline.cluster.addresses import address_towards_nodes, interfaces
 from pipeline.cluster.sbatch_options import command_line, worker_options
 from pipeline.doctor.findings import FAULT, OK, WARNING, Finding
 from pipeline.doctor.roundtrip import listen
@@ -19,6 +20,9 @@ from pipeline.settings import Settings, changed, dump_settings
 
 JOB_MIN = 5
 SMALL_ARRAYS = 100
+# Shared file systems hold a new file back for up to a minute; more than this is worth a word.
+SLOW_FILES_S = 30.0
+UNSEEN_S, LOOK_S = 20.0, 3.0
 
 
 def check_request(settings: Settings, results: Path) -> list[Finding]:
@@ -85,7 +89,7 @@ def examine_node(settings: Settings, folder: Path, wait_s: float, tell: Callable
         publish_json(folder / "request.json", {"uri": uri, "written": time.time()})
         job = _submit(settings, folder)
         tell(f"Job {job} examines a node (at most {wait_s:.0f} s) ...")
-        return _await_answer(folder, job, wait_s)
+        return [_interface(address), *_await_answer(folder, job, wait_s)]
     except SiteError as error:
         return [Finding("node", FAULT, str(error), "see what sbatch says; slurm.extra passes further options on")]
     finally:
@@ -109,22 +113,55 @@ _PLAIN_OPTIONS = (
 )  # fmt: skip
 
 
+def _interface(address: str) -> Finding:
+    """What a master of this host would listen on."""
+    names = [name for name, own in interfaces().items() if own == address]
+    on = f" ({', '.join(names)})" if names else ""
+    return Finding("network: the master's address", OK, f"{address}{on}, as the route to the nodes or the settings say")
+
+
 def _await_answer(folder: Path, job: str, wait_s: float) -> list[Finding]:
     answer = folder / "answer.json"
     deadline = time.monotonic() + wait_s
-    while time.monotonic() < deadline:
+    state, next_look, ended = "", 0.0, math.inf
+    # A job that has ended may have left a file that is not seen yet.
+    while time.monotonic() < min(deadline, ended + UNSEEN_S):
         if is_there(answer):
-            delay_s = time.time() - answer.stat().st_mtime
-            seen = Finding("storage: new files", OK, f"a node's file was seen within {max(0.0, delay_s):.1f} s")
-            return [seen, *(Finding(**finding) for finding in read_json(answer))]
+            return [_delay(folder, answer), *(Finding(**finding) for finding in read_json(answer))]
+        if time.monotonic() >= next_look:
+            state, next_look = _state(job), time.monotonic() + LOOK_S
+            ended = math.inf if state.startswith(_ALIVE) else min(ended, time.monotonic())
         time.sleep(0.5)
-    state = slurm.run_command("squeue", "-h", "-j", job, "-o", "%T (%r)").strip()
-    slurm.run_command("scancel", job)
-    log = folder / "job.log"
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if is_there(log) else []
+    if state.startswith(_ALIVE):
+        slurm.run_command("scancel", job)
     if state.startswith("PENDING"):
         mend = "it waits in the queue: run doctor again with a longer --wait, or on a partition with a free node"
         return [Finding("node", WARNING, f"job {job} has not started: {state}", mend)]
+    log = folder / "job.log"
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if is_there(log) else []
     found = f"job {job} gave no answer; its state: {state or 'ended'}" + (f"; it said: {said[0]}" if said else "")
     mend = "the node must see this folder and this Python: keep both on shared storage, and load modules in slurm.setup"
     return [Finding("node", FAULT, found, mend)]
+
+
+_ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")
+
+
+def _state(job: str) -> str:
+    """Slurm's state of a job, with the reason; "": it knows the job no more."""
+    try:
+        return slurm.run_command("squeue", "-h", "-j", job, "-o", "%T (%r)").strip()
+    except SiteError:  # of a job that ended some minutes ago, squeue says that its id is wrong
+        return ""
+
+
+def _delay(folder: Path, answer: Path) -> Finding:
+    """How long a file of another host took to be seen here, by the file server's clock."""
+    probe = folder / "now"
+    probe.touch()
+    delay_s = max(0.0, probe.stat().st_mtime - answer.stat().st_mtime)
+    found = f"a node's file was seen within {delay_s:.1f} s"
+    if delay_s > SLOW_FILES_S:
+        mend = "a search works, and waits as long wherever one host looks for what another has written"
+        return Finding("storage: new files", WARNING, found, mend)
+    return Finding("storage: new files", OK, found)

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from pipeline.doctor.cluster import check_configuration, check_request, examine_node
 from pipeline.doctor.findings import FAULT, OK, Finding
-from pipeline.doctor.machine import check_data, check_devices, check_limits, check_storage, check_versions, safely
+from pipeline.doctor.machine import (
+    check_clock,
+    check_data,
+    check_devices,
+    check_limits,
+    check_storage,
+    check_versions,
+    safely,
+)
 from pipeline.doctor.roundtrip import listen
 from pipeline.launch.choice import settle_where
 from pipeline.settings import Settings
@@ -36,6 +44,7 @@ def examine(
     settings = settle_where(settings)
     yield from safely(check_versions, "versions")
     yield from safely(lambda: check_storage(results), "storage")
+    yield from safely(lambda: check_clock(results), "clock")
     yield from safely(lambda: check_data(settings), "data")
     yield from safely(check_limits, "limits")
     if settings.workers.where == "local":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import statistics
 import sys
@@ -25,6 +26,7 @@ SLOW_FSYNC_S = 0.2
 LITTLE_SPACE_GB = 5.0
 FEW_INODES = 10_000
 FEW_FILES = 1024
+SKEWED_S = 5.0
 
 
 def check_versions() -> list[Finding]:
@@ -127,6 +129,21 @@ def _room(folder: Path) -> Finding:
     return Finding("storage: room", OK, found)
 
 
+def check_clock(folder: Path) -> list[Finding]:
+    """The clock of this host against the one that the file server gives files: it is common to all hosts."""
+    beat = folder / f".clock-{platform.node()}-{os.getpid()}"
+    beat.touch()
+    try:
+        skew_s = time.time() - beat.stat().st_mtime
+    finally:
+        beat.unlink(missing_ok=True)
+    found = f"{skew_s:+.1f} s from the file server's"
+    if abs(skew_s) > SKEWED_S:
+        mend = "times in logs and figures will not fit together; ask the site to synchronise its clocks"
+        return [Finding("clock", WARNING, found, mend)]
+    return [Finding("clock", OK, found)]
+
+
 def check_data(settings: Settings) -> list[Finding]:
     """Whether the data is prepared and whole."""
     if not settings.problem.is_built_in:
@@ -152,12 +169,23 @@ def check_limits() -> list[Finding]:
     if most < FEW_FILES:
         mend = "a master needs three per worker: raise `ulimit -Hn`, or run it as a job (MASTER=slurm)"
         findings = [Finding("limits: open files", WARNING, found, mend)]
+    findings.append(_cpu_time())
     warning = logout_warning()
     if warning:
         findings.append(Finding("limits: logging out", WARNING, warning, "run the master as a job: MASTER=slurm"))
     else:
         findings.append(Finding("limits: logging out", OK, "nothing here ends processes when you log out"))
     return findings
+
+
+def _cpu_time() -> Finding:
+    """Many sites end processes of a login node after some CPU time; a master of 100 workers takes minutes a day."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limits_s = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    if not limits_s:
+        return Finding("limits: CPU time", OK, "processes may run for ever")
+    mend = "a master that reaches it is killed: run it as a job (MASTER=slurm)"
+    return Finding("limits: CPU time", WARNING, f"a process may take {min(limits_s):,} s of CPU time", mend)
 
 
 def check_devices(settings: Settings) -> list[Finding]:

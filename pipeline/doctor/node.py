@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import platform
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.doctor.findings import FAULT, OK, WARNING, Finding
-from pipeline.doctor.machine import check_devices, check_versions, safely
+from pipeline.doctor.findings import FAULT, OK, Finding
+from pipeline.doctor.machine import check_clock, check_devices, check_versions, safely
 from pipeline.doctor.roundtrip import greet
 from pipeline.files import publish_json, read_json
 from pipeline.settings import Settings, load_settings
-
-SKEWED_S = 5.0
 
 
 def main(folder: Path) -> None:
@@ -28,23 +25,12 @@ def main(folder: Path) -> None:
     host = platform.node()
     findings = [
         Finding("storage", OK, f"sees {folder}"),
-        _clock(folder),
+        *safely(lambda: check_clock(folder), "clock"),
         *safely(check_versions, "versions"),
         *safely(lambda: _ways(folder, request["uri"], settings), "network"),
         *safely(lambda: check_devices(settings), "devices"),
     ]
     publish_json(folder / "answer.json", [{**asdict(f), "check": f"node {host}, {f.check}"} for f in findings])
-
-
-def _clock(folder: Path) -> Finding:
-    """The time that the file server gives a file of this node is common to all hosts; here it is this node's."""
-    beat = folder / "clock"
-    beat.touch()
-    skew_s = time.time() - beat.stat().st_mtime
-    if abs(skew_s) > SKEWED_S:
-        mend = "times in logs and figures will not fit together; ask the site to synchronise its clocks"
-        return Finding("clock", WARNING, f"{skew_s:+.1f} s from the file server's", mend)
-    return Finding("clock", OK, f"{skew_s:+.1f} s from the file server's")
 
 
 def _ways(folder: Path, uri: str, settings: Settings) -> list[Finding]:

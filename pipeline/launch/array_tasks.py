@@ -41,6 +41,14 @@ def slurm_executor(jobs: Path, name: str, options: Mapping[str, Any], count: int
     return executor
 
 
+def submission_text(jobs: Path, name: str, options: Mapping[str, Any], count: int, setup: Sequence[str]) -> str:
+    """What sbatch would be given for an array; arguments as of `slurm_executor`. Writes nothing."""
+    executor = slurm_executor(jobs, name, options, count, setup)
+    if count > 1:
+        executor.parameters["map_count"] = count
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "submission")).strip()
+
+
 def submit_array(executor: Any, tasks: Sequence[Callable[[], Any]], what: str) -> list[str]:
     """Submit an array with a task for each callable; returns the ids of the tasks.
 

@@ -73,6 +73,9 @@ class Backend(Protocol):
     def describe(self) -> str:
         """What will be asked for, for a person."""
 
+    def submission_text(self, results: Path) -> str:
+        """What the place is given to start the first workers of a run in `results`; "": processes are started."""
+
     def worker_options(self) -> str:
         """The options of sbatch for a worker that a person submits (`slurm/worker.sh`)."""
 

@@ -68,6 +68,10 @@ class LocalBackend:
         on = f" on GPU {', '.join(gpus)}" if gpus else " on CPUs"
         return f"{counted(self.settings.workers.count, 'worker')} as processes of this machine{on}."
 
+    def submission_text(self, results: Path) -> str:
+        """As `Backend.submission_text`: there is none."""
+        return ""
+
     def worker_options(self) -> str:
         """As `Backend.worker_options`: there are none.
 

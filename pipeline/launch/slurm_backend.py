@@ -15,7 +15,7 @@ from pipeline.cluster.addresses import address_towards_nodes
 from pipeline.cluster.fit import submit_words
 from pipeline.cluster.sbatch_options import Options, array_sizes, master_options, words, worker_options
 from pipeline.errors import SiteError
-from pipeline.launch.array_tasks import slurm_executor, submit_array
+from pipeline.launch.array_tasks import slurm_executor, submission_text, submit_array
 from pipeline.launch.backend import STARTING_MIN, QueueState, StartedMaster
 from pipeline.launch.failed_starts import FailedStarts
 from pipeline.launch.submission import Request, submit_apart
@@ -49,6 +49,16 @@ class SlurmBackend:
     def describe(self) -> str:
         """As `Backend.describe`: in words, and as sbatch's options."""
         return site.describe_request(self.settings)
+
+    def submission_text(self, results: Path) -> str:
+        """As `Backend.submission_text`: sbatch's script of the first array; RUN stands for the run's name."""
+        count = self.settings.workers.count
+        if count == 0:
+            return ""
+        size = array_sizes(count, slurm.max_array_size())[0]
+        options = worker_options(self.settings, size, of=count)
+        jobs = RunFolder(results.absolute() / "RUN").jobs
+        return submission_text(jobs, slurm.workers_name("RUN"), options, size, self.settings.slurm.setup)
 
     def worker_options(self) -> str:
         """As `Backend.worker_options`."""

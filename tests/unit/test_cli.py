@@ -60,6 +60,28 @@ def test_presets_settings_and_commands_complete(words: str, offered: str) -> Non
     assert offered in done.stdout.split()
 
 
+def test_runs_complete_by_name(tmp_path: Path) -> None:
+    for name in ("digits-1", "digits-2", "cifar10-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "settings.yaml").touch()
+    words = f"tandem status --results {tmp_path} dig"
+    done = tandem(_TANDEM_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4")
+    assert done.stdout.split() == ["digits-1", "digits-2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo", "--set", "workers.count=0"], "workers.count: a demo without workers never ends"),
+        (["submit-search", "--dry-run", "--set", "space.lr=[0.1, 1]"], "space.lr: unknown hyperparameter"),
+        (["submit-search", "--dry-run", "--set", "search.try_first=[{lr: 1}]"], "lr: unknown hyperparameter"),
+    ],
+)
+def test_what_no_search_can_begin_with_is_called_by_its_name(arguments: list[str], said: str) -> None:
+    done = tandem(*arguments)
+    assert (done.returncode, said in done.stderr) == (2, True)
+
+
 def test_every_setting_has_a_name_that_can_be_set() -> None:
     names = setting_names()
     assert {"name", "search.eta", "slurm.partition", "data.root"} <= set(names)

@@ -85,14 +85,86 @@ def test_data_that_is_missing_is_named_with_the_command_that_gets_it(tmp_path: P
     assert "tandem data digits" in found.found
 
 
+def in_process(
+    code: str,
+    *arguments: str,
+    unshared: bool = False,
+    limits: dict[int, tuple[int, int]] | None = None,
+    **variables: str,
+) -> list[Finding]:
+    """The findings that a check makes in a process of its own, under limits and an environment of its own."""
+    program = f"import json, sys; from dataclasses import asdict; {code}; print(json.dumps([asdict(f) for f in found]))"
+
+    def limit() -> None:
+        for which, values in (limits or {}).items():
+            resource.setrlimit(which, values)
+
+    command = [sys.executable, "-c", program, *arguments]
+    path = os.pathsep.join([*variables.pop("first", "").split(), str(ROOT)])
+    alone = ["unshare", "-m", "--propagation", "private"] if unshared else []
+    done = subprocess.run(
+        [*alone, *command], capture_output=True, text=True, cwd=ROOT, preexec_fn=limit, check=False,
+        env={**os.environ, "PYTHONPATH": path, **variables},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [Finding(**finding) for finding in json.loads(done.stdout.splitlines()[-1])]
+
+
 def test_limits_of_a_login_node_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (256, 512))
+    few = {resource.RLIMIT_NOFILE: (256, 512), resource.RLIMIT_CPU: (3600, 3600)}
+    findings = in_process("from pipeline.doctor.machine import check_limits; found = check_limits()", limits=few)
+    assert only(findings, "limits: open files").verdict == WARNING
+    assert only(findings, "limits: CPU time").found == "a process may take 3,600 s of CPU time"
     monkeypatch.setattr("pipeline.cluster.site.logout_warning", lambda: "processes end at logout")
-    findings = machine.check_limits()
-    assert [f.verdict for f in findings] == [WARNING, WARNING]
-    assert all("MASTER=slurm" in f.mend for f in findings)
+    warned = [f for f in machine.check_limits() if f.check == "limits: logging out"]
+    assert [f.verdict for f in warned] == [WARNING]
+    assert all("MASTER=slurm" in f.mend for f in [*findings, *warned] if f.verdict == WARNING)
     monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (1024, resource.RLIM_INFINITY))
-    assert machine.check_limits()[0].verdict == OK
+    assert only(machine.check_limits(), "limits: open files").verdict == OK
+
+
+def test_packages_of_other_versions_are_named_by_a_real_environment(tmp_path: Path) -> None:
+    stale = tmp_path / "numpy-1.26.0.dist-info"
+    stale.mkdir()
+    (stale / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.26.0\n")
+    code = "from pipeline.doctor.machine import check_versions; found = check_versions()"
+    (found,) = in_process(code, first=str(tmp_path))
+    assert (found.verdict, found.found) == (FAULT, "numpy 1.26.0 is installed, >=2 is required")
+
+
+def test_a_clock_that_is_wrong_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\nright = time.time\ntime.time = lambda: right() + 120\n")
+    code = (
+        "from pathlib import Path; from pipeline.doctor import machine; found = machine.check_clock(Path(sys.argv[1]))"
+    )
+    (found,) = in_process(code, str(tmp_path), first=str(tmp_path))
+    assert (found.verdict, found.found) == (WARNING, "+120.0 s from the file server's")
+    assert machine.check_clock(tmp_path)[0].verdict == OK
+    assert not list(tmp_path.glob(".clock*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
+def test_a_small_disk_and_one_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    code = (
+        "import subprocess; from pathlib import Path; from pipeline.doctor.machine import check_storage; "
+        "subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k,nr_inodes=50', 'none', sys.argv[1]], check=True); "
+        "found = check_storage(Path(sys.argv[1])); "
+        "subprocess.run(['mount', '-o', 'remount,ro', sys.argv[1]], check=True); "
+        "found += check_storage(Path(sys.argv[1]) / 'results')"
+    )
+    if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no namespaces here")
+    findings = in_process(code, str(tmp_path), unshared=True)
+    assert only(findings, "storage: room").verdict == WARNING
+    assert only(findings, "storage: atomic rename").verdict == OK
+    refused = only(findings, "storage")
+    assert (refused.verdict, "Read-only file system" in refused.found) == (FAULT, True)
+
+
+def test_an_address_on_which_a_master_cannot_listen_is_a_fault(tmp_path: Path) -> None:
+    findings = list(examine(digits("network.address=203.0.113.1"), tmp_path, 0.0))
+    assert only(findings, "network").verdict == FAULT
+    assert "203.0.113.1" in only(findings, "network").found
 
 
 def test_a_gpu_that_is_not_there_is_a_fault_and_a_cpu_trains_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +261,7 @@ def test_a_job_examines_a_node_and_both_ways_of_the_network(
     checks = {f.check.partition(", ")[2] or f.check: f.verdict for f in findings}
     assert checks == dict.fromkeys(
         (
+            "network: the master's address",
             "storage: new files",
             "storage",
             "clock",
@@ -210,9 +283,12 @@ def test_a_job_that_fails_is_a_fault_with_its_last_words(
     here = HereSlurm(starts=True)
     monkeypatch.setattr(slurm, "run_command", lambda *c: "" if c[0] == "squeue" else here(*c))
     monkeypatch.setattr(cluster.sys, "executable", "/no/such/python")
-    (found,) = cluster.examine_node(node_settings, tmp_path, 3.0, lambda text: None)
+    monkeypatch.setattr(cluster, "UNSEEN_S", 2.0)
+    began = time.monotonic()
+    found = only(cluster.examine_node(node_settings, tmp_path, 900.0, lambda text: None), "node")
     assert found.verdict == FAULT
     assert "/no/such/python" in found.found
+    assert time.monotonic() - began < 600, "a job that has ended is not waited for"
 
 
 def test_a_job_that_waits_is_no_fault_and_is_taken_out_of_the_queue(
@@ -220,7 +296,7 @@ def test_a_job_that_waits_is_no_fault_and_is_taken_out_of_the_queue(
 ) -> None:
     waiting = HereSlurm(starts=False)
     monkeypatch.setattr(slurm, "run_command", waiting)
-    (found,) = cluster.examine_node(node_settings, tmp_path, 1.0, lambda text: None)
+    found = only(cluster.examine_node(node_settings, tmp_path, 1.0, lambda text: None), "node")
     assert (found.verdict, "PENDING (Resources)" in found.found) == (WARNING, True)
     assert ("scancel", "12") in waiting.asked
 
@@ -256,3 +332,12 @@ def test_findings_say_how_to_mend_them_and_the_exit_status_tells_programs(tmp_pa
     assert {"check": "storage", "verdict": FAULT}.items() <= next(
         f for f in findings if f["check"] == "storage"
     ).items()
+
+
+def test_files_that_are_seen_late_are_named(tmp_path: Path) -> None:
+    answer = tmp_path / "answer.json"
+    answer.touch()
+    assert cluster._delay(tmp_path, answer).verdict == OK
+    os.utime(answer, (time.time() - 45, time.time() - 45))
+    found = cluster._delay(tmp_path, answer)
+    assert (found.verdict, found.found) == (WARNING, "a node's file was seen within 45.0 s")

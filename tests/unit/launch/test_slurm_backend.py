@@ -1,5 +1,7 @@
 """What a run asks of Slurm."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,3 +202,22 @@ def test_arrays_of_tasks_are_split_as_slurm_takes_them(backend: Any, run: Any, m
     assert backend.submit_tasks(run, "tandem-baselines", [str] * 6) == ["1", "2"]
     assert [len(tasks) for tasks in arrays] == [4, 2]
     assert run.jobs.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_dry_run_shows_the_script_that_sbatch_would_be_given_and_writes_nothing(
+    backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    asked = with_(backend, partition="gpu", setup=("module load cuda",), walltime_min=60)
+    text = asked.submission_text(tmp_path / "elsewhere").splitlines()
+    assert text[0].startswith("#!")
+    options = {line.removeprefix("#SBATCH --") for line in text if line.startswith("#SBATCH ")}
+    assert {"partition=gpu", "time=60", "job-name=tandem-RUN", "requeue"} <= options
+    assert any(option.startswith("array=0-") for option in options)
+    assert "module load cuda" in text
+    assert text[-1].startswith("srun ")
+    assert f"{tmp_path}/elsewhere/RUN/jobs" in text[-1]
+    assert not (tmp_path / "elsewhere").exists()
+    assert SlurmBackend(changed(backend.settings, {"workers.count": 0})).submission_text(tmp_path) == ""
