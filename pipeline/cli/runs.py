@@ -82,13 +82,13 @@ def _rehearse(settings: Settings, results: Path) -> None:
 
 def _say_next(folder: RunFolder) -> None:
     """The commands that come after a submission."""
-    from pipeline import operations
+    from pipeline import joining
 
     run = folder.shell_path
-    by_hand = f"  {operations.worker_command(folder)}"
-    place = operations.scripts_place()
+    by_hand = f"  {joining.worker_command(folder)}"
+    place = joining.scripts_place()
     say("")
-    if not operations.asks_for_workers(folder):
+    if not joining.asks_for_workers(folder):
         say("No worker was started (workers.count=0): the search waits for those that you start. One more each time:")
         say(f"{by_hand}   ({place})")
         say("")
@@ -96,7 +96,7 @@ def _say_next(folder: RunFolder) -> None:
     say(f"  tandem status {run}            what it is doing (make status)")
     say(f"  tandem collect-results {run}   tables, figures and report, at any time (make collect-results)")
     say(f"  tandem stop-search {run}       end it in order (make stop-search)")
-    if operations.asks_for_workers(folder):
+    if joining.asks_for_workers(folder):
         say(by_hand)
         say(f"                                        one more worker, {place}")
 
@@ -134,7 +134,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show what a run is doing: live on a terminal, plain lines into a pipe. q or Ctrl-C leaves; the run goes on."""
-    from pipeline import operations
+    from pipeline import joining, operations
     from pipeline.launch.choice import queue_state
     from pipeline.run.status import read_status
     from pipeline.run.status_view import status_lines
@@ -158,8 +158,8 @@ def status(
     lines = status_lines(folder, status, queue_state(folder), details=details)
     for line in [*lines, *([] if end is None else [str(end)])]:
         say(line)
-    if status is not None and status.state == "waiting for workers" and not operations.asks_for_workers(folder):
-        say(f"workers.count=0: nobody starts workers but you: {operations.worker_command(folder)}")
+    if status is not None and status.state == "waiting for workers" and not joining.asks_for_workers(folder):
+        say(f"workers.count=0: nobody starts workers but you: {joining.worker_command(folder)}")
     if status is not None and not status.has_ended:
         say(_page_line(folder))
 
@@ -336,18 +336,18 @@ def export(
 @app.command("stock-worker")
 def stock_worker(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     """Print what a worker written for hpbandster itself needs to join a run from this host."""
-    from pipeline import operations
+    from pipeline import joining
 
-    for line in operations.stock_worker_lines(find_run(results, run)):
+    for line in joining.stock_worker_lines(find_run(results, run)):
         say(line)
 
 
 @app.command("worker-options")
 def worker_options(run: Run = None, results: ResultsFolder = RESULTS) -> None:
     """Print the options of sbatch for a worker of a run: sbatch $(tandem worker-options RUN) slurm/worker.sh RUN."""
-    from pipeline import operations
+    from pipeline import joining
 
-    say(operations.worker_options(find_run(results, run)))
+    say(joining.worker_options(find_run(results, run)))
 
 
 @app.command()

@@ -14,7 +14,7 @@ FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("models/*.py"), *ROOT
 # of one floor do not know each other.
 FLOORS = [
     {"cli"},
-    {"operations", "retraining", "export", "inspection", "doctor", "watching"},
+    {"operations", "joining", "retraining", "export", "inspection", "doctor", "watching"},
     {"launch", "planning"},
     {"master", "worker", "analysis", "boards"},
     {"rpc", "search", "storage", "training"},
