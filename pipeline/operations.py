@@ -277,17 +277,18 @@ def require_unbroken(folder: RunFolder) -> None:
         raise RunError(f"Run {folder.run_id} is broken: {status.message} Its log: {folder.master_log}")
 
 
-def collect(folder: RunFolder, say: Say, correlation: str = "spearman") -> Path:
+def collect(folder: RunFolder, say: Say, correlation: str = "spearman", start: str | None = None) -> Path:
     """Collect what is there, finished or not, and make tables, figures and the report; returns report.html's path.
 
     Args:
         correlation: "spearman" or "kendall", between budgets.
+        start: config_id that the ablation begins at; None: the default.
     """
     from pipeline.analysis.report import make_report
 
     collect_data(folder, say)
     say("Drawing figures and writing the report ...")
-    return make_report(folder.collected, folder, correlation=correlation)
+    return make_report(folder.collected, folder, correlation=correlation, start=start)
 
 
 def compare(folders: list[RunFolder], output: Path, say: Say) -> Path:

@@ -97,10 +97,16 @@ def per_budget_caption(results: Results, parts: pd.DataFrame) -> str:
     )
 
 
+# Tables ---------------------------------------------------------------------------------------------------------------
 def _summary(results: Results) -> Item:
-    parts = time_parts(results)
+    caption = "Shares are of the worker time in attempts."
+    return Item("cost_summary", "Where the time went", caption, table=summary_table(results))
+
+
+def summary_table(results: Results) -> pd.DataFrame:
+    """Texts: times, utilisation, retries, and what attempts spent their time on."""
+    parts, workers = time_parts(results), utilisation(results)
     total = float(parts.drop(columns="budget").to_numpy().sum())
-    workers = utilisation(results)
     present = float((workers["left"] - workers["joined"]).sum())
     retried = int((results.evaluations["attempts"] > 1).sum())
     begin, finish = start_time(results), float(results.attempts["ended"].max())
@@ -112,8 +118,7 @@ def _summary(results: Results) -> Item:
         ("evaluations retried", f"{retried} of {len(results.evaluations)}"),
     ]
     rows += [(name, _share(float(parts[name].sum()), total)) for name in PARTS]
-    table = pd.DataFrame(rows, columns=["", "value"])
-    return Item("cost_summary", "Where the time went", "Shares are of the worker time in attempts.", table=table)
+    return pd.DataFrame(rows, columns=["", "value"])
 
 
 def _share(part: float, whole: float) -> str:
@@ -121,48 +126,74 @@ def _share(part: float, whole: float) -> str:
 
 
 def _failures(results: Results) -> Item:
+    name, title, data = "failures", "Failures by kind", failures(results)
+    if data.empty:
+        return Item(name, title, "No evaluation crashed and no attempt was lost.")
+    return Item(name, title, failures_caption(results, data), table=failures_table(results, data), data=data)
+
+
+def failures(results: Results) -> pd.DataFrame:
+    """Columns kind, budget, wall_s of every evaluation that crashed and every attempt that was lost."""
     crashed = results.evaluations[results.evaluations["status"] == "crashed"]
     lost = results.attempts[results.attempts["outcome"].isin(FAILURES)]
     spent = results.attempts[results.attempts["outcome"] == "crashed"].groupby("evaluation")["wall_s"].sum()
-    crashed = crashed.assign(wall_s=spent.reindex(crashed.index).fillna(0.0))
-    parts = [
-        crashed.assign(kind="crashed: " + crashed["crash_kind"])[["kind", "budget", "wall_s"]],
-        lost.assign(kind="attempt " + lost["outcome"].str.replace("_", " "))[["kind", "budget", "wall_s"]],
-    ]
-    both = pd.concat(parts)
-    if both.empty:
-        return Item("failures", "Failures by kind", "No evaluation crashed and no attempt was lost.")
-    counts = pd.crosstab(both["kind"], both["budget"]).reindex(columns=list(results.budgets), fill_value=0)
+    crashed = crashed.assign(wall_s=spent.reindex(crashed.index).fillna(0.0), kind="crashed: " + crashed["crash_kind"])
+    lost = lost.assign(kind="attempt " + lost["outcome"].str.replace("_", " "))
+    columns = ["kind", "budget", "wall_s"]
+    return pd.concat([crashed[columns], lost[columns]], ignore_index=True)
+
+
+def failures_table(results: Results, data: pd.DataFrame) -> pd.DataFrame:
+    """A row of texts per kind: counts by budget, and the worker time."""
+    counts = pd.crosstab(data["kind"], data["budget"]).reindex(columns=list(results.budgets), fill_value=0)
     counts = counts.rename(columns={b: style.budget_label(b, results.budget_unit) for b in results.budgets})
     table = counts.assign(total=counts.sum(axis=1)).astype(str)
-    table["worker time"] = both.groupby("kind")["wall_s"].sum().map(style.duration_label)
-    table = table.rename_axis("kind").reset_index()
-    caption = (
-        f"Of {len(results.evaluations)} evaluations {len(crashed)} crashed (the configuration's fault: bad news for "
-        f"the model). {len(lost)} attempts were lost or handed back (the machine's fault: tried again, hidden from the "
-        "model)."
+    table["worker time"] = data.groupby("kind")["wall_s"].sum().map(style.duration_label)
+    return table.rename_axis("kind").reset_index()
+
+
+def failures_caption(results: Results, data: pd.DataFrame) -> str:
+    """Whose fault they were, and how many."""
+    crashed = int(data["kind"].str.startswith("crashed").sum())
+    return (
+        f"Of {len(results.evaluations)} evaluations {crashed} crashed (the configuration's fault: bad news for the "
+        f"model). {len(data) - crashed} attempts were lost or handed back (the machine's fault: tried again, hidden "
+        "from the model)."
     )
-    return Item("failures", "Failures by kind", caption, table=table)
 
 
 def _devices(results: Results) -> Item:
+    name, title, data = "devices", "Devices", devices(results)
+    if data.empty:
+        return Item(name, title, "", lacking="No attempt has told its device yet.")
+    warnings: tuple[str, ...] = ()
+    if len(data) > 1 and results.budget_unit == "seconds":
+        warnings = ("Devices are mixed: a budget in seconds buys more training on a faster one.",)
+    caption = f"What {data['attempts'].sum()} attempts ran on."
+    return Item(name, title, caption, table=devices_table(data), data=data, warnings=warnings)
+
+
+def devices(results: Results) -> pd.DataFrame:
+    """A row per device: device, hosts, attempts, wall_s, images_per_s (median over evaluations; NaN: not told)."""
     attempts = results.attempts[results.attempts["device"] != ""]
-    if attempts.empty:
-        return Item("devices", "Devices", "", lacking="No attempt has told its device yet.")
     speeds = results.learning_curves.groupby("evaluation")["images_per_s"].median()
     speed = speeds.groupby(results.evaluations["device"].reindex(speeds.index)).median()
     groups = attempts.groupby("device")
+    columns = {"hosts": groups["host"].nunique(), "attempts": groups.size(), "wall_s": groups["wall_s"].sum()}
+    table = pd.DataFrame(columns).rename_axis("device")
+    return table.assign(images_per_s=speed.reindex(table.index)).reset_index()
+
+
+def devices_table(data: pd.DataFrame) -> pd.DataFrame:
+    """The devices as texts; images per second only where a problem has some."""
     table = pd.DataFrame(
         {
-            "hosts": groups["host"].nunique().astype(str),
-            "attempts": groups.size().astype(str),
-            "worker time": [style.duration_label(v) for v in groups["wall_s"].sum()],
+            "device": data["device"],
+            "hosts": data["hosts"].astype(str),
+            "attempts": data["attempts"].astype(str),
+            "worker time": [style.duration_label(v) for v in data["wall_s"]],
         }
-    ).rename_axis("device")
-    if speed.notna().any():
-        table["median images/s"] = [f"{speed.get(name, np.nan):,.0f}" for name in table.index]
-    warnings: tuple[str, ...] = ()
-    if len(table) > 1 and results.budget_unit == "seconds":
-        warnings = ("Devices are mixed: a budget in seconds buys more training on a faster one.",)
-    caption = f"What {len(attempts)} attempts ran on."
-    return Item("devices", "Devices", caption, table=table.reset_index(), warnings=warnings)
+    )
+    if data["images_per_s"].notna().any():
+        table["median images/s"] = [style.MISSING if np.isnan(v) else f"{v:,.0f}" for v in data["images_per_s"]]
+    return table

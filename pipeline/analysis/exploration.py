@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from pipeline.analysis import coverage, style
 from pipeline.analysis.axes import Axis, label_coordinates, ordered, read_axes
+from pipeline.analysis.footprint import footprint
 from pipeline.analysis.items import Item, Section
 from pipeline.analysis.marks import CONFIGURATION, Drawing, Marks
 from pipeline.analysis.metric import objective
@@ -27,7 +28,7 @@ PANELS_PER_ROW = 4
 
 
 def section(results: Results) -> Section:
-    """The space, samples over time, parallel coordinates, coverage."""
+    """The space, samples over time, parallel coordinates, footprint, coverage."""
     about = "Whether the search sampled the whole space, and where it went once its model had seen enough."
     return Section("exploration", "Exploration and exploitation", about, _items(results))
 
@@ -43,6 +44,7 @@ def _items(results: Results) -> list[Item]:
         search_space(results, axes),
         samples_over_time(results, axes),
         parallel_coordinates(results, axes),
+        footprint(results, axes),
         *coverage.items(results, axes),
     ]
 

@@ -24,14 +24,18 @@ SHOWN_PAIRS, SURFACES = 12, 4
 Fits = dict[float, Fanova]
 
 
-def section(results: Results) -> Section:
-    """Main effects, interactions, marginal curves and surfaces, a row or panel per budget."""
+def section(results: Results, start: str | None = None) -> Section:
+    """Main effects, interactions, marginal curves and surfaces, a row or panel per budget.
+
+    Args:
+        start: config_id that the ablation begins at; None: the default.
+    """
     about = (
         "Functional ANOVA (Hutter et al. 2014): the share of the variance over the whole search space that one "
         "hyperparameter explains alone, and that pairs explain beyond that. It describes a random forest fitted to the "
         f"final {objective(results).name} of each budget; crashed evaluations are left out."
     )
-    return Section("importance", "Importance of hyperparameters", about, _items(results))
+    return Section("importance", "Importance of hyperparameters", about, _items(results, start))
 
 
 def fit_budgets(results: Results, seed: int = 0) -> tuple[Fits, dict[float, str]]:
@@ -59,7 +63,7 @@ def _axes(results: Results) -> list[Axis]:
     return read_axes(results.configspace, ordered(results.hyperparameters))
 
 
-def _items(results: Results) -> list[Item]:
+def _items(results: Results, start: str | None) -> list[Item]:
     try:
         fits, reasons = fit_budgets(results)
     except RunError as error:
@@ -71,7 +75,7 @@ def _items(results: Results) -> list[Item]:
     most = ranking(fits)
     curves = marginal_curves(results, fits, most, warnings)
     surfaces = marginal_surfaces(results, fits, top_pairs(fits, SURFACES), warnings)
-    around = local.items(results, fits, most)
+    around = local.items(results, fits, most, start)
     return [overview, _mains(results, fits, warnings), _pairs(results, fits, warnings), curves, surfaces, *around]
 
 
@@ -88,14 +92,15 @@ def fit_warnings(results: Results, fits: Fits) -> tuple[str, ...]:
 def _overview(results: Results, fits: Fits, reasons: dict[float, str]) -> Item:
     notes = [*fit_warnings(results, fits)]
     notes += [f"{style.budget_label(b, results.budget_unit)}: no decomposition: {text}." for b, text in reasons.items()]
-    caption = (
-        "Out-of-bag R² near 1: the forest explains errors it has not seen; low: do not trust "
-        f"the shares. N is the number of configurations (at most {MOST} are used)."
-    )
     lacking = "" if fits else f"No budget has {FEWEST} finished configurations with different errors yet."
-    table = overview_table(results, fits)
-    title = "What the decompositions stand on"
-    return Item("fanova", title, caption, table=table, warnings=tuple(notes), lacking=lacking)
+    name, title, table = "fanova", "What the decompositions stand on", overview_table(results, fits)
+    return Item(name, title, OVERVIEW_CAPTION, table=table, warnings=tuple(notes), lacking=lacking)
+
+
+OVERVIEW_CAPTION = (
+    "Out-of-bag R² near 1: the forest explains errors it has not seen; low: do not trust the shares. N is the number "
+    f"of configurations (at most {MOST} are used)."
+)
 
 
 def overview_table(results: Results, fits: Fits) -> pd.DataFrame:

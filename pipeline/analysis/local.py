@@ -16,17 +16,22 @@ from pipeline.analysis.items import Item
 from pipeline.analysis.marginals import Fits, best_on
 from pipeline.analysis.marks import EVALUATION, Drawing, Marks
 from pipeline.analysis.metric import objective
+from pipeline.errors import RunError
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
 
 PANELS_PER_ROW = 6
 
 
-def items(results: Results, fits: Fits, names: Sequence[str]) -> list[Item]:
+def items(results: Results, fits: Fits, names: Sequence[str], start: str | None = None) -> list[Item]:
     """Slices, local importance and ablation, all on the largest budget that has a decomposition.
 
     Args:
         names: hyperparameters, the most important first.
+        start: config_id that the ablation begins at; None: the default.
+
+    Raises:
+        RunError: no such configuration was drawn.
     """
     budget = max(fits)
     fit, best = fits[budget], best_on(results, budget)
@@ -40,11 +45,11 @@ def items(results: Results, fits: Fits, names: Sequence[str]) -> list[Item]:
         data=here[["config_id", "loss", *names]], marks=drawing.marks, warnings=warnings,
     )  # fmt: skip
     near = local_importance(fit, best, names)
-    path = ablation(fit, best)
+    path = ablation(fit, best, None if start is None else drawn(results, start))
     return [
         slices,
         _local_item(results, near, best, label, warnings),
-        _ablation_item(results, path, best, label, warnings),
+        _ablation_item(results, path, best, label, warnings, start),
     ]
 
 
@@ -123,8 +128,15 @@ def local_importance(fit: Fanova, best: pd.Series, names: Sequence[str]) -> pd.D
 
 
 def _local_item(results: Results, near: pd.DataFrame, best: pd.Series, label: str, warnings: tuple[str, ...]) -> Item:
+    name, title = "local_importance", "What matters around the best configuration"
+    table, caption = local_table(results, near), local_caption(best, label)
+    return Item(name, title, caption, table=table, data=near, warnings=warnings)
+
+
+def local_table(results: Results, near: pd.DataFrame) -> pd.DataFrame:
+    """Local importance as texts."""
     metric = objective(results)
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "hyperparameter": [_label(n) for n in near["name"]],
             "share": [f"{100 * s:.0f}%" for s in near["share"]],
@@ -132,12 +144,14 @@ def _local_item(results: Results, near: pd.DataFrame, best: pd.Series, label: st
             metric.label_of("to"): [metric.number(v) for v in near["highest"]],
         }
     )
-    caption = (
+
+
+def local_caption(best: pd.Series, label: str) -> str:
+    """What a share is."""
+    return (
         f"What the forest predicts on {label} when one value of {best['config_id']} changes over its range and the "
         "others stay; share: of the summed variances. Small: the choice does not matter there."
     )
-    title = "What matters around the best configuration"
-    return Item("local_importance", title, caption, table=table, data=near, warnings=warnings)
 
 
 def _label(name: str) -> str:
@@ -154,15 +168,32 @@ def default_of(axis: Axis) -> float:
     return float(axis.coordinate(np.array([min(max(known.default, low), high)]))[0])
 
 
-def ablation(fit: Fanova, best: pd.Series) -> pd.DataFrame:
-    """The way from the default to a configuration, each step the change that the forest likes most.
+def drawn(results: Results, config_id: str) -> pd.Series:
+    """A configuration by its id.
+
+    Raises:
+        RunError: no such configuration was drawn.
+    """
+    found = results.configurations[results.configurations["config_id"] == config_id]
+    if found.empty:
+        raise RunError(
+            f"No configuration {config_id!r} was drawn in run {results.run_id}. tables/configurations.csv lists them."
+        )
+    return found.iloc[0]
+
+
+def ablation(fit: Fanova, best: pd.Series, start: pd.Series | None = None) -> pd.DataFrame:
+    """The way from one configuration to another, each step the change that the forest likes most.
 
     Fawcett and Hoos 2016, on the forest's predictions as Biedenkapp et al. 2017 did.
 
+    Args:
+        start: where it begins; None: the default.
+
     Returns:
-        Columns: step (0: the default), name ("": the default), loss (predicted).
+        Columns: step (0: the start), name ("": the start), loss (predicted).
     """
-    point = np.array([default_of(axis) for axis in fit.axes])
+    point = np.array([default_of(axis) for axis in fit.axes]) if start is None else coordinates_of(fit, start)
     target = coordinates_of(fit, best)
     rows = [(0, "", float(predicted(fit, point[None, :])[0]))]
     left = [place for place in range(len(point)) if point[place] != target[place]]
@@ -178,18 +209,24 @@ def ablation(fit: Fanova, best: pd.Series) -> pd.DataFrame:
 
 
 def _ablation_item(
-    results: Results, path: pd.DataFrame, best: pd.Series, label: str, warnings: tuple[str, ...]
+    results: Results, path: pd.DataFrame, best: pd.Series, label: str, warnings: tuple[str, ...], start: str | None
 ) -> Item:
-    caption = (
-        f"From the default configuration to {best['config_id']}, one value at a time, each the one that lowers the "
-        f"forest's prediction on {label} most. What comes first made the difference; nothing was trained for this."
-    )
-    figure = draw_ablation(results, path)
-    title = "From the default to the best"
+    title = f"From {start or 'the default'} to the best"
+    caption, figure = ablation_caption(best, label, start), draw_ablation(results, path, start)
     return Item("ablation", title, caption, figure, data=path, warnings=warnings)
 
 
-def draw_ablation(results: Results, path: pd.DataFrame) -> Figure:
+def ablation_caption(best: pd.Series, label: str, start: str | None) -> str:
+    """What the way is, and how to have another."""
+    other = "" if start else " tandem collect-results --from CONFIG begins at another configuration."
+    return (
+        f"From {start or 'the default configuration'} to {best['config_id']}, one value at a time, each the one that "
+        f"lowers the forest's predicted loss on {label} most. What comes first made the difference; nothing was "
+        f"trained for this.{other}"
+    )
+
+
+def draw_ablation(results: Results, path: pd.DataFrame, start: str | None = None) -> Figure:
     """A bar per step."""
     metric = objective(results)
     figure, axes = style.new_figure(0.8 + 0.21 * len(path))
@@ -197,7 +234,7 @@ def draw_ablation(results: Results, path: pd.DataFrame) -> Figure:
     values = metric.shown(path["loss"].to_numpy())
     colours: list[Any] = [style.GREY, *[style.BLUE] * (len(path) - 1)]
     axis.barh(path["step"], values, color=colours, height=0.7)
-    axis.set_yticks(path["step"], ["the default", *[f"+ {_label(n)}" for n in path["name"][1:]]])
+    axis.set_yticks(path["step"], [start or "the default", *[f"+ {_label(n)}" for n in path["name"][1:]]])
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(metric.label_of(f"predicted {metric.name}"))

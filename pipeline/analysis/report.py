@@ -37,6 +37,7 @@ def make_report(
     folder: RunFolder,
     *,
     correlation: str = "spearman",
+    start: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write report.html and everything it links to.
@@ -45,13 +46,14 @@ def make_report(
         results: a results.h5.
         folder: gets report.html, figures/ and tables/; need not be the run's own folder.
         correlation: between budgets, "spearman" or "kendall".
+        start: config_id that the ablation begins at; None: the default.
         progress: told what has just been written.
 
     Returns:
         The path of report.html.
 
     Raises:
-        RunError: results.h5 is missing or damaged.
+        RunError: results.h5 is missing or damaged, or no configuration has the id `start`.
     """
     run = load_results(results)
     write_tables(run, folder.tables)
@@ -63,14 +65,14 @@ def make_report(
         made_from=f"Collected {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(run.collected))}.",
         cards=cards(run),
         facts=facts(run),
-        sections=sections(run, correlation),
+        sections=sections(run, correlation, start),
         warnings=run.warnings,
         data=explorer(run),
         progress=progress,
     )
 
 
-def sections(run: Results, correlation: str = "spearman") -> list[Callable[[], Section]]:
+def sections(run: Results, correlation: str = "spearman", start: str | None = None) -> list[Callable[[], Section]]:
     """What makes each section of the report, in order."""
     is_ours = run.problem.is_built_in
     makers: tuple[Callable[[Results], Section], ...] = (
@@ -79,7 +81,7 @@ def sections(run: Results, correlation: str = "spearman") -> list[Callable[[], S
         *((poster.section,) if is_ours else ()),
         curves.section,
         partial(correlations.section, method=correlation),
-        importance.section,
+        partial(importance.section, start=start),
         exploration.section,
         costs.section,
     )

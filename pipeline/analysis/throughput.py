@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item
+from pipeline.analysis.marks import EVALUATION, Drawing, Marks
 from pipeline.analysis.trajectories import start_time
 from pipeline.storage.results import Results
 
@@ -29,10 +29,9 @@ def throughput(results: Results) -> Item:
     if done.empty:
         return Item(name, title, "", lacking="No evaluation has finished yet.")
     data = bought(results)
-    return Item(
-        name, title, throughput_caption(results, data), draw_throughput(results, data), data=data,
-        warnings=throughput_warnings(results, data),
-    )  # fmt: skip
+    drawing, caption = draw_throughput(results, data), throughput_caption(results, data)
+    warnings = throughput_warnings(results, data)
+    return Item(name, title, caption, drawing.figure, data=data, warnings=warnings, marks=drawing.marks)
 
 
 def bought(results: Results) -> pd.DataFrame:
@@ -112,7 +111,7 @@ def short_schedule_note(results: Results) -> str:
     )
 
 
-def draw_throughput(results: Results, data: pd.DataFrame) -> Figure:
+def draw_throughput(results: Results, data: pd.DataFrame) -> Drawing:
     """Batches and overshoot per budget, and relative speed over the run."""
     figure, axes = style.new_figure(2.7, 1, 3)
     batches, overshoot, speed = axes[0]
@@ -135,8 +134,7 @@ def draw_throughput(results: Results, data: pd.DataFrame) -> Figure:
     overshoot.set_title("overshoot of the budget (%)", size=8.5)
     for axis in (batches, overshoot):
         axis.set_xticks(range(len(results.budgets)), labels, size=7.5)
-    _draw_speeds(speed, data, colours)
-    return figure
+    return Drawing(figure, _draw_speeds(speed, data, colours))
 
 
 def _distributions(axis: Any, results: Results, data: pd.DataFrame, column: str, factor: float) -> None:
@@ -150,12 +148,12 @@ def _distributions(axis: Any, results: Results, data: pd.DataFrame, column: str,
         box.set(facecolor=colour, alpha=0.55, lw=0.6)
 
 
-def _draw_speeds(axis: Any, data: pd.DataFrame, colours: dict[float, Any]) -> None:
+def _draw_speeds(axis: Any, data: pd.DataFrame, colours: dict[float, Any]) -> list[Marks]:
     axis.set_title("images/s, of its median", size=8.5)
     known = data.dropna(subset=["relative_speed"])
     if known.empty:
         style.note(axis, "no configuration has\nfinished on two budgets")
-        return
+        return []
     unit_s, unit = style.time_unit(float(data["time_s"].max()))
     for budget, colour in colours.items():
         here = known[known["budget"] == budget]
@@ -165,6 +163,8 @@ def _draw_speeds(axis: Any, data: pd.DataFrame, colours: dict[float, Any]) -> No
     axis.set_yscale("log")
     style.plain_log_ticks(axis.yaxis)
     axis.set_xlabel(f"wall-clock time ({unit})", size=8)
+    places = known["time_s"].to_numpy() / unit_s, known["relative_speed"].to_numpy()
+    return [Marks(axis, EVALUATION, known.index.to_numpy(), *places)]
 
 
 def throughput_caption(results: Results, data: pd.DataFrame) -> str:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item, Section
-from pipeline.analysis.marks import EVALUATION, Drawing, Marks
+from pipeline.analysis.marks import CONFIGURATION, EVALUATION, Drawing, Marks
 from pipeline.analysis.metric import VALIDATION_ERROR, WrittenMetric, objective
 from pipeline.analysis.quantiles import binned_quantiles
 from pipeline.analysis.views import proposals, rungs
@@ -208,13 +207,14 @@ def over_cost(results: Results) -> Item:
         return Item("incumbent_over_cost", title, "", lacking="No evaluation has finished yet.")
     spent_s = float(spent_seconds(results, np.array([done["finished"].max()]))[0])
     paths = trajectories(results)
-    figure = draw_over_cost(results, paths, spent_s, len(done))
-    return Item(
-        "incumbent_over_cost", title, over_cost_caption(results, len(done), spent_s), figure, data=joined(paths)
+    drawing, caption = (
+        draw_over_cost(results, paths, spent_s, len(done)),
+        over_cost_caption(results, len(done), spent_s),
     )
+    return Item("incumbent_over_cost", title, caption, drawing.figure, data=joined(paths), marks=drawing.marks)
 
 
-def draw_over_cost(results: Results, paths: dict[str, pd.DataFrame], spent_s: float, evaluations: int) -> Figure:
+def draw_over_cost(results: Results, paths: dict[str, pd.DataFrame], spent_s: float, evaluations: int) -> Drawing:
     """The trajectories over worker time, and over evaluations."""
     metric = objective(results)
     if metric == VALIDATION_ERROR:  # the test error has the same axis
@@ -236,7 +236,12 @@ def draw_over_cost(results: Results, paths: dict[str, pd.DataFrame], spent_s: fl
     style.metric_axis(axes[0, 0], metric, metric.label)
     style.metric_axis(axes[0, 1], metric)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(paths))
-    return figure
+    best = joined(paths)
+    ids = results.configurations["config_id"]
+    rows = best["config_id"].map(dict(zip(ids, range(len(ids)), strict=True))).to_numpy()
+    heights = metric.shown(best["loss"].to_numpy())
+    columns = ((axes[0, 0], best["spent_s"] / unit_s), (axes[0, 1], best["evaluations"]))
+    return Drawing(figure, [Marks(axis, CONFIGURATION, rows, x.to_numpy(), heights) for axis, x in columns])
 
 
 def over_cost_caption(results: Results, evaluations: int, spent_s: float) -> str:

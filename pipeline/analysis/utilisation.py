@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline.analysis import style
 from pipeline.analysis.items import Item
+from pipeline.analysis.marks import EVALUATION, Drawing, Marks
 from pipeline.analysis.trajectories import start_time
 from pipeline.storage.results import Results
 
@@ -55,19 +55,20 @@ def gantt(results: Results) -> Item:
     workers, spans = utilisation(results), attempt_spans(results)
     shown = workers.head(MAX_WORKERS)
     caption = gantt_caption(workers, shown, spans)
-    figure = draw_gantt(results, shown, spans[spans["worker"].isin(shown["worker"])])
-    return Item("gantt", "Utilisation of the workers", caption, figure, data_file="attempts.csv")
+    drawing = draw_gantt(results, shown, spans[spans["worker"].isin(shown["worker"])])
+    title, file = "Utilisation of the workers", "attempts.csv"
+    return Item("gantt", title, caption, drawing.figure, data_file=file, marks=drawing.marks)
 
 
 def attempt_spans(results: Results) -> pd.DataFrame:
-    """Columns worker, budget, outcome, begin_s, end_s (since the search began) of every attempt that began."""
+    """Columns evaluation, worker, budget, outcome, begin_s, end_s (since the search began) of the attempts that began."""
     attempts = results.attempts.dropna(subset=["started", "ended"])
     begin = start_time(results)
     times = {"begin_s": attempts["started"] - begin, "end_s": attempts["ended"] - begin}
-    return attempts[["worker", "budget", "outcome"]].assign(**times)
+    return attempts[["evaluation", "worker", "budget", "outcome"]].assign(**times)
 
 
-def draw_gantt(results: Results, workers: pd.DataFrame, spans: pd.DataFrame) -> Figure:
+def draw_gantt(results: Results, workers: pd.DataFrame, spans: pd.DataFrame) -> Drawing:
     """A row per worker."""
     begin = start_time(results)
     unit_s, unit = style.time_unit(float(spans["end_s"].max()))
@@ -91,7 +92,9 @@ def draw_gantt(results: Results, workers: pd.DataFrame, spans: pd.DataFrame) -> 
     axis.set_xlabel(f"wall-clock time since the search began ({unit})")
     handles = _legend(results, colours, is_image=len(spans) > MAX_BARS)
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7), fontsize=8)
-    return figure
+    ends = spans[["begin_s", "end_s"]].to_numpy() / unit_s
+    places = np.repeat(spans["worker"].map(rows).to_numpy(dtype=float)[:, None], 2, axis=1)
+    return Drawing(figure, [Marks(axis, EVALUATION, spans["evaluation"].to_numpy(), ends, places)])
 
 
 def _draw_bars(axis: Any, spans: pd.DataFrame, rows: dict[str, int], colours: dict[float, Any], unit_s: float) -> None:

@@ -192,10 +192,14 @@ def collect_results(
     kendall: Annotated[
         bool, typer.Option("--kendall", help="Rank correlation: Kendall's tau, not Spearman's.")
     ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CONFIG", help="Where the way to the best begins; default: the default values."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Merge what is there, finished or not, into results.h5, tables, figures and report.html. --quiet: its path."""
-    _collect(find_collected(results, run), "kendall" if kendall else "spearman", quiet)
+    _collect(find_collected(results, run), "kendall" if kendall else "spearman", quiet, start)
 
 
 @app.command()
@@ -423,11 +427,11 @@ def _page_line(folder: RunFolder) -> str:
     return f"A page that renews itself: `tandem watch --page {folder.shell_path}`"
 
 
-def _collect(folder: RunFolder, correlation: str = "spearman", quiet: bool = False) -> None:
+def _collect(folder: RunFolder, correlation: str = "spearman", quiet: bool = False, start: str | None = None) -> None:
     from pipeline import operations
     from pipeline.analysis.console import summary_text
 
-    report = operations.collect(folder, progress(quiet), correlation)
+    report = operations.collect(folder, progress(quiet), correlation, start)
     say(str(report) if quiet else f"{summary_text(folder.collected)}\nReport: {report}")
 
 
