@@ -131,6 +131,8 @@ def draw_footprint(results: Results, found: Footprint) -> Drawing:
     reached = results.finished().groupby("configuration")["budget"].max().loc[found.rows].to_numpy()
     for budget, colour in style.budget_colours(results.budgets).items():
         here = found.tried[reached == budget]
+        if len(here) == 0:
+            continue
         label = f"up to {style.budget_label(budget, results.budget_unit)}"
         axis.scatter(*here.T, s=16, color=[colour], alpha=0.75, lw=0, label=label)
     way = found.tried[found.incumbents]

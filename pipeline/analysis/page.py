@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.analysis import figure_files, style
+from pipeline.analysis.alt_text import alt_text
 from pipeline.analysis.items import Files, Item, Section
 from pipeline.analysis.markup import asset, content_policy, embedded, template
 from pipeline.analysis.summary import Card
@@ -50,7 +51,7 @@ def write_page(
     with style.settings():
         for make in sections:
             section = make()
-            items = [_written(item, path.parent) for item in section.items]
+            items = [_written(item, path.parent) | again for item, again in _warned(section.items)]
             written.append({"anchor": section.anchor, "title": section.title, "about": section.about, "items": items})
             progress(section.title)
     page = template("report.html.j2").render(
@@ -72,19 +73,30 @@ def write_page(
     return path
 
 
+def _warned(items: Sequence[Item]) -> Iterator[tuple[Item, dict[str, Any]]]:
+    """Each item with the warnings that the page shows at it, and the earlier item that has shown the others."""
+    shown: dict[str, Item] = {}
+    for item in items:
+        fresh = [text for text in item.warnings if text not in shown]
+        earlier = next((shown[text] for text in item.warnings if text in shown), None)
+        shown |= dict.fromkeys(fresh, item)
+        yield item, {"warnings": fresh, "warned": earlier}
+
+
 def _marks(written: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {entry["item"].name: entry["marks"] for section in written for entry in section["items"] if entry["marks"]}
 
 
 def _written(item: Item, root: Path) -> dict[str, Any]:
     """Write an item's files; what the template needs of it, without its figure."""
-    image = png = pdf = csv = markdown = latex = ""
+    image = alt = png = pdf = csv = markdown = latex = ""
     marks: list[dict[str, Any]] = []
     if item.figure is not None:
         png, pdf = f"{FIGURES}/{item.name}.png", f"{FIGURES}/{item.name}.pdf"
         drawn = figure_files.draw(item.figure, item.warnings)
         figure_files.write_png(drawn, root / png)
         image = base64.b64encode(drawn.for_page()).decode()
+        alt = alt_text(item.title, item.figure)
         marks = [each.packed(item.figure, drawn.foot) for each in item.marks]
         figure_files.write_pdf(item.figure, root / pdf)
     data = item.data if item.data is not None else item.table
@@ -99,7 +111,7 @@ def _written(item: Item, root: Path) -> dict[str, Any]:
         latex = f"{TABLES}/{item.name}.tex"
         publish_text(root / latex, to_latex(item.table))
     item = replace(item, figure=None, marks=())
-    return {"item": item, "image": image, "marks": marks, "files": Files(png, pdf, csv, markdown, latex)}
+    return {"item": item, "image": image, "alt": alt, "marks": marks, "files": Files(png, pdf, csv, markdown, latex)}
 
 
 # What means something to LaTeX, and what its usual fonts lack.

@@ -61,7 +61,7 @@ def gantt(results: Results) -> Item:
 
 
 def attempt_spans(results: Results) -> pd.DataFrame:
-    """Columns evaluation, worker, budget, outcome, begin_s, end_s (since the search began) of the attempts that began."""
+    """Columns evaluation, worker, budget, outcome, begin_s, end_s (since the search began) of each begun attempt."""
     attempts = results.attempts.dropna(subset=["started", "ended"])
     begin = start_time(results)
     times = {"begin_s": attempts["started"] - begin, "end_s": attempts["ended"] - begin}

@@ -19,6 +19,8 @@ from benchmarks.synthetic_run import write_synthetic_run
 from pipeline import operations
 from pipeline.analysis.markup import embedded
 from pipeline.analysis.report import make_report
+from pipeline.cli.pages import figures, tables
+from pipeline.errors import RunError
 from pipeline.run.folder import RunFolder, find_collected
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
@@ -102,11 +104,17 @@ def test_the_page_says_the_incumbent_and_how_many_proposals_came_from_the_model(
     assert f"proposed by the model {proposed} of {len(results.configurations)} configurations" in text
 
 
-@pytest.mark.parametrize("evaluations", [0, 5])
-def test_a_run_that_goes_on_is_reported_with_what_it_has(tmp_path: Path, evaluations: int) -> None:
-    folder = write_synthetic_run(tmp_path / "run", SETTINGS, max_rows=3, evaluations=evaluations)
-    page = make_report(collect(folder), folder).read_text()
-    assert ("No evaluation has finished yet." in page) == (evaluations == 0)
+def begun(path: Path, evaluations: int) -> RunFolder:
+    """A run that goes on, collected: so many of its evaluations have ended."""
+    folder = write_synthetic_run(path, SETTINGS, max_rows=3, evaluations=evaluations)
+    collect(folder)
+    return folder
+
+
+def test_a_run_without_a_result_yet_says_what_it_waits_for(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run", 0)
+    page = make_report(folder.collected, folder).read_text()
+    assert "No evaluation has finished yet." in page
     assert "No budget has 20 finished configurations with different errors yet." in page
 
 
@@ -129,30 +137,40 @@ make_report(Path(sys.argv[1]) / "results.h5", RunFolder(Path(sys.argv[1])))
 
 
 def test_a_report_is_made_from_the_collected_file_alone_without_torch(tmp_path: Path) -> None:
-    folder = write_synthetic_run(tmp_path / "run", SETTINGS, max_rows=3, evaluations=8)
-    collect(folder)
+    folder = begun(tmp_path / "run", 8)
     alone = tmp_path / "laptop"
     alone.mkdir()
     shutil.copy(folder.collected, alone / "results.h5")
     subprocess.run([sys.executable, "-c", ON_A_LAPTOP, str(alone)], check=True, timeout=120)
     evaluations = pd.read_csv(alone / "tables" / "evaluations.csv")
     assert (evaluations["status"] != "running").sum() == 8
-    assert (alone / "report.html").stat().st_size > 100_000
+    page = (alone / "report.html").read_text()
+    assert "No evaluation has finished yet." not in page
+    assert "No budget has 20 finished configurations with different errors yet." in page
 
 
 def test_a_results_file_alone_is_all_that_the_command_needs(tmp_path: Path) -> None:
-    folder = write_synthetic_run(tmp_path / "run", SETTINGS, max_rows=3, evaluations=8)
-    collect(folder)
+    folder = begun(tmp_path / "run", 0)
     alone = tmp_path / "laptop" / "results.h5"
     alone.parent.mkdir()
     shutil.copy(folder.collected, alone)
     for named in (alone, alone.parent):
-        found = find_collected(tmp_path, str(named))
-        assert found.path == alone.parent
-        said: list[str] = []
-        assert operations.collect(found, said.append) == alone.parent / "report.html"
-        assert "as it is" in said[0]
+        assert find_collected(tmp_path, str(named)).path == alone.parent
+    said: list[str] = []
+    assert operations.collect(find_collected(tmp_path, str(alone)), said.append) == alone.parent / "report.html"
+    assert "as it is" in said[0]
     assert find_collected(tmp_path, "run").path == folder.path
+
+
+def test_figures_and_tables_for_a_paper_come_from_the_command_line(
+    reported_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures(str(reported_run.path), to="single", only=["rank_scatter"], output=tmp_path)
+    assert len(list(tmp_path.glob("rank_scatter-*.pdf"))) > 1
+    tables(["ten_best"], run=str(reported_run.path), latex=True)
+    assert r"\toprule" in capsys.readouterr().out
+    with pytest.raises(RunError, match=r"No table nothing\. There are: .*ten_best"):
+        tables(["nothing"], run=str(reported_run.path))
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
