@@ -309,9 +309,25 @@
       pinBox.replaceChildren(title, runs, full, off);
     }
     redraw();
-    for (const row of table.tBodies[0].rows) row.classList.toggle("pinned", Number(row.dataset.configuration) === pinned);
+    for (const row of [...table.tBodies[0].rows, ...rowsAbout]) {
+      row.classList.toggle("pinned", Number(row.dataset.configuration) === pinned);
+    }
   };
   document.addEventListener("keydown", (event) => { if (event.key === "Escape" && pinned !== null) pin(pinned); });
+
+  // Rows of the report's own tables that are about one configuration
+  const numberOf = new Map(configurations.ids.map((id, c) => [id, c]));
+  const rowsAbout = [];
+  for (const table of document.querySelectorAll("figure table")) {
+    const column = [...table.tHead.rows[0].cells].findIndex((head) => head.textContent === "configuration");
+    for (const row of column < 0 ? [] : table.tBodies[0].rows) {
+      const c = numberOf.get(row.cells[column].textContent);
+      if (c === undefined) continue;
+      row.dataset.configuration = c;
+      row.addEventListener("click", () => pin(c));
+      rowsAbout.push(row);
+    }
+  }
 
   // The table of evaluations --------------------------------------------------------------------------------------
   const SHOWN_ROWS = 50;

@@ -163,8 +163,8 @@ def _draw_speeds(axis: Any, data: pd.DataFrame, colours: dict[float, Any]) -> li
     axis.set_yscale("log")
     style.plain_log_ticks(axis.yaxis)
     axis.set_xlabel(f"wall-clock time ({unit})", size=8)
-    places = known["time_s"].to_numpy() / unit_s, known["relative_speed"].to_numpy()
-    return [Marks(axis, EVALUATION, known.index.to_numpy(), *places)]
+    times, speeds = known["time_s"].to_numpy() / unit_s, known["relative_speed"].to_numpy()
+    return [Marks(axis, EVALUATION, known.index.to_numpy(), times, speeds)]
 
 
 def throughput_caption(results: Results, data: pd.DataFrame) -> str:

@@ -134,9 +134,11 @@ def test_a_click_pins_a_configuration_in_every_figure_until_it_is_taken_off(
     point_at(page, "error_over_time", row).click().perform()
     pinned = page.find_element(By.ID, "pinned")
     assert pinned.get_attribute("data-configuration") == results.evaluations["config_id"][row]
-    for name in ("parallel_coordinates", "samples_over_time", "learning_curves", "error_per_budget"):
+    for name in ("parallel_coordinates", "samples_over_time", "error_per_budget", "footprint", "gantt", "slices"):
         plot = plot_of(page, name)
         WebDriverWait(page, 10).until(lambda _, p=plot: (ink(page, p) or 0) > 20)
+    marked = page.find_elements(By.CSS_SELECTOR, "#ten_best tr.pinned")
+    assert [row.find_elements(By.TAG_NAME, "td")[1].text for row in marked] == [results.evaluations["config_id"][row]]
     pinned.find_element(By.XPATH, ".//button[text()='unpin']").click()
     assert not pinned.is_displayed()
     assert ink(page, plot_of(page, "error_per_budget")) == 0

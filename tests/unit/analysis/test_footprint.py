@@ -19,7 +19,8 @@ def test_distances_are_those_of_gower() -> None:
     axes = [Axis("x", "x"), Axis("c", "c", choices=("a", "b", "d"), coordinates=(0.0, 0.5, 1.0), is_numeric=False)]
     points = np.array([[0.0, 0.0], [0.5, 0.5], [NAN, 1.0], [NAN, 1.0]])
     found = footprint.distances(points, axes)
-    np.testing.assert_allclose(found, [[0, 0.75, 1, 1], [0.75, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]])
+    expected = [[0, 0.75, 1, 1], [0.75, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
+    np.testing.assert_allclose(found, np.array(expected, dtype=float))
 
 
 def test_the_footprint_has_every_incumbent_and_no_more_than_it_can_hold(

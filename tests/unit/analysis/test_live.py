@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 
 from pipeline.analysis.live import BAR_WIDTH, SHOWN_BRACKETS, bar, best_curve, shown_brackets, write_live_page
 from pipeline.analysis.serving import served
+from pipeline.cli.pages import watch
+from pipeline.cli.runs import _page_line
+from pipeline.files import publish_text
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result
-from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus
+from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
+from pipeline.settings import dump_settings, load_settings
 from tandem_trial.problem import Metric
 
 NOW = 1_700_000_000.0
@@ -92,3 +96,19 @@ def test_only_who_knows_the_secret_reads_the_served_page(tmp_path: Path) -> None
         assert urllib.request.urlopen(address, timeout=30).read() == b"<p>here</p>"
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(address.rsplit("/", 2)[0] + "/", timeout=30)
+
+
+def test_the_command_renews_the_page_until_the_run_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "r")
+    folder.path.mkdir()
+    publish_text(folder.settings, dump_settings(load_settings("digits")))
+    publish_status(folder, status_of("finished", done=11))
+    assert "tandem watch --page" in _page_line(folder)
+    watch(str(folder.path), page=True, port=0)
+    assert "12 of 12" in folder.live_page.read_text()
+    said = capsys.readouterr().out
+    assert "http://localhost:" in said
+    assert "ssh -L" in said
+    assert str(folder.live_page) in _page_line(folder)
