@@ -280,9 +280,7 @@ def require_unbroken(folder: RunFolder) -> None:
 def collect(folder: RunFolder, say: Say, correlation: str = "spearman", start: str | None = None) -> Path:
     """Collect what is there, finished or not, and make tables, figures and the report; returns report.html's path.
 
-    Args:
-        correlation: "spearman" or "kendall", between budgets.
-        start: config_id that the ablation begins at; None: the default.
+    `correlation` and `start` are `make_report`'s.
     """
     from pipeline.analysis.report import make_report
 
