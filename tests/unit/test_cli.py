@@ -60,6 +60,17 @@ def test_presets_settings_and_commands_complete(words: str, offered: str) -> Non
     assert offered in done.stdout.split()
 
 
+def test_zsh_and_fish_complete_too() -> None:
+    asked = "tandem plan --preset dig"
+    zsh = tandem(_TANDEM_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS=asked)
+    assert '"digits"' in zsh.stdout
+    fish = tandem(
+        _TANDEM_COMPLETE="complete_fish", _TYPER_COMPLETE_ARGS=asked, _TYPER_COMPLETE_FISH_ACTION="get-args",
+        _TYPER_COMPLETE_WORD_TO_COMPLETE="dig",
+    )  # fmt: skip
+    assert "digits" in fish.stdout.split()
+
+
 def test_runs_complete_by_name(tmp_path: Path) -> None:
     for name in ("digits-1", "digits-2", "cifar10-1"):
         (tmp_path / name).mkdir()
