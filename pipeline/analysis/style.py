@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.analysis import fonts
 from pipeline.analysis.metric import MISSING as MISSING
@@ -165,9 +165,19 @@ def plain_log_ticks(
 ) -> None:
     """Ticks at 1, 2 and 5 (or other) times the powers of ten, written plainly."""
     axis.set_major_locator(_FewTicks(subs=tuple(map(float, subs))))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axis.set_major_formatter(_Written(write))
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))))
+
+
+class _Written(Formatter):
+    """Numbers as a function writes them; unlike FuncFormatter of a lambda, it can be copied."""
+
+    def __init__(self, write: Callable[[float], str]) -> None:
+        self._write = write
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return self._write(x)
 
 
 class _FewTicks(LogLocator):

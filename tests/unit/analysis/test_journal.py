@@ -20,6 +20,8 @@ def four_panels() -> Figure:
     for number, axis in enumerate(axes.flat):
         axis.plot([1, 2, 3 + number], label="a line")
     axes[1, 0].set_xlabel("time (s)")
+    axes[0, 0].set_yscale("log")
+    style.plain_log_ticks(axes[0, 0].yaxis)
     axes[0, 0].set_ylabel("error (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center")
     return figure
