@@ -194,7 +194,7 @@ def test_a_folder_of_images_is_searched_without_code_and_its_damaged_ones_are_na
     spec.loader.exec_module(maker)
     maker.main(place / "images", 40)
     (place / "images" / "rows" / "torn.png").write_bytes(b"not an image")
-    own = (f"data.source={place / 'images'}", f"data.root={place / 'data'}", "search.max_budget=1.2")
+    own = (f"data.source={place / 'images'}", f"data.root={place / 'data'}", "search.max_budget=1.2", "workers.count=1")
     folder = submit(copied("image_folder", place), place, *own)
     results = collected(folder)
     assert "torn.png" in caplog.text
