@@ -182,7 +182,9 @@ class OwnEvaluator:
         if self._child is not None and self._child.was_cut:
             attempt.note("its output is more than the log keeps of an evaluation: the rest is left out")
         for name in self._watch.news():
-            attempt.note(f"it wrote {name} into the run folder; what it keeps belongs into its own (trial.folder)")
+            attempt.note(
+                f"{name} came or changed in the run folder while it ran; what it keeps belongs into trial.folder"
+            )
         resident_mb = float(end.get("resident_mb", 0.0))
         self._resident_mb = self._resident_mb or resident_mb
         if resident_mb > max(2 * self._resident_mb, self._resident_mb + LEAK_MB):

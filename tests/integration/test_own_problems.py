@@ -157,7 +157,7 @@ def test_what_objectives_do_wrong_stands_in_the_status_and_the_report_and_nothin
         "crashed, bad_result: the objective returned without reporting loss; it reported nothing",
         "crashed, bad_result: 'accuracy' was reported; the problem's metrics are: loss",
         "its output is more than the log keeps",
-        "it wrote mine.txt into the run folder",
+        "mine.txt came or changed in the run folder while it ran",
         "the objective never asks trial.should_stop()",
         "it begins anew: the objective does not call trial.load(), or saved no checkpoint",
     ]
