@@ -87,18 +87,18 @@ def cost_ms(
     return costs
 
 
-def absorb_ms(count: int) -> float:
-    """Mean CPU milliseconds to take a result into a whole search under bohb, brackets and promotions included."""
+def absorb_ms(count: int) -> list[float]:
+    """CPU milliseconds to take each result into a whole search under bohb, brackets and promotions included."""
     search = Search(load_settings("cifar10", ["search.iterations=1000000", "search.random_fraction=1"]))
-    random, spent = np.random.default_rng(1), 0.0
+    random, spent = np.random.default_rng(1), []
     for _ in range(count):
         due = search.next_evaluation()
         assert due is not None
         result = Result(due[0], due[2], 0.0, 0.0, 1.0, random.random(), {"attempt": 1, "training_s": due[2]}, None)
         began = time.process_time()
         search.absorb(result)
-        spent += time.process_time() - began
-    return 1e3 * spent / count
+        spent.append(1e3 * (time.process_time() - began))
+    return spent
 
 
 def main() -> None:
@@ -118,7 +118,8 @@ def main() -> None:
         _print(method, cost_ms(*ours(method), arguments.at, arguments.tries, quietly=False))
     if arguments.stock:
         _print("stock hpbandster's BOHB", cost_ms(*stock(), arguments.at, min(arguments.tries, 10), quietly=True))
-    print(f"{'ms to take in a result (bohb)':32s}{absorb_ms(5000):10.3f}")
+    spent = absorb_ms(5000)
+    print(f"{'ms to take in a result (bohb)':32s}{median(spent):10.3f} (mean {np.mean(spent):.3f})")
 
 
 def _print(name: str, costs: dict[int, list[float]]) -> None:
