@@ -71,6 +71,8 @@ html_title = f"Tandem {version}"
 html_static_path = ["_static"]
 html_css_files = ["tandem.css"]
 html_copy_source = False
+# A page that comes from a disk may not read its neighbours, which summaries need.
+html_show_search_summary = False
 html_show_sphinx = False
 html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
