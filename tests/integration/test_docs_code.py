@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,13 @@ from typer.testing import CliRunner
 
 from benchmarks.synthetic_run import write_synthetic_run
 from pipeline.cli import app
+from pipeline.operations import stop
+from pipeline.run.folder import find_run
+from pipeline.run.history import read_history
+from pipeline.run.status import read_status
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
+from tests.integration.support import wait_until
 from tests.unit.docs.blocks import ROOT, Block, blocks, commands
 
 # Commands that take a moment and leave nothing behind. The others are run by the tests of what they do.
@@ -69,3 +77,34 @@ def test_the_cheap_commands_of_the_documentation_run(here: Path) -> None:
             answer = CliRunner().invoke(app, list(words))
             assert answer.exit_code == 0, f"{command}\n{answer.output}\n{answer.exception!r}"
     assert {words[0] for words in done} >= {"init", "plan", "settings"}
+
+
+@pytest.mark.slow
+def test_the_search_that_is_shown_twice_runs_as_it_stands_there(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "coming-from.md"
+    (tmp_path / "descent.py").write_text(PYTHON[page][-1].text, encoding="utf-8")
+    (settings,) = (b.text for b in blocks() if b.page == page and b.kind == "settings")
+    (tmp_path / "descent.yaml").write_text(settings, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "submit-search",
+        "-p",
+        "descent.yaml",
+        "--set",
+        "search.iterations=1",
+    ]
+    done = subprocess.run(
+        [*command, "--set", "workers.where=local"], cwd=tmp_path, capture_output=True, text=True, timeout=200,
+        check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = find_run(tmp_path / "results")
+    try:
+        wait_until(lambda: (status := read_status(folder)) is not None and status.has_ended, 150)
+    finally:
+        stop(folder, lambda _: None)
+    history = read_history(folder)
+    assert len(history.results) == 40  # 27, 9, 3 and 1
+    assert all(result.loss is not None for result in history.results)
