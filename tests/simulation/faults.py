@@ -31,6 +31,7 @@ PASSIVE = (
     "GPU lost",
     "broken installation on a node",
     "killed at the time limit",
+    "a stock worker delivers",
 )
 
 

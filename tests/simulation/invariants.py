@@ -190,6 +190,8 @@ class Books:
             return  # whoever could have trained it was gone for too long
         if kind == deserved or (nature.trouble and kind in ("killed_its_worker", "out_of_memory")):
             return
+        if kind == "error" and nature.memory_gb > largest:
+            return  # a stock worker does not tell one error from another
         if kind == "killed_its_worker" and self.lost[key] >= self.simulation.settings.workers.max_attempts:
             return  # the machines have killed it as often as nobody can tell apart
         self.world.fail(f"{key} is blamed without reason: {result.exception}")

@@ -104,10 +104,12 @@ class Server:
         self.locationStr = f"{address}:{self.port}"
         self.objects: dict[str, Any] = {}
         self.connections: set[Connection] = set()
+        self._registered = 0
         self._on_disconnect = on_disconnect
 
     def register(self, what: Any, name: str | None = None) -> str:
-        name = name or f"obj_{len(self.objects)}"
+        self._registered += 1
+        name = name or f"obj_{self._registered}"
         self.objects[name] = what
         return self.uriFor(name)
 
@@ -153,16 +155,21 @@ class ProcessNetwork:
         return Server(self.network, self.process, address, on_disconnect)
 
     def proxy(self, uri: str, timeout_s: float, serializer: str = "json") -> Proxy:
-        return Proxy(self.network, self.process, uri, timeout_s)
+        return Proxy(self.network, self.process, uri, timeout_s, is_stock=serializer == "serpent")
 
     def caller(self) -> Any:
         return getcurrent().connection
 
 
-class Proxy:
-    """`Pyro4.Proxy`."""
+# What hpbandster's worker declares so: nobody hears whether it arrived.
+ONEWAY = ("start_computation", "shutdown")
 
-    def __init__(self, network: Network, process: Process, uri: str, timeout_s: float) -> None:
+
+class Proxy:
+    """`Pyro4.Proxy`; of a stock worker: whose calls may be oneway, and take objects along."""
+
+    def __init__(self, network: Network, process: Process, uri: str, timeout_s: float, is_stock: bool = False) -> None:
+        self._oneway = ONEWAY if is_stock else ()
         self._network = network
         self._process = process
         self._name, self._location = uri.removeprefix("PYRO:").split("@")
@@ -188,7 +195,7 @@ class Proxy:
     def _call(self, method: str, arguments: Any, named: Any) -> Any:
         world, network = self._network.world, self._network
         deadline = world.now + self._pyroTimeout
-        message = json.dumps([arguments, named])
+        message = json.dumps([arguments, named], default=self._uri_of)
         if self._connection is not None and not self._connection.is_open:
             self._connection = None
             raise Pyro4.errors.ConnectionClosedError("the connection has closed")
@@ -204,6 +211,9 @@ class Proxy:
         for _ in range(times):
             if not network.is_lost():
                 world.after(network.delay_s(), lambda: self._arrive(connection, method, message, reply))
+        if method in self._oneway:
+            connection.waiting.remove(reply)
+            return None
         try:
             kind, value = reply.result(max(0.0, deadline - world.now))
         except TimeoutError:
@@ -217,6 +227,13 @@ class Proxy:
                 self._connection = None
             raise value
         return json.loads(value)
+
+    def _uri_of(self, what: Any) -> dict[str, str]:
+        """As Pyro4 sends an object that a server of this process has registered: a proxy."""
+        for server in self._network.listeners.values():
+            if server.process is self._process and any(o is what for o in server.objects.values()):
+                return {"__proxy__": server.uriFor(what)}
+        raise TypeError(f"{what!r} cannot travel")
 
     def _connect(self, deadline: float) -> Connection:
         world, network = self._network.world, self._network
@@ -240,8 +257,12 @@ class Proxy:
         if not connection.is_open or server.process.is_dead or not network.reaches(self._process, server.process):
             return
 
+        def received(plain: dict[str, Any]) -> Any:
+            uri = plain.get("__proxy__")
+            return plain if uri is None else Proxy(network, server.process, uri, 1e9)
+
         def serve() -> None:
-            arguments, named = json.loads(message)
+            arguments, named = json.loads(message, object_hook=received)
             getcurrent().connection = connection
             target = server.objects.get(self._name)
             try:

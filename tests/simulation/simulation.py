@@ -22,6 +22,7 @@ from pipeline.settings import FrozenProblem, MetricSettings, Settings, changed, 
 from tests.simulation.cluster import Cluster, Trainings
 from tests.simulation.disk import ROOT, Disk
 from tests.simulation.faults import Faults
+from tests.simulation.guests import Guests
 from tests.simulation.invariants import Books, watched
 from tests.simulation.network import Network, ProcessNetwork
 from tests.simulation.world import Host, Process, World
@@ -67,6 +68,10 @@ class Simulation:
         for i in range(chance.randint(1, 4)):
             small = i > 0 and chance.random() < 0.3
             self.cluster.nodes.append(Host(self.world, f"node{i}", chance.uniform(4, 14) if small else largest))
+        self.guests: Guests | None = None
+        if chance.random() < 0.15:
+            host = Host(self.world, "guesthouse", largest)
+            self.guests = Guests(self.world, self.network, self.folder, trainings, host)
         self.books = Books(self)
         self.faults = Faults(self)
         self.masters: list[Process] = []
@@ -116,6 +121,8 @@ class Simulation:
         """What others do every so often: Slurm starts tasks, a person starts a master."""
         self.cluster.step()
         self.faults.step()
+        if self.guests is not None and not self.finished:
+            self.guests.step()
         alive = [m for m in self.masters if not m.frozen]
         if not alive and not self.finished and self.world.now >= self._may_start_at:
             self._may_start_at = self.world.now + 20
