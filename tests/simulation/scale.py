@@ -16,7 +16,8 @@ from pipeline.files import publish_text
 from pipeline.master.events import MasterOutcome
 from pipeline.records import Evaluation, TrainResult, WorkerIdentity
 from pipeline.run.folder import RunFolder
-from pipeline.settings import dump_settings, load_settings
+from pipeline.search.brackets import bracket_shape
+from pipeline.settings import budget_ladder, dump_settings, load_settings
 from pipeline.worker.worker import run_worker
 from tests.simulation.disk import ROOT, Disk
 from tests.simulation.network import Network, ProcessNetwork
@@ -32,7 +33,6 @@ class Scale:
 
     def __init__(self, workers: int) -> None:
         self.world = World(0)
-        self.world.measures_cpu = True
         self.workers = workers
         self.disk, self.network = Disk(self.world), Network(self.world)
         self.folder = RunFolder(Path(ROOT) / "run")
@@ -45,6 +45,7 @@ class Scale:
         self.trained_s = 0.0
         self.begun: list[float] = []
         self.master = Process(self.world, Host(self.world, "login0"), "master")
+        self.master.is_measured = True
         self.outcome: MasterOutcome | None = None
 
     def run(self) -> str:
@@ -69,13 +70,19 @@ class Scale:
         ended_s = self.world.now
         used = self.trained_s / (self.workers * ended_s)
         bound = max(self.trained_s / self.workers, self._longest_chain_s())
-        what = "the workers" if bound > self._longest_chain_s() else "the longest bracket"
-        first = min(self.workers, len(self.begun))
+        what = "the workers" if bound > self._longest_chain_s() else "one bracket"
+        first = min(self.workers, self._side_by_side())
+        begun_s = sorted(self.begun)[first - 1]
         return (
-            f"{self.workers:6,d} workers: {len(self.begun):,} evaluations in {ended_s:,.0f} virtual s; "
-            f"the first {first:,} begun within {sorted(self.begun)[first - 1]:.1f} s; utilisation {used:.0%}; "
-            f"no schedule beats {bound:,.0f} s, which {what} take; master CPU {self.master.cpu_s:.1f} s of {cpu_s:.0f}"
+            f"{self.workers:6,d} workers: {len(self.begun):,} evaluations in {ended_s:,.0f} virtual s; the {first:,} "
+            f"that wait for nobody begun within {begun_s:.1f} s; utilisation {used:.0%}; no schedule beats "
+            f"{bound:,.0f} s, bounded by {what}; master CPU {self.master.cpu_s:.1f} s of {cpu_s:.0f}"
         )
+
+    def _side_by_side(self) -> int:
+        """Evaluations that need no result of another: those of every bracket's lowest rung."""
+        ladder, eta = budget_ladder(self.settings.search), self.settings.search.eta
+        return sum(bracket_shape(ladder, eta, number)[0][0] for number in range(ITERATIONS))
 
     def _longest_chain_s(self) -> float:
         """A bracket trains its last configuration for the whole of the largest budget, one rung after the other."""

@@ -45,7 +45,11 @@ class Host:
 
 
 class Process:
-    """A process of a host: its threads, and whether it is frozen or dead."""
+    """A process of a host: its threads, and whether it is frozen or dead.
+
+    Attributes:
+        is_measured: whether `cpu_s` counts what it costs; asking for that costs more than most turns of a worker.
+    """
 
     count = 0
 
@@ -61,6 +65,7 @@ class Process:
         self.threads: set[GreenThread] = set()
         self.runtime = VirtualRuntime(self)
         self.on_death: list[Callable[[], None]] = []
+        self.is_measured = False
         self.cpu_s = 0.0
         self.result: Any = None
         self.error: BaseException | None = None
@@ -170,7 +175,7 @@ class Waiter:
         if process.frozen:
             process.deferred.append(self)
             return
-        if not process.world.measures_cpu:
+        if not process.is_measured:
             self.thread.switch()
             return
         began = time.process_time()
@@ -179,11 +184,7 @@ class Waiter:
 
 
 class World:
-    """Time, chance, and everything that is to happen.
-
-    Attributes:
-        measures_cpu: whether processes are told what they cost (asking for it costs more than most of their turns).
-    """
+    """Time, chance, and everything that is to happen."""
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
         self.seed = seed
@@ -195,7 +196,6 @@ class World:
         self.failures: list[str] = []
         self.error: BaseException | None = None
         self.bites: dict[str, int] = {}
-        self.measures_cpu = False
         self._trace = trace
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
