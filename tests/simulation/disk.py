@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline.files
-from tests.simulation.world import EPOCH, GreenThread, Killed, Process, World, current_process, getcurrent
+from tests.simulation.world import EPOCH, GreenThread, Host, Killed, Process, World, current_process, getcurrent
 
 ROOT = "/simulated"
 FIRST_DESCRIPTOR = 1_000_000
@@ -34,6 +34,7 @@ class Content:
         self.data = bytearray()
         self.synced = 0
         self.modified = 0.0
+        self.host: Host | None = None  # whose process wrote it last
 
 
 class OpenFile:
@@ -70,6 +71,8 @@ class OpenFile:
         self.content.data[self.position : self.position + len(raw)] = raw
         self.position += len(raw)
         self.content.modified = self.disk.world.now
+        process = current_process()
+        self.content.host = None if process is None else process.host
         if self.path in self.disk.recorded:
             self.disk.appended.append((self.path, len(self.content.data)))
 
@@ -296,10 +299,10 @@ class Disk:
         return os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, os.geteuid(), 0, len(content.data), when, when, when))
 
     # By hand ---------------------------------------------------------------------------------------------------------
-    def lose_unsynced(self) -> None:
-        """The power fails under whoever has written without syncing."""
+    def lose_unsynced(self, host: Host) -> None:
+        """A host's power fails, and what it has written without syncing was in its memory alone."""
         for content in self.files.values():
-            if len(content.data) > content.synced:
+            if content.host is host and len(content.data) > content.synced:
                 del content.data[content.synced :]
 
     def write_by_hand(self, path: Path, data: bytes) -> None:

@@ -178,7 +178,7 @@ class Faults:
         master = self._master()
         if master is not None and all(login.is_up for login in self.simulation.logins):
             self._power_off(master.host, "master's host lost")
-            self.simulation.disk.lose_unsynced()
+            self.simulation.disk.lose_unsynced(master.host)
 
     def _power_off(self, host: Host, kind: str) -> None:
         host.is_up = False
