@@ -117,3 +117,6 @@ class Backend(Protocol):
             folder: its `jobs` takes their logs.
             name: of the jobs.
         """
+
+    def submitted_tasks(self, name: str) -> set[str]:
+        """The ids of the user's jobs of a name that wait or run; of `submit_tasks`."""

@@ -147,6 +147,10 @@ class LocalBackend:
         """As `Backend.submit_tasks`: there is no queue."""
         return None
 
+    def submitted_tasks(self, name: str) -> set[str]:
+        """As `Backend.submitted_tasks`: there is no queue."""
+        return set()
+
 
 def start_processes(request: Request) -> list[str]:
     """Start workers, in a process of its own (`submit_apart`)."""

@@ -149,7 +149,7 @@ class SlurmBackend:
         return ""
 
     def submit_tasks(self, folder: RunFolder, name: str, tasks: Sequence[Callable[[], Any]]) -> list[str]:
-        """As `Backend.submit_tasks`: arrays, whose ids are returned.
+        """As `Backend.submit_tasks`: the tasks of arrays.
 
         Raises:
             RunError: others could write where the tasks' pickles lie.
@@ -160,9 +160,13 @@ class SlurmBackend:
         for size in array_sizes(len(tasks), slurm.max_array_size()):
             options = worker_options(self.settings, size, of=len(tasks))
             executor = slurm_executor(folder.jobs, name, options, size, self.settings.slurm.setup)
-            jobs.append(submit_array(executor, tasks[start : start + size], "trainings")[0].partition("_")[0])
+            jobs += submit_array(executor, tasks[start : start + size], "trainings")
             start += size
         return jobs
+
+    def submitted_tasks(self, name: str) -> set[str]:
+        """As `Backend.submitted_tasks`."""
+        return {task.job_id for task in slurm.tasks([name])}
 
     def _hasten(self, queue: list[slurm.Task]) -> None:
         """Spare requeued tasks Slurm's two minutes; one that cannot be hastened waits for them."""

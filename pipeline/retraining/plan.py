@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.files import read_fresh
+from pipeline.files import publish_json, read_fresh, read_json
 from pipeline.records import ConfigId, Configuration, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history
@@ -137,9 +137,33 @@ def missing(plan: Iterable[Retraining]) -> list[Retraining]:
     return [each for each in plan if previous_attempt(each)[1] not in ("finished", "running")]
 
 
-def summary(plan: Iterable[Retraining]) -> str:
-    """How far the trainings are, for a person."""
+def note_submitted(retraining: Retraining, job: str) -> None:
+    """Note which job is to train it: until it has begun, nothing else tells that it is under way."""
+    publish_json(_job_file(retraining), {"job": job, "training": retraining.name, "budget": retraining.budget})
+
+
+def submitted_as(retraining: Retraining) -> str | None:
+    """The job that was last submitted for this very training; None: none was."""
+    try:
+        noted = read_json(_job_file(retraining), wait_s=0)
+        is_this = (noted["training"], noted["budget"]) == (retraining.name, retraining.budget)
+        return str(noted["job"]) if is_this else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _job_file(retraining: Retraining) -> Path:
+    return retraining.path.parent / "work" / f"{retraining.path.stem}.job.json"
+
+
+def summary(plan: Iterable[Retraining], waiting: int = 0) -> str:
+    """How far the trainings are, for a person.
+
+    Args:
+        waiting: those that have been submitted and have not begun.
+    """
     states = Counter(previous_attempt(each)[1] for each in plan)
     total, finished, running = states.total(), states["finished"], states["running"]
-    todo = total - finished - running
-    return f"Trainings: {finished} of {total} finished, {running} running, {todo} to do."
+    todo = total - finished - running - waiting
+    submitted = f"{waiting} submitted, " if waiting else ""
+    return f"Trainings: {finished} of {total} finished, {running} running, {submitted}{todo} to do."

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pipeline.cluster import slurm
@@ -17,10 +18,11 @@ from pipeline.errors import CrashedError
 from pipeline.launch.array_tasks import RequeuedAsItIs
 from pipeline.launch.choice import backend_for
 from pipeline.records import Evaluation, TrainResult
-from pipeline.retraining.plan import Retraining, missing, previous_attempt, summary
+from pipeline.retraining.plan import Retraining, missing, note_submitted, previous_attempt, submitted_as, summary
 from pipeline.run.folder import RunFolder
 from pipeline.settings import DataSettings, Settings, changed
 from pipeline.storage.curves import AttemptFile
+from pipeline.storage.retrained import INCUMBENT
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,9 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
         SiteError: Slurm refused the array.
     """
     todo = missing(plan)
-    say(summary(plan))
+    waiting = _waiting(todo, settings)
+    say(summary(plan, len(waiting)))
+    todo = [task for task in todo if task.path not in waiting]
     if not todo:
         return
     settings = changed(settings, {"data.root": settings.data.root.resolve()})
@@ -89,7 +93,17 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
     if jobs is None:
         _train_here(todo, settings, say)
     else:
-        say(f"Submitted as {', '.join(jobs)}. `squeue --me` shows them; run this again for what is missing by then.")
+        arrays = dict.fromkeys(job.partition("_")[0] for job in jobs)
+        say(f"Submitted as {', '.join(arrays)}. `squeue --me` shows them; run this again for what is missing by then.")
+
+
+def _waiting(todo: Sequence[Retraining], settings: Settings) -> set[Path]:
+    """The files of the trainings whose jobs are in the queue, or have not written anything yet."""
+    noted = {task.path: job for task in todo if (job := submitted_as(task)) is not None}
+    if not noted:
+        return set()
+    queue = backend_for(settings).submitted_tasks(_job_name(todo))
+    return {path for path, job in noted.items() if job in queue}
 
 
 def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> None:
@@ -119,15 +133,21 @@ def as_one_worker(settings: Settings) -> Settings:
 
 
 def _submit(todo: Sequence[Retraining], settings: Settings) -> list[str] | None:
-    """Submit an array task per training; returns the ids of the arrays. None: trainings run here.
+    """Submit an array task per training; returns their ids. None: trainings run here.
 
     Raises:
         RunError: others could write where the tasks' pickles lie.
         SiteError: Slurm refused; the text has its reason.
     """
-    name = f"tandem-{todo[0].model if len({t.model for t in todo}) == 1 else 'baselines'}"
     tasks = [RetrainTask(each, settings) for each in todo]
-    return backend_for(settings).submit_tasks(RunFolder(todo[0].path.parent), name, tasks)
+    jobs = backend_for(settings).submit_tasks(RunFolder(todo[0].path.parent), _job_name(todo), tasks)
+    for task, job in zip(todo, jobs or (), strict=False):
+        note_submitted(task, job)
+    return jobs
+
+
+def _job_name(todo: Sequence[Retraining]) -> str:
+    return f"tandem-{INCUMBENT if todo[0].model == INCUMBENT else 'baselines'}"
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,8 @@ def test_arrays_of_tasks_are_split_as_slurm_takes_them(backend: Any, run: Any, m
 
     monkeypatch.setattr(slurm_backend, "slurm_executor", lambda *arguments: None)
     monkeypatch.setattr(slurm_backend, "submit_array", submit_array)
-    assert backend.submit_tasks(run, "tandem-baselines", [str] * 6) == ["1", "2"]
+    submitted = backend.submit_tasks(run, "tandem-baselines", [str] * 6)
+    assert submitted == ["1_0", "1_1", "1_2", "1_3", "2_0", "2_1"]
     assert [len(tasks) for tasks in arrays] == [4, 2]
     assert run.jobs.stat().st_mode & 0o777 == 0o700
 
