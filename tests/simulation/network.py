@@ -163,6 +163,7 @@ class ProcessNetwork:
 
 # What hpbandster's worker declares so: nobody hears whether it arrived.
 ONEWAY = ("start_computation", "shutdown")
+ONEWAY_S = 0.0001  # less than any other message takes
 
 
 class Proxy:
@@ -203,6 +204,9 @@ class Proxy:
             self._connection = self._connect(deadline)
         connection = self._connection
         reply = VirtualReply(world)
+        if method in self._oneway:
+            self._send_oneway(connection, method, message, reply)
+            return None
         connection.waiting.append(reply)
         times = 1
         if network.doubling and world.random.random() < network.doubling:
@@ -211,9 +215,6 @@ class Proxy:
         for _ in range(times):
             if not network.is_lost():
                 world.after(network.delay_s(), lambda: self._arrive(connection, method, message, reply))
-        if method in self._oneway:
-            connection.waiting.remove(reply)
-            return None
         try:
             kind, value = reply.result(max(0.0, deadline - world.now))
         except TimeoutError:
@@ -227,6 +228,17 @@ class Proxy:
                 self._connection = None
             raise value
         return json.loads(value)
+
+    @property
+    def _pyroConnection(self) -> Connection | None:  # noqa: N802 (Pyro4's name)
+        return self._connection
+
+    def _send_oneway(self, connection: Connection, method: str, message: str, reply: VirtualReply) -> None:
+        """It arrives before what follows on the same connection, or the connection breaks; nobody is told."""
+        if self._network.is_lost():
+            connection.close()
+        else:
+            self._network.world.after(ONEWAY_S, lambda: self._arrive(connection, method, message, reply))
 
     def _uri_of(self, what: Any) -> dict[str, str]:
         """As Pyro4 sends an object that a server of this process has registered: a proxy."""
