@@ -35,6 +35,7 @@ class StockWorker:
         while self._busy:
             self._may_take.wait()
         self._busy = True
+        result: dict[str, Any]
         try:
             result = {"result": self._compute((*id,), budget), "exception": None}
         except ArithmeticError as error:

@@ -21,7 +21,13 @@ PreemptMode             = REQUEUE
 SLURM_VERSION           = 24.11.5
 """
 DOWN = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
-QUEUE = f"1_1|tandem-run|PENDING|0:00||{DOWN}\n1_3|tandem-run|PENDING|0:00||JobHeldAdmin\n"
+QUEUE = f"""\
+1_1|tandem-run|PENDING|0:00||{DOWN}
+1_3|tandem-run|PENDING|0:00||JobHeldAdmin
+1_0|tandem-run|PENDING|0:00||BeginTime
+1_2|tandem-run|RUNNING|0:24|node1|None
+1_4|tandem-run|FAILED|0:01|node1|NonZeroExitCode
+"""
 
 
 @pytest.fixture
@@ -48,7 +54,10 @@ def test_partitions_nodes_and_the_configuration() -> None:
 
 
 @pytest.mark.usefixtures("said")
-def test_tasks_that_wait_and_ones_on_hold() -> None:
-    waiting, held = slurm.tasks(["tandem-run"])
+def test_tasks_that_wait_run_have_ended_were_requeued_and_are_on_hold() -> None:
+    waiting, held, requeued, running, failed = slurm.tasks(["tandem-run"], with_ended=True)
     assert (waiting.is_pending, waiting.is_held, waiting.waits_for) == (True, False, DOWN)
     assert (held.is_pending, held.is_held, held.waits_for) == (False, True, "JobHeldAdmin")
+    assert (requeued.is_pending, requeued.waits_after_requeue) == (True, True)
+    assert (running.is_running, running.minutes, running.node) == (True, 0.4, "node1")
+    assert (failed.is_pending, failed.is_running, failed.state) == (False, False, "FAILED")
