@@ -112,3 +112,16 @@ def test_make_passes_on_what_it_knows() -> None:
     assert "--preset 'cifar10' --set 'workers.count=3' --set 'search.eta=4' --results 'elsewhere'" in " ".join(
         done.stdout.split()
     )
+
+
+def test_make_installs_the_build_of_pytorch_that_was_asked_for(tmp_path: Path) -> None:
+    def installs(*asked: str) -> str:
+        command = ["make", "-n", "install", f"VENV={tmp_path / 'environment'}", *asked]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+
+    assert "torch==" not in installs()
+    assert "-e '.[dev]'" in installs()
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()[1:])
+    small = installs("TORCH=cpu", "EXTRAS=")
+    assert f"torch=={pinned['torch']}+cpu torchvision=={pinned['torchvision']}+cpu -e '.'" in small
+    assert "torch==2.13.0+cpu -e" in installs("TORCH=2.13.0+cpu")
