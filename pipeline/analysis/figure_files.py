@@ -100,5 +100,5 @@ def write_warnings(figure: Figure, warnings: Sequence[str]) -> float:
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, foot, 1, 1 - foot))
-    figure.text(0.01, 0.02, "\n".join(lines), size=7, color="#8A4B00", va="bottom", linespacing=1.3)
+    figure.text(0.01, 0.03 / (height + added), "\n".join(lines), size=7, color="#8A4B00", va="bottom", linespacing=1.3)
     return float(foot)

@@ -178,7 +178,7 @@ def _draw_shares(
     figure, axes = style.new_figure(0.9 + row_in * count, 1, len(fits), sharey=True, sharex=True)
     for axis, (budget, fit) in zip(axes[0], fits.items(), strict=True):
         _bars(axis, tables[budget]["share"], tables[budget]["spread"], colours)
-        doubt = ", doubtful" if fit.warnings else ""
+        doubt = "\ndoubtful" if fit.warnings else ""
         axis.set_title(f"{style.budget_label(budget, results.budget_unit)}\nN = {fit.count}{doubt}")
     axes[0, 0].invert_yaxis()
     axes[0, len(fits) // 2].set_xlabel("share of the variance of the error (%)")

@@ -50,7 +50,7 @@ STYLES = {
     )
 }
 # The narrowest that figures with texts side by side can be: in a single column, they would lie on each other.
-NARROWEST_IN = {"incumbent_architecture": 7.2, "parallel_coordinates": 5.0, "coverage": 5.0}
+NARROWEST_IN = dict.fromkeys(("incumbent_architecture", "parallel_coordinates", "coverage", "rank_correlation"), 7.2)
 
 
 def write_panels(item: Item, folder: Path, to: JournalStyle, kind: str = VECTOR) -> list[Path]:

@@ -68,7 +68,8 @@ def draw_pareto(results: Results, done: pd.DataFrame, known: list[tuple[str, str
         x, y = costs[is_best][order], losses[is_best][order]
         axis.step(x, y, where="post" if is_less else "pre", color=style.BLUE, marker="o", ms=4)
         axis.set_xscale("log")
-        style.plain_log_ticks(axis.xaxis, style.amount, subs=(1, 3))
+        is_wide = np.nanmax(costs) > 300 * np.nanmin(costs[costs > 0], initial=np.inf)
+        style.plain_log_ticks(axis.xaxis, style.amount, subs=(1,) if is_wide else (1, 3))
         axis.set_xlabel(label)
         marks.append(Marks(axis, EVALUATION, done.index.to_numpy(), costs, losses))
     style.metric_axis(axes[0, 0], metric, metric.label)
