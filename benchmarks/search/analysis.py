@@ -105,7 +105,7 @@ class Comparison:
                 keys = [Key(about, method, workers, seed) for method in methods]
                 if all(key in self.searches for key in keys):
                     found.append(np.array([self.searches[key].regret for key in keys]))
-        if not found:
+        if not found or not methods:
             return np.empty((0, len(methods), len(self.budgets)))
         # Regrets that differ by rounding are the same.
         return rankdata(np.round(found, 9), axis=1, nan_policy="propagate")

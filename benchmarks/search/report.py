@@ -98,14 +98,15 @@ def _tables(comparison: Comparison) -> Iterator[str]:
 
 def _summary(comparison: Comparison, workers: int, names: list[str]) -> Iterator[str]:
     whole = {until: comparison.whole(workers, names, until) for until in BUDGETS}
-    ranked = {}
+    ranked, numbers = {}, []
     for until in BUDGETS:
         ranks = comparison.ranks(whole[until], workers, names)[:, :, comparison.budgets.index(until)]
         ranked[until] = dict(zip(whole[until], zip(ranks.mean(axis=0), _error(ranks), strict=True), strict=True))
-        number = len(ranks)
+        numbers.append(f"{len(ranks)} at {until:g}")
     yield (
         f"{len(names)} problems: {', '.join(names)}. Mean regret relative to a random configuration's "
-        f"(standard error), and mean rank among the methods that have every problem ({number} searches each)."
+        f"(standard error), and mean rank among the methods that have every problem (searches of each: "
+        f"{', '.join(numbers)})."
     )
     yield ""
     goal = None
@@ -151,7 +152,7 @@ def _tests(comparison: Comparison, workers: int, names: list[str], ordered: list
 
 def _each_problem(comparison: Comparison, workers: int) -> Iterator[str]:
     names = problems_of(comparison, workers)
-    yield f"Relative regret at 100 by problem, {_workers(workers)} (at 25 where a method did not go on):"
+    yield f"Relative regret at 100 by problem, {_workers(workers)} (at 50 or 25 where a method did not go on):"
     yield ""
     rows = []
     for method in comparison.methods(workers):
@@ -162,7 +163,7 @@ def _each_problem(comparison: Comparison, workers: int) -> Iterator[str]:
 def _cell(found: np.ndarray, comparison: Comparison) -> str:
     if not len(found):
         return "-"
-    for budget, mark in ((100.0, ""), (25.0, " (25)")):
+    for budget, mark in ((100.0, ""), (50.0, " (50)"), (25.0, " (25)")):
         values = found[:, comparison.budgets.index(budget)]
         values = values[np.isfinite(values)]
         if len(values):

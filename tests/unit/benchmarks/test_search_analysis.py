@@ -39,6 +39,7 @@ def test_ranks_share_ties_and_count_only_what_every_method_has() -> None:
     assert ranks[0].T.tolist() == [[2, 2, 2], [1, 2.5, 2.5], [2, 2, 2]]
     less = Comparison({k: s for k, s in comparison.searches.items() if (k.method, k.seed) != ("c", 0)}, BUDGETS)
     assert len(less.ranks(["a", "b", "c"], 1, ["p", "q"])) == 6
+    assert less.ranks([], 1, ["p", "q"]).shape == (0, 0, 3)  # no method has every problem
 
 
 def test_mean_regret_weighs_problems_alike_and_has_the_error_of_its_seeds() -> None:
