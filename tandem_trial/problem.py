@@ -79,7 +79,8 @@ class Metric:
             return "–"
         if self.percent:
             return f"{100 * value:.2f}%"
-        return f"{value:.4g} {self.unit}" if self.unit else f"{value:.4g}"
+        number = f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 and float(value).is_integer() else f"{value:.4g}"
+        return f"{number} {self.unit}" if self.unit else number
 
     def to_plain(self) -> dict[str, Any]:
         """As a dict of plain types; `Metric(**plain)` reads it."""

@@ -16,6 +16,7 @@ from pipeline.analysis import (
     curves,
     exploration,
     importance,
+    objectives,
     poster,
     style,
     trajectories,
@@ -77,6 +78,7 @@ def sections(run: Results, correlation: str = "spearman", start: str | None = No
     is_ours = run.problem.is_built_in
     makers: tuple[Callable[[Results], Section], ...] = (
         winner.section,
+        *((objectives.section,) if objectives.objectives(run) else ()),
         trajectories.section,
         *((poster.section,) if is_ours else ()),
         curves.section,

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.analysis import style
 from pipeline.analysis.metric import TEST_ERROR, objective
+from pipeline.analysis.objectives import front_facts
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
 
@@ -33,10 +34,17 @@ def cards(results: Results) -> list[Card]:
     share = f"of {drawn} configurations ({100 * proposed / drawn:.0f}%)" if drawn else "nothing drawn yet"
     return [
         _incumbent(results),
+        *front_cards(results),
         Card("evaluations finished", f"{counts.get('finished', 0)}", ", ".join(states)),
         Card(_time_label(results), style.duration_label(spent), f"{style.duration_label(lost)} of training lost"),
         Card("proposed by the model", f"{proposed}", share),
     ]
+
+
+def front_cards(results: Results) -> list[Card]:
+    """With several objectives: the front's size, its hypervolume and the best of each."""
+    facts_of_front = front_facts(results)
+    return [Card("on the front", *facts_of_front)] if facts_of_front else []
 
 
 def _incumbent(results: Results) -> Card:

@@ -21,6 +21,7 @@ COSTS = (
     ("parameters", "parameters", True),
     ("flops_per_image", "FLOP per image, forward", True),
     ("images_per_s", "training images per second", False),
+    ("latency_s", "latency of a batch (s)", True),
 )
 
 
@@ -85,7 +86,7 @@ def pareto_caption(results: Results, data: pd.DataFrame) -> str:
     return (
         f"{objective(results).name.capitalize()} of {len(data)} configurations on {budget} against what their models "
         f"cost. Blue: the fronts ({', '.join(fronts)} configurations): whatever costs less is worse. Images per second "
-        "are those of the device that trained."
+        "are those of the device that trained, and so is the latency."
     )
 
 

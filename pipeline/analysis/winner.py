@@ -12,6 +12,7 @@ from pipeline.analysis.axes import ordered
 from pipeline.analysis.intervals import Counted, count, counted_on
 from pipeline.analysis.items import Code, Item, Section
 from pipeline.analysis.metric import MISSING, TEST_ERROR, objective
+from pipeline.analysis.objectives import against_others
 from pipeline.analysis.single_curves import incumbent_curve
 from pipeline.analysis.views import pareto
 from pipeline.settings.space import BY_NAME
@@ -40,7 +41,7 @@ def items(results: Results) -> list[Item]:
         codes=codes(results, chosen, plain(configuration)),
     )  # fmt: skip
     if not results.problem.is_built_in:
-        return [values, incumbent_curve(results), ten]
+        return [values, incumbent_curve(results), ten, *against_others(results)]
     network = architecture_figure(results, str(chosen["config_id"]), configuration)
     return [values, network, incumbent_curve(results), ten, pareto(results)]
 

@@ -293,15 +293,22 @@ def baselines(
 
 
 @app.command("retrain-incumbent")
-def retrain_incumbent(run: Run = None, results: ResultsFolder = RESULTS, seeds: Seeds = 3) -> None:
+def retrain_incumbent(
+    run: Run = None,
+    results: ResultsFolder = RESULTS,
+    seeds: Seeds = 3,
+    config: Annotated[
+        str | None, typer.Option(metavar="ID", help="Another configuration than the best of the (first) objective.")
+    ] = None,
+) -> None:
     """Train a run's incumbent for the full budget, on training plus validation data: what is missing of it."""
-    from pipeline.retraining.plan import plan_incumbent
+    from pipeline.retraining.plan import config_of, plan_incumbent
     from pipeline.retraining.retrain import retrain_all
     from pipeline.run.creation import read_settings
 
     folder = find_run(results, run)
     settings = read_settings(folder)
-    retrain_all(plan_incumbent(folder, settings, range(seeds)), settings, say)
+    retrain_all(plan_incumbent(folder, settings, range(seeds), config_of(config)), settings, say)
 
 
 @app.command()

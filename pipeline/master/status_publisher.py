@@ -16,7 +16,15 @@ from pipeline.master.worker_pool import KnownWorker, WorkerState
 from pipeline.problems.description import describe as describe_problem
 from pipeline.records import EvaluationKey, config_name
 from pipeline.run.folder import RunFolder
-from pipeline.run.status import BracketStatus, IncumbentStatus, RungStatus, RunStatus, WorkerStatus, publish_status
+from pipeline.run.status import (
+    BracketStatus,
+    FrontStatus,
+    IncumbentStatus,
+    RungStatus,
+    RunStatus,
+    WorkerStatus,
+    publish_status,
+)
 from pipeline.runtime import SYSTEM, Queue, Runtime
 from pipeline.search.brackets import ConfigGroup
 from pipeline.search.search import Search
@@ -140,7 +148,24 @@ class StatusPublisher:
             suspected_nodes=dict(scheduler.policy.excluded),
             metric=metric.title,
             remarks=tuple(search.remarks.lines()),
+            front=_front_status(search),
         )
+
+
+def _front_status(search: Search) -> FrontStatus | None:
+    """None: there is one objective, or no result."""
+    budget = max(search.incumbents, default=None)
+    if not search.objectives or budget is None:
+        return None
+    config_ids, losses = search.objectives.on_budget(budget)
+    best = [
+        f"{metric.title} {metric.text(metric.of_loss(float(losses[row, place])))} ({config_name(config_ids[row])})"
+        for place, metric in enumerate(search.objectives.metrics)
+        for row in [int(losses[:, place].argmin())]
+    ]
+    return FrontStatus(
+        budget, len(search.objectives.front(budget)), len(config_ids), tuple(best), search.objectives.share(budget)
+    )
 
 
 # What a person need not tell apart.

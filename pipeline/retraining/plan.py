@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import RunError
 from pipeline.files import publish_json, read_fresh, read_json
-from pipeline.records import ConfigId, Configuration, config_name
+from pipeline.records import ConfigId, Configuration, config_name, parse_config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history
 from pipeline.settings import Settings, budget_ladder
@@ -84,11 +84,24 @@ def plan_baselines(settings: Settings, results: Path, seeds: Iterable[int] = SEE
     ]
 
 
-def plan_incumbent(folder: RunFolder, settings: Settings, seeds: Iterable[int] = SEEDS) -> list[Retraining]:
-    """The run's incumbent on its largest budget, with every seed.
+def config_of(name: str | None) -> ConfigId | None:
+    """A configuration as a person writes it; raises RunError where it is none."""
+    try:
+        return None if name is None else parse_config_name(name)
+    except ValueError:
+        raise RunError(f"{name!r} is no configuration's id, such as 3-0-7 in the report") from None
+
+
+def plan_incumbent(
+    folder: RunFolder, settings: Settings, seeds: Iterable[int] = SEEDS, config_id: ConfigId | None = None
+) -> list[Retraining]:
+    """The run's incumbent on its largest budget, with every seed; with several objectives: the best of the first.
+
+    Args:
+        config_id: another configuration that has finished there; None: the incumbent.
 
     Raises:
-        RunError: nothing has finished on the largest budget yet.
+        RunError: nothing, or not that configuration, has finished on the largest budget yet.
     """
     budget = budget_ladder(settings.search)[-1]
     history = read_history(folder)
@@ -98,7 +111,12 @@ def plan_incumbent(folder: RunFolder, settings: Settings, seeds: Iterable[int] =
             f"Run {folder.run_id} has no incumbent on budget {budget:g} yet: nothing has finished there. "
             f"`tandem status {folder.shell_path}` shows how far it is."
         )
-    best = min(done, key=lambda r: (r.loss, r.config_id))
+    chosen = [r for r in done if config_id in (None, r.config_id)]
+    if not chosen and config_id is not None:
+        names = ", ".join(config_name(r.config_id) for r in sorted(done, key=lambda r: (r.loss, r.config_id))[:10])
+        raise RunError(f"{config_name(config_id)} has not finished on budget {budget:g}; the best that have: {names}")
+    best = min(chosen, key=lambda r: (r.loss, r.config_id))
+    is_incumbent = best == min(done, key=lambda r: (r.loss, r.config_id))
     configuration = next(d.configuration for d in history.draws if d.config_id == best.config_id)
     return [
         Retraining(
@@ -107,7 +125,7 @@ def plan_incumbent(folder: RunFolder, settings: Settings, seeds: Iterable[int] =
             configuration,
             seed,
             budget,
-            incumbent_path(folder.path, seed),
+            incumbent_path(folder.path, seed, None if is_incumbent else best.config_id),
             budget_unit=settings.search.budget_unit,
         )
         for seed in seeds

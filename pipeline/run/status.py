@@ -101,6 +101,30 @@ class IncumbentStatus:
 
 
 @dataclass(frozen=True)
+class FrontStatus:
+    """With several objectives: the configurations that no other dominates, on the largest budget that has a result.
+
+    Attributes:
+        size: how many they are, of so many that `finished` there.
+        best: of each objective, for a person.
+        hypervolume: `pipeline.search.objectives.dominated_share`.
+    """
+
+    budget: BudgetNumber
+    size: Count
+    finished: Count
+    best: tuple[Name, ...]
+    hypervolume: Number
+
+    def __str__(self) -> str:
+        """For a person."""
+        return (
+            f"{self.size} of {self.finished} configurations, hypervolume {self.hypervolume:.3f}; "
+            f"best {', '.join(self.best)}"
+        )
+
+
+@dataclass(frozen=True)
 class RunStatus:
     """What the master knows of its run; times in s since 1970 (UTC).
 
@@ -116,6 +140,7 @@ class RunStatus:
         checkpoint_mb, checkpoint_bound_mb: disk that checkpoints use, and the most they may come to.
         suspected_nodes: nodes that are left out, with the reason.
         metric: what the incumbents' values are of.
+        front: with several objectives, once there are results.
         remarks: why evaluations crashed, and what their objective does oddly.
     """
 
@@ -147,6 +172,7 @@ class RunStatus:
     suspected_nodes: Mapping[Name, Reason]
     metric: Name = "validation error"
     remarks: tuple[Reason, ...] = ()
+    front: FrontStatus | None = None
 
     @property
     def has_ended(self) -> bool:

@@ -79,6 +79,8 @@ def status_lines(
         lines.append(f"Incumbent on {budget_name(incumbent.budget)}: {incumbent.config_id}, {incumbent.shown}")
     if details.incumbent is not None:
         lines += [_curve_line(details.incumbent), f"  {_values_line(details.incumbent)}"]
+    if status.front is not None:
+        lines.append(f"Front on {budget_name(status.front.budget)}: {status.front}")
     lines += [f"Node {node} is left out: {reason}" for node, reason in status.suspected_nodes.items()]
     return lines + list(status.remarks)
 
@@ -135,6 +137,8 @@ def status_table(
         parts.append(_brackets_table(_open_brackets(status)[:BRACKETS_ON_SCREEN]))
     if status.incumbents:
         parts.append(Text(_incumbents_line(status)))
+    if status.front is not None:
+        parts.append(Text(f"Front on {budget_name(status.front.budget)}: {status.front}"))
     parts += [Text(f"Node {n} is left out: {why}", style="red") for n, why in status.suspected_nodes.items()]
     parts += [Text(remark, style="yellow") for remark in status.remarks[:REMARKS_ON_SCREEN]]
     if details.incumbent is not None:

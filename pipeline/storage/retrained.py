@@ -2,7 +2,8 @@
 
 They are attempts' files (see `curves`) in `results/baselines/<dataset>/<budget>-<unit>-<schedule>/<model>-s<seed>.h5`,
 whose folder ends with the recipe where that is not the default,
-and `<run>/retrained/incumbent-s<seed>.h5`. A baseline's configuration has "model", its name in the registry.
+and `<run>/retrained/incumbent-s<seed>.h5` (of another configuration `3-0-7-s<seed>.h5`). A baseline's configuration has
+"model", its name in the registry.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.records import budget_name, config_name
+from pipeline.records import ConfigId, budget_name, config_name
 from pipeline.settings import Settings, budget_ladder
 from pipeline.storage.curves import read_attempt_table
 
@@ -37,9 +38,10 @@ def baseline_path(results: Path, settings: Settings, model: str, seed: int) -> P
     return baseline_folder(results, settings) / f"{model}-s{seed}.h5"
 
 
-def incumbent_path(run: Path, seed: int) -> Path:
-    """The curve of one training of a run's incumbent."""
-    return run / "retrained" / f"{INCUMBENT}-s{seed}.h5"
+def incumbent_path(run: Path, seed: int, config_id: ConfigId | None = None) -> Path:
+    """The curve of one training of a run's incumbent, or of another configuration."""
+    name = INCUMBENT if config_id is None else config_name(config_id)
+    return run / "retrained" / f"{name}-s{seed}.h5"
 
 
 def find_retrained(*folders: Path) -> tuple[list[dict[str, Any]], list[str]]:

@@ -56,9 +56,11 @@ def _write_long_csv(table: pd.DataFrame, path: Path) -> Path:
 
 
 def evaluation_table(results: Results) -> pd.DataFrame:
-    """Every evaluation with its configuration's hyperparameters and whether a model proposed it."""
+    """Every evaluation with its metrics, its configuration's hyperparameters and whether a model proposed it."""
     columns = ["model_based", "model_budget", *results.hyperparameters]
-    table = results.evaluations.join(results.configurations[columns], on="configuration")
+    taken = {*results.evaluations, *columns}
+    measured = results.metrics[[name for name in results.metrics if name not in taken]]
+    table = results.evaluations.join(measured).join(results.configurations[columns], on="configuration")
     return table.drop(columns=["configuration", "curve_offset", "curve_length"])
 
 

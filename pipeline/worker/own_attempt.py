@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.bounds import MAX_NUMBER
 from pipeline.cluster.sharing import threads_for
 from pipeline.errors import BrokenError, CrashedError, RunError
 from pipeline.files import is_there
@@ -264,7 +265,8 @@ class OwnAttempt:
                     validation_error=nan,
                     test_loss=nan,
                     test_error=nan,
-                    metrics=self._last,
+                    # The files hold no infinite numbers.
+                    metrics={n: v if abs(v) <= MAX_NUMBER else nan for n, v in self._last.items()},
                 )
             )
 

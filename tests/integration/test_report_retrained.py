@@ -8,9 +8,11 @@ import pytest
 from benchmarks.synthetic_run import write_synthetic_run
 from pipeline.analysis.poster import POSTER, results_table, summarise
 from pipeline.errors import RunError
+from pipeline.records import config_name
 from pipeline.retraining.plan import missing, plan_baselines, plan_incumbent, previous_attempt
 from pipeline.retraining.retrain import as_one_worker, retrain, retrain_all
 from pipeline.run.folder import RunFolder
+from pipeline.run.history import read_history
 from pipeline.settings import Settings, changed, load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
@@ -76,6 +78,17 @@ def test_a_retraining_that_was_stopped_goes_on_from_its_checkpoint(folder: RunFo
     assert finished.info["test_error"] is not None
     assert not task.work.path.exists()
     assert missing([task]) == []
+
+
+def test_another_configuration_than_the_incumbent_is_retrained_beside_it(folder: RunFolder, settings: Settings) -> None:
+    done = [r for r in read_history(folder).results if r.loss is not None and r.budget == 3]
+    best, *others = sorted(done, key=lambda r: (r.loss or 0.0, r.config_id))
+    assert plan_incumbent(folder, settings, (0,), best.config_id) == plan_incumbent(folder, settings, (0,))
+    [task] = plan_incumbent(folder, settings, (0,), others[0].config_id)
+    assert task.config_id == others[0].config_id
+    assert task.path.name == f"{config_name(task.config_id)}-s0.h5"
+    with pytest.raises(RunError, match="9-0-9 has not finished on budget 3; the best that have: "):
+        plan_incumbent(folder, settings, (0,), (9, 0, 9))
 
 
 def test_a_run_without_a_result_on_the_largest_budget_has_no_incumbent(tmp_path: Path, settings: Settings) -> None:

@@ -6,6 +6,7 @@ import queue
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,13 @@ from pipeline.master.failures import FailurePolicy
 from pipeline.master.lease import take_lease
 from pipeline.master.run_files import RunFiles
 from pipeline.master.worker_pool import WorkerPool
+from pipeline.problems.description import VALIDATION_ERROR
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history, read_journal
 from pipeline.search.search import Search
 from pipeline.settings import load_settings
+from tandem_trial.problem import Metric
 
 
 class Tracked:
@@ -66,6 +69,17 @@ def tracked(tmp_path: Path) -> Iterator[Tracked]:
     yield made
     made.keeper.close()
     made.files.close()
+
+
+@pytest.mark.parametrize("info", [{}, {"parameters": None}, {"parameters": "many"}, {"parameters": True}])
+def test_a_result_that_lacks_an_objective_is_a_crash_that_says_so(tracked: Tracked, info: dict[str, Any]) -> None:
+    tracked.search.objectives.metrics = (VALIDATION_ERROR, Metric("parameters"))
+    tracked.take(Outcome("finished", loss=0.5, info=info))
+    tracked.tracker.end_held()  # no other node is there to try it
+    tracked.tracker.commit()
+    [result] = read_history(tracked.folder).results
+    assert result.loss is None
+    assert result.exception == "bad_result: the result lacks parameters, which the search optimises"
 
 
 def test_a_result_that_comes_twice_is_acknowledged_to_neither_before_it_is_durable(tracked: Tracked) -> None:

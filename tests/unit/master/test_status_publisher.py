@@ -11,9 +11,11 @@ import pytest
 from pipeline.master import status_publisher
 from pipeline.master.events import DispatchEnded, MasterOutcome
 from pipeline.master.status_publisher import StatusPublisher
+from pipeline.problems.description import VALIDATION_ERROR
 from pipeline.rpc.messages import Outcome
 from pipeline.run.status import RungStatus, read_status
 from pipeline.settings import changed
+from tandem_trial.problem import Metric
 from tests.unit.master.conftest import Master
 
 
@@ -43,6 +45,22 @@ def test_the_status_says_what_workers_and_evaluations_are_at(publisher: StatusPu
     ]
     assert status.brackets[0].rungs == (RungStatus(1.0, 3, 1, 0, 1, 0), RungStatus(3.0, 1, 0, 0, 0, 0))
     assert [(i.budget, i.config_id, i.loss) for i in status.incumbents] == [(1.0, "0-0-0", 0.25)]
+
+
+def test_with_several_objectives_the_status_has_the_front(publisher: StatusPublisher, master: Master) -> None:
+    master.scheduler.search.objectives.metrics = (VALIDATION_ERROR, Metric("parameters"))
+    assert last_status(publisher, master).front is None
+    master.join("w0")
+    for loss, parameters in ((0.25, 20_000), (0.5, 10_000), (0.75, 30_000)):
+        master.step()
+        master.confirm("w0")
+        master.deliver("w0", Outcome("finished", loss=loss, info={"parameters": parameters}))
+        master.scheduler.commit()
+    front = last_status(publisher, master).front
+    assert (front.budget, front.size, front.finished) == (1.0, 2, 3)
+    assert front.best == ("validation error 25.00% (0-0-0)", "parameters 10,000 (0-0-1)")
+    assert 0 < front.hypervolume < 1
+    assert str(front).startswith("2 of 3 configurations, hypervolume 0.")
 
 
 def test_a_worker_that_did_not_take_its_evaluation_is_shown_as_idle_and_a_silent_one_as_suspect(

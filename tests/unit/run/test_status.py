@@ -13,6 +13,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.status import (
     STALE_S,
     BracketStatus,
+    FrontStatus,
     IncumbentStatus,
     RungStatus,
     WorkerStatus,
@@ -48,6 +49,15 @@ def test_lines_and_tables_say_all_that_matters(tmp_path: Path) -> None:
         for expected in ("digits-1", "searching", "node1", "7_0", "0-0-3 on 1.2", "suspect", "6.25%",
                          "10 finished", "1 crashed", "3 pending", "job 12, running", "node3", "10/27"):  # fmt: skip
             assert expected in text
+
+
+def test_the_front_of_several_objectives_is_shown(tmp_path: Path) -> None:
+    status = status_of(front=FrontStatus(3.0, 4, 9, ("error 2% (0-0-1)", "parameters 10,000 (0-0-2)"), 0.75))
+    publish_status(RunFolder(tmp_path), status)
+    again = read_status(RunFolder(tmp_path))
+    assert again is not None
+    line = "Front on 3: 4 of 9 configurations, hypervolume 0.750; best error 2% (0-0-1), parameters 10,000 (0-0-2)"
+    assert line in status_lines(RunFolder(tmp_path), again)
 
 
 def test_nine_workers_and_everything_else_are_seen_on_a_terminal_of_100_by_30(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def objective(trial):
     if how == "only extra":
         trial.report(kilowatts=3)
         return None
+    if how == "infinite extra":
+        return {"accuracy": 0.5, "kilowatts": float("inf")}
     if how == "import":
         import no_such_package
     if how == "at once":
@@ -115,8 +117,8 @@ problem = Problem(
 )
 """
 HOWS = ["fine", "folder", "forgets", "segfault", "exit", "sys.exit", "error", "memory", "nothing", "other metric",
-        "text", "not finite", "only extra", "import", "at once", "number", "prints", "hangs", "ignores",
-        "counts nothing", "outside", "late load", "empty save"]  # fmt: skip
+        "text", "not finite", "only extra", "infinite extra", "import", "at once", "number", "prints", "hangs",
+        "ignores", "counts nothing", "outside", "late load", "empty save"]  # fmt: skip
 
 
 def write_problem(folder: Path) -> Path:
@@ -214,6 +216,22 @@ def test_what_an_objective_does_wrong_is_a_crash_with_a_reason_and_the_next_eval
     assert end.status == "crashed"
     assert end.reason.startswith(kind)
     assert evaluator(evaluation("number"), never).loss == -0.25
+
+
+def test_with_several_objectives_each_must_be_reported_and_finite(
+    evaluator: OwnEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluator(evaluation("infinite extra"), never).loss == -0.5, "an objective alone counts"
+    both = changed(evaluator._settings, {"search.objectives": ("accuracy", "kilowatts")})
+    monkeypatch.setattr(evaluator, "_settings", both)
+    assert evaluator(evaluation("at once"), never).info["metrics"] == {"accuracy": 0.5, "kilowatts": 7.0}
+    for how, said in (
+        ("number", "bad_result: the objective returned without reporting kilowatts; it reported accuracy"),
+        ("infinite extra", "not_finite: kilowatts is inf"),
+    ):
+        with pytest.raises(CrashedError) as caught:
+            evaluator(evaluation(how), never)
+        assert str(caught.value) == said
 
 
 def test_an_import_that_fails_is_everybodys_fault(evaluator: OwnEvaluator) -> None:
