@@ -42,14 +42,14 @@ POLL_S = 0.2
 # So little processor time in so long is the threads that wait for messages: there is no training.
 IDLE_S, IDLE_SHARE = 30.0, 0.005
 LINES = {
-    "worker_training_lost_s": "worker killed: training lost, s",
+    "worker_training_lost_s": "worker killed: its time on the evaluation, lost, s",
     "worker_told": "what the search is told of its evaluation",
     "worker_repeated": "its evaluation",
     "worker_replaced": "a new worker",
     "master_results_kept": "master killed: results that the model still knows",
     "master_promotable": "configurations of open brackets that can still be promoted",
     "master_in_flight": "evaluations in flight that count after all",
-    "master_next": "new result after the master was started again",
+    "master_next": "next result, from the command that starts the master again",
 }
 
 
