@@ -141,9 +141,9 @@ def _stock_master_killed(folder: Path, processes: list[subprocess.Popen[bytes]],
         wait_for(lambda: logged(after), RETURN_S)
     except NotHappenedError:
         came_back = False
-        processes.extend(searches.start(folder, "stock_worker", WORKERS + 1 + i, "any") for i in range(WORKERS))
+        processes.append(searches.start(folder, "stock_worker", WORKERS + 1, "any"))
         wait_for(lambda: logged(after))
-    by_hand = f", from new workers by hand; those that lived had not come back after {RETURN_S:.0f} s"
+    by_hand = f", from a new worker started by hand; those that lived had not come back after {RETURN_S:.0f} s"
     return {
         "master_results_kept": f"{_loaded(folder / 'run')} of {known}",
         "master_promotable": f"0 of {known}: brackets begin anew",
