@@ -172,7 +172,7 @@ class Cluster:
         return {**kept, "SLURM_CONF": str(self.state / "etc/slurm.conf"), "HOSTNAME": name}
 
     def run(
-        self, host: str, *command: str, check: bool = True, env: Mapping[str, str] | None = None, limit_s: float = 120
+        self, host: str, *command: str, check: bool = True, env: Mapping[str, str] | None = None, limit_s: float = 600
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host and return what it printed.
 
@@ -224,12 +224,12 @@ class Cluster:
             self.run("login", "scancel", "--user=root", check=False)
             return not self.output("login", "squeue", "-h")
 
-        wait_until(is_empty, 90, "the queue to become empty", 1.0)
+        wait_until(is_empty, 300, "the queue to become empty", 1.0)
         for name in NODES:  # a node that was down while a job ended may have been drained
             self.run("login", "scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
         self.wait_for_nodes()
 
-    def wait_for_nodes(self, limit_s: float = 90) -> None:
+    def wait_for_nodes(self, limit_s: float = 300) -> None:
         """Wait until every node is idle and answers."""
 
         def are_idle() -> bool:
@@ -305,15 +305,15 @@ class Cluster:
                 start_new_session=True,
             )
         ping = ("mariadb-admin", "--no-defaults", f"--socket={socket}", "ping")
-        wait_until(lambda: self._run_on_fabric(*ping, check=False) == 0, 60, f"MariaDB to answer ({log})")
+        wait_until(lambda: self._run_on_fabric(*ping, check=False) == 0, 300, f"MariaDB to answer ({log})")
 
     def _start_controller(self) -> None:
         database = {"MYSQL_UNIX_PORT": str(self.state / "run/mysql.sock")}
         self.run("login", "slurmdbd", env=database)
         clusters = ("sacctmgr", "-nP", "list", "cluster", "format=cluster")
-        wait_until(lambda: self.run("login", *clusters, check=False).returncode == 0, 60, "slurmdbd to answer")
+        wait_until(lambda: self.run("login", *clusters, check=False).returncode == 0, 300, "slurmdbd to answer")
         if "lab" not in self.output("login", *clusters).split():
             self.run("login", "sacctmgr", "-i", "add", "cluster", "lab")
         self.run("login", "slurmctld")
         ping = ("scontrol", "ping")
-        wait_until(lambda: self.run("login", *ping, check=False).returncode == 0, 60, "slurmctld to answer")
+        wait_until(lambda: self.run("login", *ping, check=False).returncode == 0, 300, "slurmctld to answer")

@@ -14,6 +14,14 @@ from tests.slurm.runs import Shell
 
 # Arrays of four tasks at most: a run with more workers than that takes several.
 MAX_ARRAY_SIZE = 4
+# What is waited for comes within a minute or two; a machine that others keep busy may take many times as long.
+TIMEOUT_S = 1800
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 NETWORK = "10.78.0"
-BOOT_LIMIT_S = 20.0
+BOOT_LIMIT_S = 120.0
 
 
 def wait_until(condition: Callable[[], object], limit_s: float, what: str, pause_s: float = 0.1) -> None:

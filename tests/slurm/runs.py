@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import publish_text
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result, read_history, read_journal
 from pipeline.run.identity import run_label
 from pipeline.run.status import RunStatus, read_status
 from tests.slurm.cluster import Cluster
+from tests.slurm.gate import GATE
 from tests.slurm.hosts import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,6 +47,18 @@ SMALL = {
     "slurm.walltime_min": 10,
 }
 
+# Evaluations that wait at a gate, one in a bracket: `Run.let_through` opens it.
+AT_GATE = {
+    **{name: value for name, value in SMALL.items() if name.partition(".")[0] not in ("space", "data")},
+    "problem.use": CHECKOUT / "tests/slurm/gate.py",
+    "space": "{}",
+    "search.method": "random",
+    "search.max_budget": 1,
+    "search.iterations": 2,
+}
+# A search from its submission to its end, on a machine that others keep busy.
+LIMIT_S = 600
+
 
 class Shell:
     """A person's shell on the login node, or on another host that may submit."""
@@ -64,14 +78,24 @@ class Shell:
 
     def settings(self, **changed: Any) -> list[str]:
         """`--set` options of a small run; in names of settings, a double underscore stands for the dot."""
-        changes = {name.replace("__", "."): value for name, value in changed.items()}
-        values = {**SMALL, "data.root": self._data, **changes}
+        return self._options({**SMALL, "data.root": self._data}, changed)
+
+    @staticmethod
+    def _options(base: Mapping[str, Any], changed: Mapping[str, Any]) -> list[str]:
+        values = {**base, **{name.replace("__", "."): value for name, value in changed.items()}}
         return [word for name, value in values.items() for word in ("--set", f"{name}={_yaml(value)}")]
 
     def submit(self, **changed: Any) -> Run:
-        """Submit a small run."""
+        """Submit a small run that trains."""
+        return self._submit(self.settings(**changed))
+
+    def submit_at_gate(self, **changed: Any) -> Run:
+        """Submit a run of as many evaluations as brackets, each of which waits for `Run.let_through`."""
+        return self._submit(self._options(AT_GATE, changed))
+
+    def _submit(self, options: list[str]) -> Run:
         before = set(self.home.glob("results/*/settings.yaml"))
-        self.tandem("submit-search", *self.settings(**changed))
+        self.tandem("submit-search", *options)
         (made,) = {path for path in self.home.glob("results/*/settings.yaml") if not path.parent.is_symlink()} - before
         return Run(self, RunFolder(made.parent))
 
@@ -123,6 +147,10 @@ class Run:
         """What `tandem COMMAND` prints of this run."""
         return self.shell.tandem(command, str(self.folder.path), *arguments, host=host)
 
+    def let_through(self, count: int = 1000) -> None:
+        """Let the evaluations of the first so many brackets of a run at the gate end."""
+        publish_text(self.folder.path / GATE, str(count))
+
     def worker_options(self) -> list[str]:
         """sbatch's options for a worker of this run that is submitted by hand."""
         return self.tandem("worker-options").split()
@@ -141,14 +169,14 @@ class Run:
         """The journal's events of a kind, oldest first."""
         return [event for event in read_journal(self.folder) if event["event"] == kind]
 
-    def wait(self, condition: Callable[[], object], what: str, limit_s: float = 90) -> None:
+    def wait(self, condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
         """Wait for something to become true of this run, or say what the master and the workers logged."""
         try:
             wait_until(condition, limit_s, what, 0.2)
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.logs()}") from None
 
-    def wait_for_workers(self, count: int, limit_s: float = 90) -> None:
+    def wait_for_workers(self, count: int, limit_s: float = LIMIT_S) -> None:
         """Wait until so many workers train."""
         self.wait(lambda: len(self.training()) >= count, f"{count} workers training", limit_s)
 
@@ -156,12 +184,12 @@ class Run:
         """Host by name of the workers that train now."""
         return {w.name: w.host for w in (self.status.workers if self.status else ()) if w.state == "training"}
 
-    def wait_for_end(self, state: str = "finished", limit_s: float = 120) -> None:
+    def wait_for_end(self, state: str = "finished", limit_s: float = LIMIT_S) -> None:
         """Wait until the run has ended, and check how."""
         self.wait(lambda: self.status is not None and self.status.has_ended, "the run to end", limit_s)
         assert self.status is not None
         assert self.status.state == state, self.logs()
-        self.wait(lambda: not self.queue(), "its tasks to leave the queue", 60)
+        self.wait(lambda: not self.queue(), "its tasks to leave the queue")
 
     def queue(self) -> dict[str, str]:
         """Slurm's state by task of this run's workers."""

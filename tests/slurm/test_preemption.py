@@ -3,12 +3,12 @@
 from typing import Any
 
 from tests.slurm.hosts import wait_until
+from tests.slurm.runs import LIMIT_S
 
 
 def test_a_preempted_master_and_hand_run_worker_come_back_and_a_cancelled_one_does_not(shell: Any) -> None:
-    lasting = {"search__budget_unit": "seconds", "search__min_budget": 100, "search__max_budget": 900}
     master = {"slurm__master": "slurm", "slurm__master_walltime_min": 30, "slurm__master_mem_gb": 0.5}
-    run = shell.submit(**lasting, **master, workers__count=0, slurm__partition="spare")
+    run = shell.submit_at_gate(**master, workers__count=0, slurm__partition="spare")
     options = (*run.worker_options(), "--output=/dev/null")
     worker = shell.sbatch(*options, "slurm/worker.sh", str(run.folder.path))
     run.wait_for_workers(1)
@@ -23,9 +23,9 @@ def test_a_preempted_master_and_hand_run_worker_come_back_and_a_cancelled_one_do
             shell.hasten_requeued(name)
         return run.status.term == 2 and len(run.events("worker_joined")) == 2 and run.training()
 
-    run.wait(are_back, "both to be back", 90)
+    run.wait(are_back, "both to be back")
     assert "Restarts=1" in shell.cluster.output("login", "scontrol", "-o", "show", "job", worker)
 
     shell.cluster.run("login", "scancel", worker)
-    wait_until(lambda: shell.state(worker) == "CANCELLED", 60, "the worker to be gone")
+    wait_until(lambda: shell.state(worker) == "CANCELLED", LIMIT_S, "the worker to be gone")
     run.tandem("stop-search")

@@ -1,17 +1,16 @@
 """Baselines and a run's incumbent as Slurm arrays, from the login node to the table of results."""
 
 from pathlib import Path
+from typing import Any
 
-from pipeline.run.creation import read_settings
+import pandas as pd
+
 from pipeline.storage.curves import read_attempt
-from pipeline.storage.results import load_results
-from pipeline.storage.retrained import baseline_folder
+from pipeline.storage.retrained import find_retrained
 from tests.slurm.hosts import wait_until
-from tests.slurm.runs import Shell
+from tests.slurm.runs import LIMIT_S, Shell
 
 BASELINES = {"resnet18", "shake_shake_26_2x32d", "shake_shake_26_2x64d", "shake_shake_26_2x96d"}
-# The largest baseline has 26 M parameters.
-ROOMY = {"search__max_budget": 3, "slurm__mem_gb": 2}
 
 
 def ends(folder: Path) -> dict[str, str]:
@@ -20,48 +19,51 @@ def ends(folder: Path) -> dict[str, str]:
     return {name: end.status for name, end in found.items() if end is not None}
 
 
-def test_baselines_and_the_incumbent_are_trained_as_arrays_and_reported(shell: Shell) -> None:
-    said = shell.tandem("baselines", "--preset", "digits", "--seeds", "1", *shell.settings(**ROOMY))
+def test_baselines_are_trained_as_an_array(shell: Shell) -> None:
+    # The largest baseline has 26 M parameters.
+    asked = shell.settings(search__min_budget=1, search__max_budget=1, slurm__mem_gb=2)
+    said = shell.tandem("baselines", "--preset", "digits", "--seeds", "1", *asked)
     assert "4 to do" in said
     assert "Submitted as" in said
-    run = shell.submit(**ROOMY)
-    run.wait_for_end()
-    assert "Submitted as" in run.tandem("retrain-incumbent", "--seeds", "2")
 
-    baselines = baseline_folder(shell.home / "results", read_settings(run.folder))
-    retrained = run.folder.path / "retrained"
-    wait_until(lambda: len(ends(baselines)) == 4 and len(ends(retrained)) == 2, 180, "the trainings to end", 0.5)
+    def folder() -> Path | None:
+        return next((path.parent for path in shell.home.glob("results/baselines/*/*/*.h5")), None)
+
+    wait_until(lambda: (there := folder()) is not None and len(ends(there)) == 4, LIMIT_S, "four trainings", 1.0)
+    baselines = folder()
+    assert baselines is not None
     assert ends(baselines) == {f"{name}-s0": "finished" for name in BASELINES}
-    assert ends(retrained) == {"incumbent-s0": "finished", "incumbent-s1": "finished"}
-
-    hosts = {read_attempt(path)[0].host for path in baselines.glob("*.h5")}
-    assert hosts <= {"node1", "node2", "node3"}
-    again = shell.tandem("baselines", "--run", run.folder.run_id, "--seeds", "1")
-    assert "0 to do" in again
-    run.tandem("collect-results")
-    table = load_results(run.folder.collected).retrained
-    assert set(table["model"]) == {*BASELINES, "incumbent"}
-    assert table["test_error"].between(0, 1).all()
+    assert {read_attempt(path)[0].host for path in baselines.glob("*.h5")} <= {"node1", "node2", "node3"}
+    assert "0 to do" in shell.tandem("baselines", "--preset", "digits", "--seeds", "1", *asked)
 
 
-def test_a_retraining_whose_time_is_up_is_requeued_and_goes_on_from_its_checkpoint(shell: Shell) -> None:
-    run = shell.submit(search__min_budget=1500, search__max_budget=1500, workers__count=4)
+def test_an_incumbent_is_trained_as_an_array_and_one_whose_time_is_up_goes_on_from_its_checkpoint(shell: Shell) -> None:
+    budget = 1500
+    run = shell.submit(search__min_budget=budget, search__max_budget=budget, workers__count=1)  # one evaluation
     run.wait_for_end()
-    said = run.tandem("retrain-incumbent", "--seeds", "1")
+    said = run.tandem("retrain-incumbent", "--seeds", "2")
     job = said.partition("Submitted as ")[2].partition(".")[0]
-    path = run.folder.path / "retrained" / "incumbent-s0.h5"
-    wait_until(lambda: path.exists() and len(read_attempt(path)[1]["epoch"]) > 0, 90, "the training's first row", 0.1)
-    shell.cluster.run("login", "scancel", "--signal=USR2", job)
-    wait_until(lambda: read_attempt(path)[2] is not None, 60, "the training to stop", 0.1)
+    retrained = run.folder.path / "retrained"
+    path = retrained / "incumbent-s0.h5"
+    wait_until(
+        lambda: path.exists() and len(read_attempt(path)[1]["epoch"]) > 0, LIMIT_S, "the training's first row", 0.1
+    )
+    shell.cluster.run("login", "scancel", "--signal=USR2", f"{job}_0")
+    wait_until(lambda: read_attempt(path)[2] is not None, LIMIT_S, "the training to stop", 0.1)
     assert read_attempt(path)[2].status == "handed_back"
 
-    def is_finished() -> bool:
-        shell.hasten_requeued("tandem-incumbent")
-        end = read_attempt(path)[2]
-        return end is not None and end.status == "finished"
+    again = run.tandem("retrain-incumbent", "--seeds", "2")
+    assert "0 to do" in again, "one that is in the queue is not submitted twice"
 
-    wait_until(is_finished, 120, "the requeued training to finish", 1.0)
+    def are_finished() -> bool:
+        shell.hasten_requeued("tandem-incumbent")
+        return ends(retrained) == {"incumbent-s0": "finished", "incumbent-s1": "finished"}
+
+    wait_until(are_finished, LIMIT_S, "both trainings to finish", 1.0)
     header, rows, _ = read_attempt(path)
     assert header.continued_from == "attempt 1"
-    assert rows["batches"][-1] == 1500
+    assert rows["batches"][-1] == budget
     assert set(rows["attempt"]) == {1, 2}
+    table: Any = pd.DataFrame(find_retrained(retrained)[0])
+    assert set(table["model"]) == {"incumbent"}
+    assert table["test_error"].between(0, 1).all()

@@ -10,12 +10,14 @@ import pytest
 from pipeline.run.folder import RunFolder
 from tests.slurm.conftest import MAX_ARRAY_SIZE
 from tests.slurm.hosts import wait_until
-from tests.slurm.runs import Run
+from tests.slurm.runs import LIMIT_S, Run
 
 
 def test_a_search_on_three_nodes_finishes_and_collects(shell: Any) -> None:
-    run = shell.submit(workers__count=6, search__iterations=2)  # two GPUs on each of three nodes
+    run = shell.submit_at_gate(workers__count=6, search__iterations=8)  # two GPUs on each of three nodes
     assert "listens on 10.78.0.1:" in run.folder.master_log.read_text()
+    run.wait_for_workers(6)
+    run.let_through()
     run.wait_for_end()
     run.assert_each_evaluation_has_one_result()
 
@@ -36,11 +38,13 @@ def test_a_search_on_three_nodes_finishes_and_collects(shell: Any) -> None:
 
 
 def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Any, tmp_path: Path) -> None:
-    run = shell.submit(workers__count=0)
+    run = shell.submit_at_gate(workers__count=0)
     out = tmp_path / "worker-%a.out"
     options = (*run.worker_options(), "--array=0-1", "--time=5", f"--output={out}")
     array = shell.sbatch(*options, "slurm/worker.sh", str(run.folder.path))
-    wait_until(lambda: len(run.queue()) == 2, 60, "the tasks to take the name of the run's workers")
+    wait_until(lambda: len(run.queue()) == 2, LIMIT_S, "the tasks to take the name of the run's workers")
+    run.wait_for_workers(2)
+    run.let_through()
     run.wait_for_end()
     run.assert_each_evaluation_has_one_result()
     assert {event["slurm_job_id"] for event in run.events("worker_joined")} == {f"{array}_0", f"{array}_1"}
@@ -49,7 +53,7 @@ def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Any, tmp_pa
 
 
 def test_a_worker_whose_allocation_has_too_little_says_what_it_needs_and_leaves(shell: Any, tmp_path: Path) -> None:
-    run = shell.submit(workers__count=0, slurm__cpus_per_worker=2)
+    run = shell.submit_at_gate(workers__count=0, slurm__cpus_per_worker=2)
     out = tmp_path / "worker.out"
     shell.sbatch("--wait", "--mem=400M", f"--output={out}", "slurm/worker.sh", str(run.folder.path), check=False)
     assert "lacks what a worker" in out.read_text()
@@ -60,8 +64,11 @@ def test_a_worker_whose_allocation_has_too_little_says_what_it_needs_and_leaves(
 
 
 def test_two_runs_share_a_login_node(shell: Any) -> None:
-    runs = [shell.submit(name=name, seed=seed) for seed, name in enumerate(("first", "second"))]
+    runs = [shell.submit_at_gate(name=name, seed=seed) for seed, name in enumerate(("first", "second"))]
     for run in runs:
+        run.wait_for_workers(2)
+    for run in runs:
+        run.let_through()
         run.wait_for_end()
         run.assert_each_evaluation_has_one_result()
     addresses = [run.status.address for run in runs]
@@ -70,12 +77,13 @@ def test_two_runs_share_a_login_node(shell: Any) -> None:
 
 
 def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell: Any) -> None:
-    run = shell.submit(search__min_budget=200, search__max_budget=1800)
-    run.wait_for_workers(2)
+    run = shell.submit_at_gate(search__iterations=8)
+    run.let_through(1)
+    run.wait(lambda: len(run.results) == 1 and len(run.training()) == 2, "a first result")
     before = len(run.results)
     assert "Stopped" in run.tandem("stop-search", host="node3")
     assert run.status.state == "stopped"
-    wait_until(lambda: not run.queue(), 30, "the array to be gone")
+    wait_until(lambda: not run.queue(), LIMIT_S, "the array to be gone")
     stopped = {(r.config_id, r.budget) for r in run.results}
     assert len(stopped) >= before
 
@@ -90,7 +98,7 @@ def test_a_run_is_stopped_and_resumed_from_another_host_than_its_masters(shell: 
 
 def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_frees_its_gpu(shell: Any) -> None:
     shell.cluster.run("login", "ip", "address", "replace", "10.79.0.1/32", "dev", "lo")  # the nodes have no route to it
-    run = shell.submit(network__address="10.79.0.1", workers__count=1, workers__idle_timeout_min=0.1)
+    run = shell.submit_at_gate(network__address="10.79.0.1", workers__count=1, workers__idle_timeout_min=0.1)
     run.wait(lambda: list(run.folder.logs.glob("worker-*")), "a worker to start")
     (log,) = run.folder.logs.glob("worker-*")
     run.wait(lambda: "leaves: no_master" in log.read_text(), "the worker to leave")
@@ -129,12 +137,11 @@ def test_the_request_and_what_comes_next_are_printed(shell: Any) -> None:
 
 
 def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shell: Any) -> None:
-    lasting = {"search__budget_unit": "seconds", "search__min_budget": 100, "search__max_budget": 900}
-    run = shell.submit(workers__count=0, **lasting)
+    run = shell.submit_at_gate(workers__count=0, search__iterations=4)
     options = (*run.worker_options(), "--array=0-2", "--output=/dev/null")
     array = shell.sbatch(*options, f"--export=ALL,TANDEM_RESULTS={shell.home}/results", "slurm/worker.sh")
     run.wait_for_workers(3)
-    other = shell.submit(name="other", workers__count=0, **lasting)  # the latest run from now on
+    other = shell.submit_at_gate(name="other", workers__count=0)  # the latest run from now on
     before = {e["slurm_job_id"]: e["worker"] for e in run.events("worker_joined")}
     last = f"{array}_2"  # its SLURM_JOB_ID is the array's own
     shell.cluster.run("login", "scancel", "--signal=USR1", last)
@@ -143,7 +150,7 @@ def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shel
         shell.hasten_requeued(run.name)
         return sum(e["slurm_job_id"] == last for e in run.events("worker_joined")) == 2
 
-    run.wait(is_back, "the requeued task to join its run again", 90)
+    run.wait(is_back, "the requeued task to join its run again")
     assert run.queue() == dict.fromkeys((f"{array}_0", f"{array}_1", last), "RUNNING")
     assert {before[f"{array}_0"], before[f"{array}_1"]} <= set(run.training())
     assert "Restarts=0" in shell.cluster.output("login", "scontrol", "-o", "show", "job", f"{array}_0")
@@ -154,7 +161,7 @@ def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shel
 
 def test_stopping_a_run_whose_master_waits_in_the_queue_takes_it_out(shell: Any) -> None:
     shell.sbatch("--nodes=3", "--exclusive", "--time=5", "--wrap=sleep 300")
-    run = shell.submit(slurm__master="slurm", slurm__master_partition="cpu", slurm__master_mem_gb=0.5)
+    run = shell.submit_at_gate(slurm__master="slurm", slurm__master_partition="cpu", slurm__master_mem_gb=0.5)
     assert "was cancelled before it started" in run.tandem("stop-search")
     assert not shell.cluster.output("login", "squeue", "-h", "-n", run.master_name)
     shell.cluster.run("login", "scancel", "--name=wrap")

@@ -3,14 +3,13 @@
 from typing import Any
 
 from tests.slurm.hosts import wait_until
-
-LASTING = {"search__budget_unit": "seconds", "search__min_budget": 100, "search__max_budget": 900}
+from tests.slurm.runs import LIMIT_S
 
 
 def test_a_node_on_which_workers_end_before_they_join_is_named_with_its_last_words_and_left_out(shell: Any) -> None:
     setup = '["if [ $(hostname) = node1 ]; then echo module cuda: not found; exit 3; fi"]'
-    run = shell.submit(**LASTING, workers__count=4, workers__max_broken=2, slurm__setup=setup)
-    run.wait_for_workers(4, limit_s=120)
+    run = shell.submit_at_gate(search__iterations=8, workers__count=4, workers__max_broken=2, slurm__setup=setup)
+    run.wait_for_workers(4)
     assert set(run.training().values()) == {"node2", "node3"}
     reason = run.status.suspected_nodes["node1"]
     assert reason == "2 tasks ended there before a worker joined; the last one said: module cuda: not found"
@@ -20,7 +19,8 @@ def test_a_node_on_which_workers_end_before_they_join_is_named_with_its_last_wor
 
 def test_tasks_that_wait_say_why_and_ones_on_hold_are_replaced(shell: Any) -> None:
     shell.sbatch("--nodes=3", "--exclusive", "--time=5", "--wrap=sleep 300")
-    run = shell.submit()
+    run = shell.submit_at_gate()
+    run.let_through()
     run.wait(lambda: len(run.queue()) == 2, "the workers to be in the queue")
     run.wait(lambda: "workers: 2 pending, 0 running (Resources)" in run.tandem("status"), "Slurm's reason")
     (array,) = {task.partition("_")[0] for task in run.queue()}
@@ -33,7 +33,7 @@ def test_tasks_that_wait_say_why_and_ones_on_hold_are_replaced(shell: Any) -> No
 
 
 def test_stopping_a_run_needs_no_controller(shell: Any) -> None:
-    run = shell.submit(**LASTING)
+    run = shell.submit_at_gate()
     run.wait_for_workers(2)
     shell.cluster.run("login", "scontrol", "shutdown", "slurmctld")
     try:
@@ -45,4 +45,4 @@ def test_stopping_a_run_needs_no_controller(shell: Any) -> None:
     assert run.status.state == "stopped"
     assert not run.status.workers
     shell.cluster.run("login", "scancel", "--name", run.name)
-    wait_until(lambda: "RUNNING" not in run.queue().values(), 90, "the tasks to end")
+    wait_until(lambda: "RUNNING" not in run.queue().values(), LIMIT_S, "the tasks to end")
