@@ -25,8 +25,9 @@ def test_tasks_that_wait_say_why_and_ones_on_hold_are_replaced(shell: Any) -> No
     run.wait(lambda: "workers: 2 pending, 0 running (Resources)" in run.tandem("status"), "Slurm's reason")
     (array,) = {task.partition("_")[0] for task in run.queue()}
     shell.cluster.run("login", "scontrol", "hold", array)
-    # root holds as an administrator
-    assert "workers: 0 pending, 0 running, 2 held (JobHeldAdmin)" in run.tandem("status")
+    status = run.tandem("status")  # by now the master may have asked for others
+    assert "0 running, 2 held (" in status
+    assert "JobHeldAdmin" in status, "root holds as an administrator"
     shell.cluster.run("login", "scancel", "--name=wrap")
     run.wait_for_end()
     assert not {e["slurm_job_id"].partition("_")[0] for e in run.events("worker_joined")} & {array}
