@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from hpbandster.core.result import logged_results_to_HBS_result
 
 from pipeline import operations
 from pipeline.analysis.architecture import architecture_figure
@@ -90,6 +92,32 @@ def test_a_tabular_search_has_choices_conditions_and_a_maximised_metric_in_its_r
     text = folder.report.read_text(encoding="utf-8")
     assert "incumbent&#39;s accuracy" in text or "incumbent's accuracy" in text
     assert "validation error" not in text.lower().replace("validation_error", "")
+
+
+def test_a_search_for_two_objectives_ends_alike_though_everything_was_killed_in_between(place: Path) -> None:
+    two = ("search.objectives=[accuracy, kilobytes]", "search.method=hyperband", "search.max_budget=33")
+    settings = copied("tabular", place)
+    folder, undisturbed = (submit(settings, place, f"name={name}", *two) for name in ("killed", "undisturbed"))
+    operations.wait_for(folder, lambda s: s.finished >= 2, 240)
+    kill_all(folder)
+    operations.resume(folder, None, quietly)
+    results = collected(folder)
+    operations.wait_for(undisturbed, lambda s: s.has_ended, 240)
+    measured, expected = (
+        sorted((r.config_id, r.budget, r.loss, r.info["metrics"]["kilobytes"]) for r in read_history(each).results)
+        for each in (folder, undisturbed)
+    )
+    assert measured == expected
+    assert np.isfinite(results.metrics[["accuracy", "kilobytes"]].to_numpy()).all()
+    status = read_status(folder)
+    assert status is not None
+    assert status.front is not None
+    operations.collect(folder, quietly)
+    front = pd.read_csv(folder.tables / "front.csv")
+    assert len(front) == status.front.size >= 1
+    assert "Hypervolume over wall-clock time" in folder.report.read_text(encoding="utf-8")
+    stock = logged_results_to_HBS_result(str(folder.path))
+    assert stock.get_runs_by_id(stock.get_incumbent_id())[-1].loss == -front["accuracy"].max()
 
 
 def test_a_recurrent_network_goes_on_from_its_checkpoints_though_everything_was_killed_and_its_file_edited(
