@@ -38,7 +38,7 @@ IN_RESULTS = --results '$(RESULTS)'
 THIS_RUN = $(if $(RUN),'$(RUN)') $(IN_RESULTS)
 
 # A misspelt variable would silently start another search than the one that was meant.
-KNOWN := PYTHON VENV EXTRAS TORCH PYTHONS TESTS PRESET RUN RUNS RESULTS SET NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS \
+KNOWN := PYTHON VENV EXTRAS TORCH PYTHONS TESTS PRESET RUN RUNS CONFIG RESULTS SET NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS \
 	PROMOTION WORKERS PARTITION ACCOUNT QOS WALLTIME_MIN MASTER SECONDS SEEDS ARGS STYLE FORMAT MAKEFLAGS MFLAGS
 UNKNOWN := $(strip $(foreach name,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name))))
 $(if $(UNKNOWN),$(error unknown: $(UNKNOWN). `make` lists the variables; SET="section.field=value" reaches every setting))
@@ -53,7 +53,7 @@ help: ## List every target (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PRESET=digits|fashion_mnist|cifar10|cifar10-as-published|cifar10-fast|cifar100|svhn"
-	@echo "  RUN=id or path (default: the latest)"
+	@echo "  RUN=id or path (default: the latest)   CONFIG=id SEEDS=n for the trainings after a search"
 	@echo "  NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS PROMOTION WORKERS PARTITION ACCOUNT QOS"
 	@echo "  WALLTIME_MIN MASTER=login|slurm RESULTS=folder   SET=\"section.field=value ...\" for every other setting"
 	@echo "  (SET splits at spaces: give a value that has some with \`tandem ... --set\`, or in a file: PRESET=my.yaml)"
@@ -113,10 +113,10 @@ compare: install ## Several runs on the same axes: RUNS="a b c"
 	@$(TANDEM) compare $(RUNS) $(IN_RESULTS)
 
 baselines: install ## Train the paper's baselines for the full budget of RUN (or PRESET) with several seeds
-	@$(TANDEM) baselines $(if $(RUN),--run '$(RUN)' $(OVERRIDES),$(SOURCE)) $(IN_RESULTS)
+	@$(TANDEM) baselines $(if $(RUN),--run '$(RUN)' $(OVERRIDES),$(SOURCE)) $(if $(SEEDS),--seeds $(SEEDS)) $(IN_RESULTS)
 
-retrain-incumbent: install ## Train the run's incumbent on training plus validation data with several seeds
-	@$(TANDEM) retrain-incumbent $(THIS_RUN)
+retrain-incumbent: install ## Train the run's incumbent (CONFIG=id: another) on training plus validation data with several seeds
+	@$(TANDEM) retrain-incumbent $(if $(CONFIG),--config '$(CONFIG)') $(if $(SEEDS),--seeds $(SEEDS)) $(THIS_RUN)
 
 bench-headline: install ## Tandem and stock BOHB in the same time on two cores (resumes; SECONDS=1800 SEEDS=5: a night)
 	@$(BIN)/python -m benchmarks.headline $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)

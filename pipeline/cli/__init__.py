@@ -3,10 +3,10 @@
 Whatever takes long to import is imported by the command that needs it, so that `tandem --help` answers at once.
 """
 
-from pipeline.cli import doctoring, exporting, looking, pages, planning, runs
+from pipeline.cli import doctoring, exporting, looking, pages, planning, retraining, runs
 from pipeline.cli.app import app, main
 
 # Each of these files adds its commands to `app` when it is imported.
-COMMANDS = (runs, looking, pages, planning, doctoring, exporting)
+COMMANDS = (runs, retraining, looking, pages, planning, doctoring, exporting)
 
 __all__ = ["COMMANDS", "app", "main"]

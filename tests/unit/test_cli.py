@@ -114,6 +114,12 @@ def test_make_passes_on_what_it_knows() -> None:
     )
 
 
+def test_make_retrains_the_configuration_that_was_asked_for() -> None:
+    command = ["make", "-n", "retrain-incumbent", "RUN=first", "CONFIG=1-0-3", "SEEDS=5"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "retrain-incumbent --config '1-0-3' --seeds 5 'first'" in " ".join(done.stdout.split())
+
+
 def test_make_installs_the_build_of_pytorch_that_was_asked_for(tmp_path: Path) -> None:
     def installs(*asked: str) -> str:
         command = ["make", "-n", "install", f"VENV={tmp_path / 'environment'}", *asked]
