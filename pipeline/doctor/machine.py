@@ -197,7 +197,12 @@ def check_devices(settings: Settings) -> list[Finding]:
     except NoDeviceError as error:
         mend = "ask for a GPU (slurm.gpus_per_worker=1), install a PyTorch for its driver, or set training.device=cpu"
         return [Finding("devices", FAULT, str(error), mend)]
-    return [Finding("devices", OK, f"{s.name}: {s.images_per_s:,.0f} images/s ({s.what})") for s in speeds]
+    return [Finding("devices", OK, f"{s.name}: {_rate(s.images_per_s)} images/s ({s.what})") for s in speeds]
+
+
+def _rate(per_s: float) -> str:
+    """A few images a second, on a busy CPU, are not none."""
+    return f"{per_s:,.0f}" if per_s >= 10 else f"{per_s:.2g}"
 
 
 def safely(check: Callable[[], list[Finding]], name: str) -> list[Finding]:

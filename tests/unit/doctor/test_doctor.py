@@ -22,6 +22,7 @@ from pipeline.doctor.findings import FAULT, OK, WARNING, Finding, conclusion, fi
 from pipeline.doctor.roundtrip import call_back, greet, listen
 from pipeline.errors import SiteError
 from pipeline.settings import Settings, load_settings
+from pipeline.training.speed import DeviceSpeed
 
 ROOT = Path(__file__).parents[3]
 
@@ -175,6 +176,13 @@ def test_a_gpu_that_is_not_there_is_a_fault_and_a_cpu_trains_a_step(monkeypatch:
     (found,) = machine.check_devices(digits())
     assert found.verdict == OK
     assert "images/s" in found.found
+
+
+def test_a_device_that_trains_slowly_is_not_said_to_train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = [DeviceSpeed("CPU", speed, "a network") for speed in (0.314, 4321.0)]
+    monkeypatch.setattr("pipeline.training.speed.device_speeds", lambda settings: slow)
+    said = [f.found for f in machine.check_devices(digits())]
+    assert said == ["CPU: 0.31 images/s (a network)", "CPU: 4,321 images/s (a network)"]
 
 
 def test_two_processes_call_each_other_and_a_way_that_is_blocked_is_told_with_its_address(tmp_path: Path) -> None:
