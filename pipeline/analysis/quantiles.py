@@ -29,7 +29,12 @@ def curve_quantiles(curves: Sequence[np.ndarray], points: int = POINTS) -> pd.Da
     grid = np.geomspace(max(begin, end * 1e-6), end, points)
     nowhere = {"left": np.nan, "right": np.nan}
     values = np.array([np.interp(grid, c[:, 0], c[:, 1], **nowhere) for c in curves])
-    return _summary(grid, [column[~np.isnan(column)] for column in values.T])
+    return column_quantiles(grid, values)
+
+
+def column_quantiles(places: np.ndarray, values: np.ndarray) -> pd.DataFrame:
+    """Quantiles of each column of values [n, places], NaN where there is none; columns as `curve_quantiles`."""
+    return _summary(places, [column[~np.isnan(column)] for column in values.T])
 
 
 def binned_quantiles(x: np.ndarray, y: np.ndarray, bins: int = 30) -> pd.DataFrame:
@@ -45,7 +50,7 @@ def _summary(places: np.ndarray, samples: Sequence[np.ndarray]) -> pd.DataFrame:
         for place, sample in zip(places, samples, strict=True)
         if len(sample) >= FEWEST
     ]
-    return pd.DataFrame(rows, columns=["x", "n", "low", "middle", "high"])
+    return pd.DataFrame(rows, columns=["x", "n", "low", "middle", "high"], dtype=float)
 
 
 def density_jitter(values: np.ndarray, width: float, generator: np.random.Generator) -> np.ndarray:

@@ -12,9 +12,12 @@ from pipeline.analysis import style
 from pipeline.analysis.items import Item
 from pipeline.analysis.marks import EVALUATION, Drawing, Marks
 from pipeline.analysis.metric import MISSING, WrittenMetric, objective
+from pipeline.analysis.quantiles import column_quantiles
 from pipeline.storage.results import Results
 from pipeline.storage.schema import EVALUATION_STATUSES
 
+# Beyond this many ways a figure shows their quantiles: lines would only hide each other.
+MOST_WAYS = 500
 # Below this many in each group a rank test says nothing.
 FEWEST_TESTED = 5
 COSTS = (
@@ -183,9 +186,14 @@ def funnel(results: Results) -> Item:
         return Item(name, title, "", lacking="No configuration has finished on two budgets yet.")
     drawing = draw_funnel(results, data)
     tops = int(data[results.budgets[-1]].notna().sum()) if results.budgets[-1] in data else 0
+    crowd = (
+        " Bands: from the 10% to the 90% quantile, lines: medians; grey: of those that went no further."
+        if is_crowd(data)
+        else ""
+    )
     caption = (
         f"{objective(results).name.capitalize()} on each budget of {len(data)} configurations that finished on two or "
-        f"more; in blue, the {tops} that reached the largest."
+        f"more; in blue, the {tops} that reached the largest.{crowd}"
     )
     written = data.rename(columns=lambda b: f"loss_on_{b:g}")
     written.insert(0, "config_id", results.configurations["config_id"])
@@ -200,19 +208,37 @@ def ways(results: Results) -> pd.DataFrame:
     return several
 
 
+def is_crowd(data: pd.DataFrame) -> bool:
+    """Whether lines would only hide each other."""
+    return len(data) > MOST_WAYS
+
+
 def draw_funnel(results: Results, data: pd.DataFrame) -> Drawing:
-    """A line per configuration over the budgets, those that reached the largest on top."""
+    """The ways over the budgets, those that reached the largest on top."""
     metric: WrittenMetric = objective(results)
     figure, axes = style.new_figure(3.4)
     axis = axes[0, 0]
     places = np.arange(len(results.budgets))
     values = metric.shown(data.to_numpy(dtype=float))
     reached = data.iloc[:, -1].notna().to_numpy()
-    alpha = style.alpha_for(len(data))
-    for row, is_top in sorted(zip(values, reached, strict=True), key=lambda pair: bool(pair[1])):
-        options: dict[str, Any] = {"color": style.BLUE if is_top else style.GREY, "lw": 1.1 if is_top else 0.6}
-        axis.plot(places, row, "-", alpha=max(alpha, 0.2), rasterized=True, **options)
+    draw = _draw_bands if is_crowd(data) else _draw_lines
+    for is_top, colour in ((False, style.GREY), (True, style.BLUE)):
+        draw(axis, places, values[reached == is_top], colour, is_top)
     axis.set_xticks(places, [style.budget_label(b, results.budget_unit) for b in results.budgets])
     axis.set_xlabel("budget")
     style.metric_axis(axis, metric, metric.label)
     return Drawing(figure, [Marks(axis, "configuration", data.index.to_numpy(), places, values)])
+
+
+def _draw_lines(axis: Any, places: np.ndarray, ways: np.ndarray, colour: str, is_top: bool) -> None:
+    """A line per configuration, [n, budgets]."""
+    alpha, width = max(style.alpha_for(len(ways)), 0.2), 1.1 if is_top else 0.6
+    for way in ways:
+        axis.plot(places, way, "-", alpha=alpha, rasterized=True, color=colour, lw=width)
+
+
+def _draw_bands(axis: Any, places: np.ndarray, ways: np.ndarray, colour: str, is_top: bool) -> None:
+    """Quantiles of the ways, [n, budgets]."""
+    band = column_quantiles(places, ways)
+    axis.fill_between(band["x"], band["low"], band["high"], color=colour, alpha=0.3, lw=0)
+    axis.plot(band["x"], band["middle"], "o-", ms=3, color=colour, lw=2.0 if is_top else 1.3)

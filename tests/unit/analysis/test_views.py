@@ -68,6 +68,18 @@ def test_only_configurations_on_two_budgets_have_a_way_up(with_losses: WithLosse
     assert "of 2 configurations that finished on two or more; in blue, the 1 that" in item.caption
 
 
+def test_many_ways_up_are_drawn_as_quantiles(with_losses: WithLosses) -> None:
+    few, many = (
+        views.funnel(with_losses({100.0: list(range(1, n + 1)), 300.0: [0.5] * (n // 4) + [NAN] * (n - n // 4)}))
+        for n in (40, 4 * views.MOST_WAYS + 4)
+    )
+    for item, lines in ((few, 10), (many, 2)):
+        assert item.figure is not None
+        assert len(item.figure.axes[0].lines) == lines
+        assert ("quantile" in item.caption) == (item is many)
+    assert len(many.marks[0].rows) == views.MOST_WAYS + 1
+
+
 def test_an_ablation_goes_from_the_default_to_the_winner_in_the_best_order(results: Results, fit: Fanova) -> None:
     best = results.finished().sort_values("loss").iloc[0]
     path = local.ablation(fit, best)
