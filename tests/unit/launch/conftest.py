@@ -73,7 +73,8 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def publish(run: Any) -> Any:
     """Publish a status of the run with some fields changed."""
-    empty = {f.name: 0 for f in dataclasses.fields(RunStatus)} | {
+    required = (f.name for f in dataclasses.fields(RunStatus) if f.default is f.default_factory is dataclasses.MISSING)
+    empty = dict.fromkeys(required, 0) | {
         "run_id": run.run_id, "state": "searching", "message": "", "metric": "", "host": "login", "address": "login:1",
         "updated": time.time(), "workers": (), "brackets": (), "incumbents": (), "suspected_nodes": {}, "remarks": (),
     }  # fmt: skip
