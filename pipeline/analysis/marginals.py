@@ -13,6 +13,7 @@ from pipeline.analysis import style
 from pipeline.analysis.axes import Axis, label_coordinates
 from pipeline.analysis.fanova import Fanova
 from pipeline.analysis.items import Item
+from pipeline.analysis.marks import EVALUATION, Drawing, Marks
 from pipeline.analysis.metric import WrittenMetric, objective
 from pipeline.storage.results import Results
 
@@ -40,9 +41,9 @@ def marginal_curves(results: Results, fits: Fits, names: Sequence[str], warnings
         names: hyperparameters, the most important first.
     """
     shown = names[:SHOWN_CURVES]
-    caption, figure = curves_caption(results, fits, names), draw_marginals(results, fits, shown)
-    data = curve_data(fits, names)
-    return Item("fanova_curves", "Marginal curves", caption, figure, data=data, warnings=warnings)
+    caption, drawing = curves_caption(results, fits, names), draw_marginals(results, fits, shown)
+    title, data = "Marginal curves", curve_data(fits, names)
+    return Item("fanova_curves", title, caption, drawing.figure, data=data, warnings=warnings, marks=drawing.marks)
 
 
 def curves_caption(results: Results, fits: Fits, names: Sequence[str]) -> str:
@@ -79,14 +80,20 @@ def common_limits(fit: Fanova) -> tuple[float, float]:
     return float(min((m - s).min() for _, m, s in curves)), float(max((m + s).max() for _, m, s in curves))
 
 
-def draw_marginals(results: Results, fits: Fits, names: Sequence[str]) -> Figure:
-    """A row per budget, a column per hyperparameter."""
+def draw_marginals(results: Results, fits: Fits, names: Sequence[str]) -> Drawing:
+    """A row per budget, a column per hyperparameter; a configuration lies on the curve, at its value."""
     figure, axes = style.new_figure(0.55 + 1.25 * len(fits), len(fits), SHOWN_CURVES, sharey="row")
-    by_name, metric = _by_name(fits), objective(results)
+    by_name, metric, done = _by_name(fits), objective(results), results.finished()
+    marks = []
     for line, (budget, fit) in zip(axes, fits.items(), strict=True):
-        best = best_on(results, budget)
+        best, here = best_on(results, budget), done[done["budget"] == budget]
         for panel, name in zip(line, names, strict=False):
-            _draw_curve(panel, by_name[name], fit.curve(name), best[name], metric)
+            grid, mean, spread = fit.curve(name)
+            _draw_curve(panel, by_name[name], (grid, mean, spread), best[name], metric)
+            places = by_name[name].encode(here[name])
+            marks.append(
+                Marks(panel, EVALUATION, here.index.to_numpy(), places, metric.shown(np.interp(places, grid, mean)))
+            )
         for panel in line[len(names) :]:
             panel.set_axis_off()
         line[0].set_ylim(*sorted(metric.shown(np.array(common_limits(fit)))))
@@ -98,7 +105,7 @@ def draw_marginals(results: Results, fits: Fits, names: Sequence[str]) -> Figure
     for panel, name in zip(axes[-1], names, strict=False):
         panel.set_xlabel(style.two_lines(by_name[name].axis_label), size=7.5)
     figure.align_ylabels(axes[:, 0])
-    return figure
+    return Drawing(figure, marks)
 
 
 def _draw_curve(panel: Any, axis: Axis, curve: Surface, best: Any, metric: WrittenMetric) -> None:

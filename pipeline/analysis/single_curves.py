@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from pipeline.analysis import style
 from pipeline.analysis.correlations import losses_by_budget
 from pipeline.analysis.items import Item
+from pipeline.analysis.marks import EVALUATION, Drawing, Marks, thinned
 from pipeline.analysis.metric import ERROR, objective
 from pipeline.analysis.ranks import rank_crossings
 from pipeline.settings import Settings
@@ -21,6 +22,8 @@ from pipeline.training.schedule import schedule_for
 # A mean over fewer batches than this share of the usual row's is left out: it is of a partial epoch, and jumps.
 FULL_ROW_SHARE = 0.5
 SCHEDULE_POINTS = 200
+# A curve alone is followed more closely than one of thousands.
+MARKED_POINTS = 60
 
 
 def items(results: Results) -> list[Item]:
@@ -38,27 +41,37 @@ def incumbent_curve(results: Results) -> Item:
     chosen, number = best.iloc[-1], int(best.index[-1])
     curve = results.curve(number).drop(columns="evaluation")
     if not results.problem.is_built_in:
-        return own_curve(results, chosen, curve)
+        return own_curve(results, chosen, number, curve)
     if curve.empty:
         label = style.budget_label(chosen["budget"], results.budget_unit)
         return Item(name, title, "", lacking=f"The learning curve of {chosen['config_id']} on {label} was not found.")
     rates = learning_rates(results, curve, float(chosen["learning_rate"])) if "learning_rate" in chosen else None
-    figure = draw_incumbent(chosen, curve, rates)
-    return Item(name, title, incumbent_caption(results, chosen, curve, rates is not None), figure, data=curve)
+    figure, caption = draw_incumbent(chosen, curve, rates), incumbent_caption(results, chosen, curve, rates is not None)
+    validated = curve.dropna(subset=["validation_error"])
+    marks = [line_mark(figure.axes[0], number, validated["training_s"], ERROR.shown(validated["validation_error"]))]
+    return Item(name, title, caption, figure, data=curve, marks=marks)
 
 
-def own_curve(results: Results, chosen: pd.Series, curve: pd.DataFrame) -> Item:
+def line_mark(axis: Any, evaluation: int, x: Any, y: Any) -> Marks:
+    """The curve of one evaluation, for the pointer."""
+    line = np.column_stack([np.asarray(x, dtype=float), np.asarray(y, dtype=float)])
+    return Marks(axis, EVALUATION, np.array([evaluation]), *thinned([line], MARKED_POINTS))
+
+
+def own_curve(results: Results, chosen: pd.Series, number: int, curve: pd.DataFrame) -> Item:
     """The incumbent's curve of a problem of the user's own: its metric alone."""
     name, title, metric = "incumbent_curve", "The incumbent's learning curve", objective(results)
     measured = curve.dropna(subset=[metric.column])
     if measured.empty:
         return Item(name, title, "", lacking=f"{chosen['config_id']} has measured its {metric.name} at the end only.")
     figure, axes = style.new_figure(3.2)
-    axes[0, 0].plot(measured["training_s"], abs(metric.factor) * measured[metric.column], "o-", color=style.BLUE, ms=3)
+    x, y = measured["training_s"], abs(metric.factor) * measured[metric.column]
+    axes[0, 0].plot(x, y, "o-", color=style.BLUE, ms=3)
     axes[0, 0].set_xlabel("training time, budget clock (s)")
     style.metric_axis(axes[0, 0], metric, metric.label)
     label = style.budget_label(chosen["budget"], results.budget_unit)
-    return Item(name, title, f"{metric.name} of {chosen['config_id']} on {label}.", figure, data=curve)
+    caption, marks = f"{metric.name} of {chosen['config_id']} on {label}.", [line_mark(axes[0, 0], number, x, y)]
+    return Item(name, title, caption, figure, data=curve, marks=marks)
 
 
 def whole_rows(curve: pd.DataFrame) -> pd.DataFrame:
@@ -155,7 +168,8 @@ def across_budgets(results: Results) -> Item:
     if data.empty:
         return Item(name, title, "", lacking="The learning curves of the configurations on two budgets are missing.")
     caption = across_caption(results, configuration, data["budget"].nunique(), len(candidates))
-    return Item(name, title, caption, draw_across(results, data), data=data)
+    drawing = draw_across(results, data)
+    return Item(name, title, caption, drawing.figure, data=data.drop(columns="evaluation"), marks=drawing.marks)
 
 
 def most_budgets(results: Results) -> pd.DataFrame:
@@ -171,18 +185,18 @@ def curves_of(results: Results, configuration: int) -> pd.DataFrame:
     evaluations = results.evaluations
     here = evaluations[(evaluations["configuration"] == configuration) & (evaluations["curve_length"] > 0)]
     parts = [
-        results.curve(int(str(number))).assign(budget=budget).drop(columns="evaluation")
+        results.curve(int(str(number))).assign(budget=budget)
         for number, budget in here["budget"].sort_values(ascending=False).items()
     ]
     return pd.concat(parts) if parts else pd.DataFrame({"budget": []})
 
 
-def draw_across(results: Results, data: pd.DataFrame) -> Figure:
+def draw_across(results: Results, data: pd.DataFrame) -> Drawing:
     """A line per budget, the longest undermost."""
     metric = objective(results)
     figure, axes = style.new_figure(3.6)
     axis = axes[0, 0]
-    colours = style.budget_colours(results.budgets)
+    colours, marks = style.budget_colours(results.budgets), []
     for budget, curve in data.groupby("budget", sort=False):
         validated = curve.dropna(subset=[metric.column])
         x, y = validated["training_s"], abs(metric.factor) * validated[metric.column]
@@ -190,13 +204,14 @@ def draw_across(results: Results, data: pd.DataFrame) -> Figure:
         label = style.budget_label(float(str(budget)), results.budget_unit)
         axis.plot(x, y, color=colour, label=label, lw=1.5)
         axis.plot(x.iloc[-1:], y.iloc[-1:], "o", color=colour)
+        marks.append(line_mark(axis, int(curve["evaluation"].iloc[0]), x, y))
     axis.set_xscale("log")
     style.plain_log_ticks(axis.xaxis)
     axis.set_xlabel("training time, budget clock (s)")
     style.metric_axis(axis, metric, metric.label)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=len(handles))
-    return figure
+    return Drawing(figure, marks)
 
 
 def across_caption(results: Results, configuration: int, budgets: int, candidates: int) -> str:

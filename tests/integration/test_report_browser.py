@@ -134,7 +134,10 @@ def test_a_click_pins_a_configuration_in_every_figure_until_it_is_taken_off(
     point_at(page, "error_over_time", row).click().perform()
     pinned = page.find_element(By.ID, "pinned")
     assert pinned.get_attribute("data-configuration") == results.evaluations["config_id"][row]
-    for name in ("parallel_coordinates", "samples_over_time", "error_per_budget", "footprint", "gantt", "slices"):
+    for name in (
+        "parallel_coordinates", "samples_over_time", "error_per_budget", "footprint", "gantt", "slices",
+        "fanova_curves", "incumbent_curve",
+    ):  # fmt: skip
         plot = plot_of(page, name)
         WebDriverWait(page, 10).until(lambda _, p=plot: (ink(page, p) or 0) > 20)
     marked = page.find_elements(By.CSS_SELECTOR, "#ten_best tr.pinned")

@@ -29,9 +29,10 @@ from pipeline.analysis import (
 )
 from pipeline.analysis.axes import Axis, ordered, read_axes
 from pipeline.analysis.compared import ComparedRun
-from pipeline.analysis.importance import fit_budgets
+from pipeline.analysis.importance import fit_budgets, ranking
 from pipeline.errors import RunError
 from pipeline.storage.results import Results
+from pipeline.storage.tables import incumbents
 
 WithLosses = Callable[[dict[float, list[float]]], Results]
 NAN = float("nan")
@@ -310,3 +311,21 @@ def test_warnings_are_written_into_the_figure_below_what_it_shows() -> None:
     foot = figure_files.write_warnings(figure, ["do not believe this"])
     assert [text.get_text() for text in figure.texts] == ["Warning: do not believe this"]
     assert figure.get_size_inches()[1] * (1 - foot) == pytest.approx(2.0)
+
+
+def test_curves_and_marginals_have_a_place_for_a_configuration(results: Results) -> None:
+    best = int(incumbents(results).index[-1])
+    incumbent = single_curves.incumbent_curve(results)
+    assert [mark.rows.tolist() for mark in incumbent.marks] == [[best]]
+    across = single_curves.across_budgets(results)
+    assert across.data is not None
+    assert len(across.marks) == across.data["budget"].nunique()
+    assert len({results.evaluations["config_id"][mark.rows[0]] for mark in across.marks}) == 1
+    fits, _ = fit_budgets(results)
+    drawing = marginals.draw_marginals(results, fits, ranking(fits)[:1])
+    for (budget, fit), mark in zip(fits.items(), drawing.marks, strict=True):
+        assert (results.evaluations["budget"][mark.rows] == budget).all()
+        grid, mean, _ = fit.curve(ranking(fits)[0])
+        known = ~np.isnan(mark.x)
+        assert known.any()
+        np.testing.assert_allclose(mark.y[known], 100 * np.interp(mark.x[known], grid, mean))
