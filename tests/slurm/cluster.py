@@ -10,7 +10,8 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,20 @@ class Cluster:
             self.run("login", "scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
         self.wait_for_nodes()
 
+    @contextmanager
+    def configured(self, **lines: str) -> Iterator[None]:
+        """Run the controller with other values for some lines of slurm.conf, and as before afterwards."""
+        path = self.state / "etc/slurm.conf"
+        before = path.read_text()
+        kept = [line for line in before.splitlines() if line.partition("=")[0] not in lines]
+        try:
+            path.write_text("\n".join([*(f"{name}={value}" for name, value in lines.items()), *kept]) + "\n")
+            self._restart_controller()
+            yield
+        finally:
+            path.write_text(before)
+            self._restart_controller()
+
     def wait_for_nodes(self, limit_s: float = 300) -> None:
         """Wait until every node is idle and answers."""
 
@@ -314,6 +329,16 @@ class Cluster:
         wait_until(lambda: self.run("login", *clusters, check=False).returncode == 0, 300, "slurmdbd to answer")
         if "lab" not in self.output("login", *clusters).split():
             self.run("login", "sacctmgr", "-i", "add", "cluster", "lab")
+        self._run_controller()
+
+    def _run_controller(self) -> None:
         self.run("login", "slurmctld")
         ping = ("scontrol", "ping")
         wait_until(lambda: self.run("login", *ping, check=False).returncode == 0, 300, "slurmctld to answer")
+
+    def _restart_controller(self) -> None:
+        pid = (self.state / "run/slurmctld.pid").read_text().strip()  # as the login node counts processes
+        self.run("login", "kill", pid, check=False)
+        gone = ("kill", "-0", pid)
+        wait_until(lambda: self.run("login", *gone, check=False).returncode != 0, 300, "slurmctld to end")
+        self._run_controller()

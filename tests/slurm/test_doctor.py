@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.slurm.hosts import NETWORK
 from tests.slurm.runs import Shell
 
 
@@ -40,3 +41,29 @@ def test_faults_of_nodes_are_named(shell: Shell) -> None:
     assert "PENDING" in found["node"]
     found = examined(shell, wait_s=0, slurm__partition="nowhere")
     assert "there is no partition 'nowhere'" in found["slurm: the request"]
+
+
+def test_a_node_that_the_master_cannot_call_back_and_that_has_no_gpu_is_named(shell: Shell) -> None:
+    """A firewall between the login node and the nodes lets calls through in one direction only."""
+    ports = "47000-47099"
+    firewall = ["to", f"{NETWORK}.0/24", "ipproto", "tcp", "dport", ports, "unreachable"]
+    login = shell.cluster.hosts["login"]
+    login.run_network("ip", "rule", "add", "priority", "10", *firewall)
+    try:
+        found = examined(shell, network__ports=f"[{ports.replace('-', ', ')}]", training__device="cuda")
+    finally:
+        login.run_network("ip", "rule", "del", "priority", "10")
+    assert found["network to the master"].startswith("ok"), found
+    assert found["network from the master"].startswith(f"fault: cannot be reached at {NETWORK}.1"), found
+    assert found["devices"].startswith("fault: "), found
+
+
+def test_a_configuration_that_may_disappoint_is_named(shell: Shell) -> None:
+    off = {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}  # GPUs need a database
+    worse = {**off, "JobRequeue": "0", "PreemptMode": "SUSPEND,GANG"}
+    with shell.cluster.configured(**worse):
+        found = examined(shell, wait_s=0, workers__count=5)
+    assert found["slurm: accounting"] == "warning: off (accounting_storage/none)"
+    assert found["slurm: arrays"].startswith("warning: MaxArraySize 4: 5 workers"), found
+    assert found["slurm: requeue"].startswith("warning: JobRequeue is 0")
+    assert found["slurm: preemption"].startswith("warning: PreemptMode"), found
