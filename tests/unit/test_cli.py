@@ -31,6 +31,7 @@ def test_the_version_is_said_once_for_all() -> None:
     assert f"## [{pipeline.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_runs_and_configurations_are_json_for_programs(tmp_path: Path) -> None:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -42,6 +43,7 @@ def test_runs_and_configurations_are_json_for_programs(tmp_path: Path) -> None:
     assert shown["config_id"] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_errors_are_one_line_and_status_2(tmp_path: Path) -> None:
     for arguments in (["show", "0-0-0", "--results", str(tmp_path)], ["plan", "--set", "search.eta=1"]):
         done = tandem(*arguments)

@@ -71,6 +71,7 @@ def append(path: Path, line: list[Any]) -> None:
     writer.close()
 
 
+@pytest.mark.slow
 def test_an_exported_network_gives_the_same_logits_where_nothing_of_tandem_can_be_imported(
     folder: RunFolder, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def test_clocks_do_not_matter(folder: RunFolder) -> None:
         first.check()
 
 
+@pytest.mark.slow
 def test_a_lease_that_cannot_be_read_stops_its_master(folder: RunFolder) -> None:
     lease = take_lease(folder)
     (folder.masters / "000001.json").write_text("{")

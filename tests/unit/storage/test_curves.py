@@ -168,6 +168,7 @@ def test_a_reader_beside_the_writer_always_sees_a_whole_file(tmp_path: Path) -> 
     assert seen[-1] > seen[0]
 
 
+@pytest.mark.slow
 def test_a_curve_that_outgrows_its_first_room_keeps_every_row(tmp_path: Path) -> None:
     _, rows, _ = read_attempt(written(tmp_path / "x.h5", rows=200))
     assert rows["epoch"].tolist() == list(range(1, 201))

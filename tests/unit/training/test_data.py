@@ -332,6 +332,7 @@ def test_validation_images_can_join_the_training_set_for_a_final_training(tmp_pa
     assert torch.equal(joined.train.labels[1350:], data.validation.labels)
 
 
+@pytest.mark.slow
 def test_loading_data_does_not_import_torchvision(tmp_path: Path) -> None:
     settings = prepared(tmp_path, "digits")
     code = (

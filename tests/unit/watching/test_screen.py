@@ -72,6 +72,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_is_watched_sorted_and_left_by_keys_and_the_terminal_is_as_before(folder: RunFolder) -> None:
     terminal = Terminal(folder)
     terminal.wait_for("q leaves, the run goes on", folder)
@@ -85,6 +86,7 @@ def test_a_run_is_watched_sorted_and_left_by_keys_and_the_terminal_is_as_before(
     assert termios.tcgetattr(terminal.slave) == terminal.before
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_view_without_an_error(folder: RunFolder) -> None:
     terminal = Terminal(folder)
     terminal.wait_for("q leaves", folder)
