@@ -6,6 +6,7 @@ can raise ESTALE. Whoever reads what another process wrote goes through `read_fr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -97,10 +98,22 @@ def sync_folder(folder: Path) -> None:
 def is_there(path: Path) -> bool:
     """Whether a file is there, asked of its folder: NFS remembers for a minute that a name was absent."""
     try:
-        with os.scandir(path.parent) as entries:
-            return any(entry.name == path.name for entry in entries)
+        return not is_absent(path)
     except OSError:
         return False
+
+
+def is_absent(path: Path) -> bool:
+    """Whether a file is certainly not there, asked as `is_there` does.
+
+    Raises:
+        OSError: its folder cannot be read now, which says nothing of the file.
+    """
+    try:
+        with os.scandir(path.parent) as entries:
+            return all(entry.name != path.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def read_fresh(path: Path, read: Callable[[Path], T], wait_s: float = 5.0) -> T:
@@ -118,7 +131,7 @@ def read_fresh(path: Path, read: Callable[[Path], T], wait_s: float = 5.0) -> T:
             if time.monotonic() >= deadline:
                 raise
             # Listing the folder makes NFS look again at names it has cached as absent.
-            if path.parent.is_dir():
+            with contextlib.suppress(OSError):
                 list(path.parent.iterdir())
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 1.0)

@@ -33,7 +33,7 @@ from pipeline.bounds import (
     within_bounds,
 )
 from pipeline.errors import RunError
-from pipeline.files import is_there, read_fresh
+from pipeline.files import is_absent, read_fresh
 from pipeline.records import INFO_KINDS, ConfigId, Configuration, measured_values, parse_config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.former_names import with_present_names
@@ -253,7 +253,7 @@ def devices_joined(journal: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def _read(path: Path, parse: Any, wait_s: float) -> list[Any]:
-    if not is_there(path):
+    if read_fresh(path, is_absent, wait_s):
         return []
     parsed = []
     for number, line in enumerate(read_fresh(path, read_json_lines, wait_s), start=1):

@@ -21,6 +21,7 @@ FAILED_ONCE = {
     163: "a master that was superseded deleted a result that a worker had left for the next one",
     342: "a master that stood still wrote its own address over its successor's",
     434: "a result that a dead master had written and not synced was acknowledged by the next",
+    1670: "a master that could not read its folder took the run for empty, and evaluated everything anew",
 }
 
 
