@@ -104,7 +104,6 @@ def draw_marginals(results: Results, fits: Fits, names: Sequence[str]) -> Drawin
         )
     for panel, name in zip(axes[-1], names, strict=False):
         panel.set_xlabel(style.two_lines(by_name[name].axis_label), size=7.5)
-    figure.align_ylabels(axes[:, 0])
     return Drawing(figure, marks)
 
 

@@ -72,3 +72,11 @@ def test_a_panel_takes_its_colour_bar_along(results: Results) -> None:
     curves = marginal_curves(results, fits, ranking(fits)[:2], ())
     assert curves.figure is not None
     assert len(list(panels(curves.figure))) == 2
+
+
+def test_the_marginal_curves_of_several_budgets_are_written_one_by_one(results: Results, tmp_path: Path) -> None:
+    fits, _ = fit_budgets(results)
+    item = marginal_curves(results, fits, ranking(fits)[:1], ())
+    written = write_panels(item, tmp_path, STYLES["single"])
+    assert [path.name for path in written] == [f"fanova_curves-{number + 1}.pdf" for number in range(len(fits))]
+    assert len(fits) > 1
