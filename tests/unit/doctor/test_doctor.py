@@ -24,6 +24,8 @@ from pipeline.errors import SiteError
 from pipeline.settings import Settings, load_settings
 from pipeline.training.speed import DeviceSpeed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -162,7 +164,6 @@ def test_a_small_disk_and_one_that_cannot_be_written_are_named(tmp_path: Path) -
     assert (refused.verdict, "Read-only file system" in refused.found) == (FAULT, True)
 
 
-@pytest.mark.slow
 def test_an_address_on_which_a_master_cannot_listen_is_a_fault(tmp_path: Path) -> None:
     findings = list(examine(digits("network.address=203.0.113.1"), tmp_path, 0.0))
     assert only(findings, "network").verdict == FAULT
@@ -259,7 +260,6 @@ def node_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     return digits("slurm.partition=gpu", "slurm.setup=['export WORD=set']", "workers.where=slurm")
 
 
-@pytest.mark.slow
 def test_a_job_examines_a_node_and_both_ways_of_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node_settings: Settings
 ) -> None:
@@ -287,7 +287,6 @@ def test_a_job_examines_a_node_and_both_ways_of_the_network(
     assert "export WORD=set" in (tmp_path / "job.sh").read_text()
 
 
-@pytest.mark.slow
 def test_a_job_that_fails_is_a_fault_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node_settings: Settings
 ) -> None:
@@ -328,7 +327,6 @@ def test_a_sound_machine_has_no_fault(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "none failed" in conclusion(findings)
 
 
-@pytest.mark.slow
 def test_findings_say_how_to_mend_them_and_the_exit_status_tells_programs(tmp_path: Path) -> None:
     assert (
         finding_line(Finding("data", FAULT, "is missing", "get it")) == "FAIL  data: is missing\n       To mend: get it"

@@ -19,6 +19,8 @@ from pipeline.search.verify import verify
 from pipeline.settings import SearchSettings, Settings, load_settings
 from tests.unit.search.test_brackets import loss_of, write_run
 
+pytestmark = pytest.mark.slow
+
 METHODS = get_args(SearchSettings.model_fields["method"].annotation)
 SMALL = ["search.min_budget=1", "search.max_budget=9", "search.iterations=12", "search.min_points_in_model=1"]
 

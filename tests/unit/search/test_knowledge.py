@@ -26,6 +26,8 @@ from pipeline.settings.schema import PriorSettings
 from pipeline.settings.space import build_space
 from tests.unit.search.test_brackets import run, settings_for, write_run
 
+pytestmark = pytest.mark.slow
+
 KNOWLEDGE = (
     "search.priors={learning_rate: {value: 0.1, confidence: high}, res_branches_1: {value: 2}}",
     "search.try_first=[{learning_rate: 0.05, momentum: 0.5}, {batch_size: 100}]",

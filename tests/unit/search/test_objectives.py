@@ -31,6 +31,8 @@ from tandem_trial.problem import Metric
 from tests.unit.search.test_brackets import loss_of, run, settings_for, write_run
 from tests.unit.search.test_derivability import Elsewhere, next_draws
 
+pytestmark = pytest.mark.slow
+
 SEVERAL = "search.objectives=[validation_error, parameters]"
 # Losses of the second are accuracies with their signs turned.
 METRICS = (Metric("validation_error", scale="log"), Metric("accuracy", direction="maximise"))

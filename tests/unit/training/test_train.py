@@ -16,6 +16,8 @@ from pipeline.training.latency import measure_latency
 from pipeline.training.trainer import Trainer
 from tests.unit.training.support import Bench, KeptCurve, stop_after, without_clocks
 
+pytestmark = pytest.mark.slow
+
 IN_BATCHES = ("search.budget_unit=batches", "search.min_budget=9", "search.max_budget=27", "training.overhead_share=1")
 
 

@@ -21,6 +21,8 @@ from pipeline.storage.curves import read_attempt
 from pipeline.worker import child_process, own_objective
 from pipeline.worker.own_objective import OwnEvaluator
 
+pytestmark = pytest.mark.slow
+
 PROBLEM = """
 import json, os, signal, sys, time
 import numpy as np
