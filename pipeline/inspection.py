@@ -18,7 +18,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, devices_joined, read_history, read_journal
 from pipeline.run.status_view import duration, sparkline
 from pipeline.storage.curves import read_attempt
-from pipeline.wording import counted
+from pipeline.wording import counted, value_text
 from tandem_trial.problem import Metric
 
 FOLLOW_S = 0.5
@@ -108,7 +108,7 @@ def configuration_lines(shown: ShownConfiguration) -> list[str]:
     seen = counted(info.get("results_seen", 0), "result")
     lines = [f"Configuration {config_name(shown.draw.config_id)}, {origin} after {seen}"]
     width = max((len(name) for name in shown.draw.configuration), default=0)
-    lines += [f"  {name.ljust(width)}  {_value(value)}" for name, value in shown.draw.configuration.items()]
+    lines += [f"  {name.ljust(width)}  {value_text(value, 6)}" for name, value in shown.draw.configuration.items()]
     for result in shown.results:
         end = (
             f"crashed, {result.exception}"
@@ -147,10 +147,6 @@ def configuration_data(shown: ShownConfiguration) -> dict[str, Any]:
         ],
         "traceback": list(shown.traceback),
     }
-
-
-def _value(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 # Logs ----------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pipeline.analysis.metric import TEST_ERROR, objective
 from pipeline.analysis.summary import cards
 from pipeline.storage.results import Results, load_results
 from pipeline.storage.tables import incumbents
+from pipeline.wording import value_text
 
 
 def summary_text(path: Path) -> str:
@@ -42,12 +43,8 @@ def _incumbent_table(results: Results, best: pd.DataFrame) -> str:
 
 def _configuration(results: Results, incumbent: pd.Series) -> list[str]:
     budget = style.budget_label(incumbent["budget"], results.budget_unit)
-    values = [f"{name}={_short(incumbent[name])}" for name in results.hyperparameters]
+    values = [f"{name}={value_text(incumbent[name], 4)}" for name in results.hyperparameters]
     return [f"Incumbent {incumbent['config_id']} on {budget}:", *_wrapped(values)]
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _wrapped(words: list[str], width: int = 100) -> list[str]:

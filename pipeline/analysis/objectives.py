@@ -18,6 +18,7 @@ from pipeline.search.objectives import dominated_share, normalised
 from pipeline.search.pareto import hypervolume, on_front
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
+from pipeline.wording import value_text
 from tandem_trial.problem import Metric
 
 PANELS_PER_ROW = 3
@@ -177,8 +178,9 @@ def front_item(results: Results, metrics: Sequence[Metric]) -> Item:
 def front_of(values: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
     """Those that no other dominates, by the first metric."""
     losses = losses_of(values, metrics)
-    front = values[on_front(losses)]
-    order = np.lexsort((*front[["index", "stage", "iteration"]].to_numpy().T, losses[on_front(losses), 0]))
+    is_on_front = on_front(losses)
+    front = values[is_on_front]
+    order = np.lexsort((*front[["index", "stage", "iteration"]].to_numpy().T, losses[is_on_front, 0]))
     return front.iloc[order]
 
 
@@ -198,7 +200,7 @@ def _text(value: object) -> str:
     """Of a hyperparameter; a dash where a condition switched it off."""
     if value == "" or value != value:
         return MISSING
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return value_text(value, 3)
 
 
 def _number(metric: Metric, value: float) -> str:
@@ -256,7 +258,7 @@ def volumes(results: Results, values: pd.DataFrame, metrics: Sequence[Metric]) -
     rows: list[tuple[float, int, float, int]] = []
     front = np.empty((0, len(metrics)))
     for number, (time_s, place) in enumerate(zip(came["finished"] - start_time(results), places, strict=True), start=1):
-        if (front <= place).all(axis=1)[(front < place).any(axis=1)].any():
+        if ((front <= place).all(axis=1) & (front < place).any(axis=1)).any():
             continue
         is_beaten = (place <= front).all(axis=1) & (place < front).any(axis=1)
         front = np.vstack([front[~is_beaten], place])

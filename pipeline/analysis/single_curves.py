@@ -14,6 +14,7 @@ from pipeline.analysis.items import Item
 from pipeline.analysis.marks import EVALUATION, Drawing, Marks, thinned
 from pipeline.analysis.metric import ERROR, objective
 from pipeline.analysis.ranks import rank_crossings
+from pipeline.run.lower_rungs import CLOCK_COLUMNS
 from pipeline.settings import Settings
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
@@ -95,7 +96,7 @@ def learning_rates(results: Results, curve: pd.DataFrame, initial: float) -> pd.
         settings = Settings.model_validate(results.settings)
     except ValueError:
         return None
-    column = {"seconds": "training_s", "epochs": "epoch"}.get(results.budget_unit, "batches")
+    column = CLOCK_COLUMNS.get(results.budget_unit, "batches")
     parts = []
     begin_s = begin = 0.0
     for rung, rows in curve.groupby("rung", sort=False):

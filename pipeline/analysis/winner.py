@@ -18,6 +18,7 @@ from pipeline.analysis.views import pareto
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
+from pipeline.wording import value_text
 
 BEST = 10
 
@@ -61,7 +62,7 @@ def values_table(configuration: dict[str, object]) -> pd.DataFrame:
     for name, value in configuration.items():
         known = BY_NAME.get(name)
         unit = f" {known.unit}" if known and known.unit else ""
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        text = value_text(value, 4)
         rows.append((known.label if known else name, text + unit, known.part if known else MISSING))
     return pd.DataFrame(rows, columns=["hyperparameter", "value", "part"])
 
@@ -150,10 +151,7 @@ def ten_table(results: Results) -> pd.DataFrame:
             cells[TEST_ERROR.label] = TEST_ERROR.number(row["test_error"])
             cells["parameters"] = style.millions(row["parameters"])
         for name in ordered(results.hyperparameters):
-            value = row[name]
-            cells[BY_NAME[name].label if name in BY_NAME else name] = (
-                f"{value:.3g}" if isinstance(value, float) else str(value)
-            )
+            cells[BY_NAME[name].label if name in BY_NAME else name] = value_text(row[name], 3)
         rows.append(cells)
     return pd.DataFrame(rows)
 

@@ -40,22 +40,22 @@ def write_board(entries: Iterable[BoardEntry], name: str, folder: Path) -> int:
 
 
 def _write(client: MlflowClient, experiment: str, entry: BoardEntry) -> None:
-    began = entry.started or (entry.curve[0].time if entry.curve else 0.0)
-    run = client.create_run(experiment, start_time=round(1000 * began), run_name=entry.name).info.run_id
+    run = client.create_run(experiment, start_time=round(1000 * entry.began), run_name=entry.name).info.run_id
     parameters = [Param(name, str(value)) for name, value in entry.configuration.items()]
     tags = [RunTag(name, str(value)) for name, value in entry.facts.items()]
     client.log_batch(run, params=parameters, tags=tags)
-    metrics = list(_metrics(entry, began))
+    metrics = list(_metrics(entry))
     for first in range(0, len(metrics), MOST_METRICS):
         client.log_batch(run, metrics=metrics[first : first + MOST_METRICS])
-    ended = entry.finished or (entry.curve[-1].time if entry.curve else began)
-    client.set_terminated(run, _STATUS.get(entry.status, "KILLED"), end_time=round(1000 * ended))
+    client.set_terminated(run, _STATUS.get(entry.status, "KILLED"), end_time=round(1000 * entry.ended))
 
 
-def _metrics(entry: BoardEntry, began: float) -> Iterator[Metric]:
+def _metrics(entry: BoardEntry) -> Iterator[Metric]:
     for point in entry.curve:
         for name, value in point.values.items():
             yield Metric(name, value, round(1000 * point.time), point.step)
     last = entry.curve[-1] if entry.curve else None
     for name, value in entry.metrics.items():
-        yield Metric(f"final.{name}", value, round(1000 * (last.time if last else began)), last.step if last else 0)
+        yield Metric(
+            f"final.{name}", value, round(1000 * (last.time if last else entry.began)), last.step if last else 0
+        )

@@ -28,8 +28,7 @@ def write_board(entries: Iterable[BoardEntry], name: str, folder: Path) -> int:
 
 def _write(entry: BoardEntry, folder: Path) -> None:
     writer = EventFileWriter(str(folder))
-    began = entry.started or (entry.curve[0].time if entry.curve else 0.0)
-    ended = entry.finished or (entry.curve[-1].time if entry.curve else began)
+    began, ended = entry.began, entry.ended
     start = SessionStartInfo(group_name=entry.name, start_time_secs=began)
     for name, value in entry.configuration.items():
         start.hparams[name].CopyFrom(_value(value))

@@ -54,6 +54,16 @@ class BoardEntry:
     started: float | None
     finished: float | None
 
+    @property
+    def began(self) -> float:
+        """`started`; where it is not known, the time of the first row, or 0."""
+        return self.started or (self.curve[0].time if self.curve else 0.0)
+
+    @property
+    def ended(self) -> float:
+        """`finished`; where it is not known, the time of the last row, or of the beginning."""
+        return self.finished or (self.curve[-1].time if self.curve else self.began)
+
 
 def board_entries(results: Results) -> Iterator[BoardEntry]:
     """Every evaluation that has begun, in the order of the file."""

@@ -12,9 +12,10 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from tempfile import TemporaryFile
 
+from pipeline.bounds import plain
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import IncumbentStatus, RunStatus
 from pipeline.runtime import SYSTEM, Queue, Runtime
@@ -98,7 +99,7 @@ class Hooks:
     def _call(self, call: _HookCall) -> str:
         """Run a command to its end or its time limit; what went wrong, or ""."""
         name = f"hooks.on_{call.event}"
-        told = {"event": call.event, "run_folder": str(self._folder.path), **asdict(call.status)}
+        told = {"event": call.event, "run_folder": str(self._folder.path), **plain(call.status)}
         log.info("%s: %s", name, call.command)
         # Files, not pipes: a process that the command leaves behind keeps a pipe open.
         with TemporaryFile("w+") as told_file, TemporaryFile("w+", errors="replace") as said_file:

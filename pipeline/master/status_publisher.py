@@ -27,6 +27,8 @@ from pipeline.run.status import (
 )
 from pipeline.runtime import SYSTEM, Queue, Runtime
 from pipeline.search.brackets import ConfigGroup
+from pipeline.search.objectives import dominated_share
+from pipeline.search.pareto import on_front
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
@@ -158,14 +160,14 @@ def _front_status(search: Search) -> FrontStatus | None:
     if not search.objectives or budget is None:
         return None
     config_ids, losses = search.objectives.on_budget(budget)
+    metrics = search.objectives.metrics
     best = [
         f"{metric.title} {metric.text(metric.of_loss(float(losses[row, place])))} ({config_name(config_ids[row])})"
-        for place, metric in enumerate(search.objectives.metrics)
+        for place, metric in enumerate(metrics)
         for row in [int(losses[:, place].argmin())]
     ]
-    return FrontStatus(
-        budget, len(search.objectives.front(budget)), len(config_ids), tuple(best), search.objectives.share(budget)
-    )
+    size = int(on_front(losses).sum())
+    return FrontStatus(budget, size, len(config_ids), tuple(best), dominated_share(losses, metrics))
 
 
 # What a person need not tell apart.

@@ -29,10 +29,12 @@ class Remarks:
         texts = [str(note) for note in notes] if isinstance(notes, list | tuple) else []
         if self._with_crashes and result.loss is None:
             texts.append(f"crashed, {result.exception or 'with no reason given'}")
-        for text in dict.fromkeys(without_numbers(text) for text in texts):
-            first = next(t for t in texts if without_numbers(t) == text)
-            known, count = self._found.get(text, (first, 0))
-            self._found[text] = known, count + 1
+        kinds: dict[str, str] = {}
+        for text in texts:
+            kinds.setdefault(without_numbers(text), text)
+        for kind, first in kinds.items():
+            known, count = self._found.get(kind, (first, 0))
+            self._found[kind] = known, count + 1
 
     def lines(self) -> list[str]:
         """A line for each kind, the most frequent first."""

@@ -16,7 +16,7 @@ from rich.text import Text
 from pipeline.records import budget_name
 from pipeline.run.details import IncumbentDetails, RunDetails, WorkerSpeed
 from pipeline.run.folder import RunFolder
-from pipeline.run.status import BracketStatus, RungStatus, RunStatus, WorkerStatus
+from pipeline.run.status import BracketStatus, FrontStatus, RungStatus, RunStatus, WorkerStatus
 from pipeline.wording import counted
 
 # More than this many workers are counted by host instead of listed.
@@ -80,7 +80,7 @@ def status_lines(
     if details.incumbent is not None:
         lines += [_curve_line(details.incumbent), f"  {_values_line(details.incumbent)}"]
     if status.front is not None:
-        lines.append(f"Front on {budget_name(status.front.budget)}: {status.front}")
+        lines.append(_front_line(status.front))
     lines += [f"Node {node} is left out: {reason}" for node, reason in status.suspected_nodes.items()]
     return lines + list(status.remarks)
 
@@ -138,7 +138,7 @@ def status_table(
     if status.incumbents:
         parts.append(Text(_incumbents_line(status)))
     if status.front is not None:
-        parts.append(Text(f"Front on {budget_name(status.front.budget)}: {status.front}"))
+        parts.append(Text(_front_line(status.front)))
     parts += [Text(f"Node {n} is left out: {why}", style="red") for n, why in status.suspected_nodes.items()]
     parts += [Text(remark, style="yellow") for remark in status.remarks[:REMARKS_ON_SCREEN]]
     if details.incumbent is not None:
@@ -210,6 +210,10 @@ def _curve_line(incumbent: IncumbentDetails) -> str:
     if not incumbent.curve:
         return name
     return f"{name}, its curve: {incumbent.first} {sparkline(incumbent.curve)} {incumbent.last}"
+
+
+def _front_line(front: FrontStatus) -> str:
+    return f"Front on {budget_name(front.budget)}: {front}"
 
 
 def _values_line(incumbent: IncumbentDetails) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.problems.description import objectives_of
 from pipeline.records import ConfigId, EvaluationKey, measured_values
-from pipeline.search.pareto import Array, best_first, hypervolume, on_front
+from pipeline.search.pareto import Array, best_first, hypervolume
 from pipeline.settings import Settings
 from tandem_trial.problem import Metric
 
@@ -45,17 +45,22 @@ class Objectives:
     # Taking in -----------------------------------------------------------------------------------------------------
     def missing(self, info: Mapping[str, Any]) -> str:
         """Why a result cannot count, by its info: which objectives it lacks; "": it has all."""
-        known = measured_values(info, [metric.name for metric in self.metrics[1:]])
-        lacking = [m.name for m in self.metrics[1:] if not math.isfinite(known.get(m.name, math.nan))]
+        known = self._further(info)
+        lacking = [m.name for m in self.metrics[1:] if m.name not in known]
         return f"the result lacks {', '.join(lacking)}, which the search optimises" if lacking else ""
 
     def take_in(self, key: EvaluationKey, loss: float | None, info: Mapping[str, Any]) -> float | None:
         """Note an evaluation's losses; its loss, None also where it lacks an objective: as good as crashed."""
-        if loss is None or not math.isfinite(loss) or self.missing(info):
+        known = self._further(info)
+        if loss is None or not math.isfinite(loss) or len(known) < len(self.metrics) - 1:
             return None
-        known = measured_values(info, [metric.name for metric in self.metrics[1:]])
         self.losses[key] = (loss, *(m.loss(known[m.name]) for m in self.metrics[1:]))
         return loss
+
+    def _further(self, info: Mapping[str, Any]) -> dict[str, float]:
+        """What a result measured of the objectives after the first."""
+        known = measured_values(info, [metric.name for metric in self.metrics[1:]])
+        return {name: value for name, value in known.items() if math.isfinite(value)}
 
     # Ranking -------------------------------------------------------------------------------------------------------
     def ranked(self, config_ids: Sequence[ConfigId], budget: float) -> list[ConfigId]:
@@ -70,16 +75,6 @@ class Objectives:
         """The configurations with losses on a budget, by config_id, and their losses, shape (n, objectives)."""
         keys = sorted(key for key in self.losses if key[1] == budget and key[0][0] >= 0)
         return [c for c, _ in keys], np.array([self.losses[key] for key in keys]).reshape(-1, len(self.metrics))
-
-    def front(self, budget: float) -> list[ConfigId]:
-        """The configurations that no other dominates on a budget, by the first objective."""
-        config_ids, values = self.on_budget(budget)
-        best = on_front(values)
-        return [c for _, c in sorted((tuple(v), c) for v, c, b in zip(values, config_ids, best, strict=True) if b)]
-
-    def share(self, budget: float) -> float:
-        """The hypervolume on a budget, see `dominated_share`."""
-        return dominated_share(self.on_budget(budget)[1], self.metrics)
 
 
 def dominated_share(values: Array, metrics: Sequence[Metric]) -> float:

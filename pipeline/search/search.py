@@ -78,7 +78,7 @@ class Search:
         draws: configurations drawn, in order.
         accepted: results by (config_id, budget).
         incumbents: the best configuration and its loss, by budget; ties go to the smaller config_id. With several
-            objectives: by the first; `objectives.front` has all that nothing beats.
+            objectives: by the first; `objectives.losses` has the values of all.
         model_based: draws that a model proposed.
         trained_s: training seconds of all accepted results, each second once.
         remarks: on all accepted results.
@@ -191,9 +191,7 @@ class Search:
         is_told = self.proposer.learns_on_the_way and not self.objectives
         if not is_told or self.settings.search.promotion != "continue":
             return
-        told = max(
-            (b for b in self.ladder if b < result.budget and (result.config_id, b) in self.accepted), default=0.0
-        )
+        told = max(self._results_below(result.config_id, result.budget), default=0.0)
         for budget, loss in lower_rungs(result, self.ladder):
             if budget > told:
                 self.proposer.absorb(result.config_id, configuration, budget, loss)
@@ -298,11 +296,15 @@ class Search:
     def _lower_rung(self, config_id: ConfigId, budget: float) -> LowerRung | None:
         if self.settings.search.promotion != "continue":
             return None
-        below = [b for b in self.ladder if b < budget and (config_id, b) in self.accepted]
+        below = self._results_below(config_id, budget)
         if not below:
             return None
         accepted = self.accepted[config_id, below[-1]]
         return LowerRung(below[-1], accepted.attempt, accepted.has_checkpoint)
+
+    def _results_below(self, config_id: ConfigId, budget: float) -> list[float]:
+        """The smaller budgets on which a configuration has a result, ascending."""
+        return [b for b in self.ladder if b < budget and (config_id, b) in self.accepted]
 
     # Rebuilding --------------------------------------------------------------------------------------------------
     def take_in(self, draw: Draw, may_be_early: bool = False) -> None:

@@ -19,6 +19,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.history import History, Result, devices_joined, read_history, read_journal
 from pipeline.run.status import RunStatus
 from pipeline.storage.curves import read_attempt
+from pipeline.wording import value_text
 
 # A worker is slow when it trains at less than this share of the others' speed, in the median of so many evaluations.
 SLOW, FEWEST_COMPARED, RECENT = 0.6, 3, 10
@@ -44,7 +45,7 @@ def _incumbent(folder: RunFolder, history: History, status: RunStatus) -> Incumb
     draw = next((d for d in history.draws if d.config_id == config_id), None)
     if draw is None:
         return None
-    values = {n: f"{v:.4g}" if isinstance(v, float) else str(v) for n, v in draw.configuration.items()}
+    values = {n: value_text(v, 4) for n, v in draw.configuration.items()}
     result = next((r for r in history.results if (r.config_id, r.budget) == (config_id, best.budget)), None)
     metric = describe(read_settings(folder), devices_joined(read_journal(folder))).metric
     curve = () if result is None else _curve(folder, result, metric.name)

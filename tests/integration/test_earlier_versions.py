@@ -7,7 +7,6 @@ every start makes anew (certificates, jobs) and the logs.
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,14 @@ from pipeline.run.status import read_status
 from pipeline.search.verify import verify
 from pipeline.storage.results import load_results
 from pipeline.training.data import prepare_data
+from tests.earlier_run import unpack_earlier_run
 
-ARCHIVE = Path(__file__).parents[1] / "data" / "run-of-0.1.0.tar.xz"
 RUN_ID = "old-20261125-040615"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    made = RunFolder(tmp_path / RUN_ID)
+    made = unpack_earlier_run(tmp_path)
     text = made.settings.read_text(encoding="utf-8")
     made.settings.write_text(text.replace("root: data", f"root: {tmp_path / 'data'}"), encoding="utf-8")
     prepare_data(read_settings(made).data)

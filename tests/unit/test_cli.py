@@ -6,16 +6,15 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
 
 import pipeline
 from pipeline.settings.documentation import setting_names
+from tests.earlier_run import unpack_earlier_run
 
 ROOT = Path(__file__).parents[2]
-ARCHIVE = ROOT / "tests" / "data" / "run-of-0.1.0.tar.xz"
 
 
 def tandem(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,8 +32,7 @@ def test_the_version_is_said_once_for_all() -> None:
 
 @pytest.mark.slow
 def test_runs_and_configurations_are_json_for_programs(tmp_path: Path) -> None:
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack_earlier_run(tmp_path)
     (run,) = json.loads(tandem("list", "--results", str(tmp_path), "--json").stdout)
     assert (run["ended"], run["planned"]) == (1, 20), "as the status says that the master published last"
     status = json.loads(tandem("status", run["run_id"], "--results", str(tmp_path), "--json").stdout)

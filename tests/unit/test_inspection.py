@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,12 @@ from pipeline.inspection import (
     show_configuration,
 )
 from pipeline.run.folder import RunFolder
-
-ARCHIVE = Path(__file__).parents[1] / "data" / "run-of-0.1.0.tar.xz"
+from tests.earlier_run import unpack_earlier_run
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return RunFolder(next(tmp_path.iterdir()))
+    return unpack_earlier_run(tmp_path)
 
 
 def test_a_configuration_is_shown_with_its_values_results_and_curves(folder: RunFolder) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,15 @@ from pipeline.boards.choice import export_board
 from pipeline.boards.kinds import Board
 from pipeline.boards.trainings import BoardEntry, board_entries
 from pipeline.errors import RunError, SiteError
-from pipeline.run.folder import RunFolder
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
-
-ARCHIVE = Path(__file__).parents[2] / "data" / "run-of-0.1.0.tar.xz"
+from tests.earlier_run import unpack_earlier_run
 
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run that was interrupted, collected."""
-    folder = tmp_path_factory.mktemp("run")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    return collect(RunFolder(next(folder.iterdir())))
+    return collect(unpack_earlier_run(tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")

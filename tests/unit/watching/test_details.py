@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,13 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, read_history
 from pipeline.run.status import IncumbentStatus, WorkerStatus
 from pipeline.watching.details import run_details, worker_speeds
+from tests.earlier_run import unpack_earlier_run
 from tests.unit.run.statuses import status_of
-
-ARCHIVE = Path(__file__).parents[2] / "data" / "run-of-0.1.0.tar.xz"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return RunFolder(next(tmp_path.iterdir()))
+    return unpack_earlier_run(tmp_path)
 
 
 def test_the_incumbent_is_shown_with_its_values_and_its_curve(folder: RunFolder) -> None:

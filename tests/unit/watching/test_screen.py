@@ -9,7 +9,6 @@ import select
 import struct
 import subprocess
 import sys
-import tarfile
 import termios
 import time
 from pathlib import Path
@@ -18,12 +17,12 @@ import pytest
 
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import RunStatus, publish_status
+from tests.earlier_run import unpack_earlier_run
 from tests.unit.run.statuses import status_of
 
 # A busy machine takes a minute to start the command.
 pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[3]
-ARCHIVE = ROOT / "tests" / "data" / "run-of-0.1.0.tar.xz"
 
 
 class Terminal:
@@ -65,9 +64,7 @@ def running() -> RunStatus:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    found = RunFolder(next(tmp_path.iterdir()))
+    found = unpack_earlier_run(tmp_path)
     publish_status(found, running())
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,13 +54,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return create_run(
         validate_settings({"problem": problem, "search": search, "training": training}), place / "results"
     )
-
-
-@pytest.fixture(scope="module")
-def evaluator(folder: RunFolder) -> Iterator[OwnEvaluator]:
-    made = OwnEvaluator(folder, read_settings(folder), WorkerIdentity("w", "here"))
-    yield made
-    made.close()
 
 
 numbers = iter(range(1000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,13 +145,6 @@ def settings_for(problem: Path, **more: object) -> Settings:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     place = tmp_path_factory.mktemp("own")
     return create_run(settings_for(write_problem(place / "code")), place / "results")
-
-
-@pytest.fixture(scope="module")
-def evaluator(folder: RunFolder) -> Iterator[OwnEvaluator]:
-    made = OwnEvaluator(folder, read_settings(folder), WorkerIdentity("w", "here"))
-    yield made
-    made.close()
 
 
 numbers = iter(range(1000))
