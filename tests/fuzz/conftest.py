@@ -17,7 +17,7 @@ SETTINGS = load_settings(
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_patience() -> Iterator[None]:
     """What is damaged stays damaged: nobody need wait for another host's file to become whole."""
     with pytest.MonkeyPatch.context() as patch:
