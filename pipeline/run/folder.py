@@ -186,8 +186,8 @@ class RunFolder:
 
     @property
     def compile_cache(self) -> Path:
-        """torch.compile's cache, shared by the workers of the run."""
-        return self.path / "compile-cache"
+        """torch.compile's cache, shared by all runs of the results folder: the next search finds it filled."""
+        return self.path.parent / ".compile-cache"
 
     # What collection makes ---------------------------------------------------------------------------------------
     @property

@@ -260,7 +260,8 @@ class TrainingSettings(SettingsSection):
     """auto: bfloat16 autocast on CUDA devices that have it, else float32. A CPU always trains in float32: autocast made
     it ten times slower."""
     compile: bool = False
-    """Use torch.compile: worth its minute of compiling on long budgets only."""
+    """Use torch.compile, which takes about a minute: for budgets in seconds, where at least 60 s are left to train.
+    Runs of one results folder share what is compiled (`.compile-cache`, which may be deleted)."""
     threads: Annotated[int, Field(ge=0, le=4096)] = 0
     """CPU threads per worker; 0: the cores it was given, shared among the workers of a machine without Slurm."""
     overhead_share: Annotated[float, Field(gt=0, le=1)] = 0.05

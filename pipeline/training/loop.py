@@ -32,6 +32,9 @@ CHECKPOINT_BYTES_PER_PARAMETER = 8
 ASSUMED_WRITE_BYTES_PER_S = 200e6
 ASSUMED_FORWARD_SHARE = 1 / 3
 
+# Taken from its cache, what is compiled still costs 5 to 9 s, for a tenth of speed: docs/performance.md.
+COMPILING_MAY_PAY_FROM_S = 60.0
+
 
 class Pause(Enum):
     """Why a stretch of training steps ended."""
@@ -84,13 +87,19 @@ class TrainingLoop:
         return self._finish()
 
     def _warm_up(self) -> None:
+        compiles = self.settings.training.compile and self._is_long()
         # On a CPU without compiling there is nothing to choose, and a batch of a slow configuration is not for nothing.
-        if not self.settings.training.compile and self.data.device.type != "cuda":
+        if not compiles and self.data.device.type != "cuda":
             return
         with self.phases.phase("compile"):
-            if self.settings.training.compile:
+            if compiles:
                 self.trainer.compile(self.folder.compile_cache)
             self.trainer.warm_up()
+
+    def _is_long(self) -> bool:
+        """Whether compiling can pay; where no clock decides the budget, the user alone knows."""
+        in_seconds = self.settings.search.budget_unit == "seconds"
+        return not in_seconds or self._target() - self._position() >= COMPILING_MAY_PAY_FROM_S
 
     def _train_to_budget(self) -> bool:
         """Train until the budget is spent; False when stopped before."""

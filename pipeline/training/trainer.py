@@ -134,7 +134,7 @@ class Trainer:
             self.learning_rate = point.state.rows[-1].learning_rate
 
     def compile(self, cache: Path) -> None:
-        """Run training steps through torch.compile, whose results the workers of a run share in `cache`."""
+        """Run training steps through torch.compile, whose results workers share in `cache`."""
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
         self._forward = torch.compile(self.model, dynamic=False)
 
