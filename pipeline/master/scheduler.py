@@ -97,6 +97,7 @@ class Scheduler:
             dispatcher.forget,
             runtime,
         )
+        search.now = runtime.time
         self.proposals: ProposalMaker | None = None
         if search.proposer.is_slow:
             search.background = self.proposals = ProposalMaker(dispatcher.inbox, runtime)

@@ -74,6 +74,7 @@ class Search:
             they take. One proposal is made at a time, of the results and the evaluations under way when it was begun,
             which its draw's `results_seen` tells: the files still say all that it depends on. `look_ahead` begins one
             before anybody asks.
+        now: the clock that a draw's time is taken from, s since 1970 (UTC).
         results_seen: lines of results.json that were taken in.
         draws: configurations drawn, in order.
         accepted: results by (config_id, budget).
@@ -92,6 +93,7 @@ class Search:
         self.objectives = Objectives.of(settings)
         self.proposer = proposer or make_proposer(settings, build_space(settings), self.objectives)
         self.background: Callable[[Callable[[], Proposal]], Reply] | None = None
+        self.now: Callable[[], float] = time.time
         self.results_seen = 0
         self.draws: list[Draw] = []
         self.accepted: dict[EvaluationKey, Accepted] = {}
@@ -278,7 +280,7 @@ class Search:
             "budget": budget,
             "results_seen": results_seen,
             "model_budget": proposal.model_budget,
-            "drawn": time.time(),
+            "drawn": self.now(),
         }
         return Draw(config_id, proposal.configuration, info)
 

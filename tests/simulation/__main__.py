@@ -40,7 +40,7 @@ def _one(seed: int) -> Outcome:
     except Exception:
         return Outcome(seed, [f"the simulation itself failed: {traceback.format_exc()}"], {}, 0, 0.0)
     # An exception may hold what cannot travel between processes.
-    return Outcome(seed, outcome.failures, outcome.bites, outcome.evaluations, outcome.virtual_s)
+    return Outcome(seed, outcome.failures, outcome.bites, outcome.evaluations, outcome.virtual_s, outcome.digest)
 
 
 def show(seed: int) -> int:
@@ -66,11 +66,16 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--digests", type=int, nargs="+", metavar="SEED", help="a line of what each came to")
     parser.add_argument("--scale", type=int, nargs="*", metavar="WORKERS")
     options = parser.parse_args()
     if options.scale is not None:
         for workers in options.scale or (10, 100, 1000, 10_000):
             print(Scale(workers).run(), flush=True)
+        return 0
+    if options.digests is not None:
+        for seed in options.digests:
+            print(seed, _one(seed).digest, flush=True)
         return 0
     if options.seed is not None:
         return show(options.seed)
@@ -95,7 +100,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != "0":  # the order within sets of names is part of what a seed fixes
-        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
-                  {**os.environ, "PYTHONHASHSEED": "0"})  # fmt: skip
+    # The order within sets of names is part of what a seed fixes, and so are sums that threads add up.
+    FIXED = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if any(os.environ.get(name) != value for name, value in FIXED.items()):
+        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], {**os.environ, **FIXED})
     sys.exit(main())

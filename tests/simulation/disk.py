@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import platform
@@ -24,6 +25,7 @@ import pipeline.files
 from tests.simulation.world import EPOCH, GreenThread, Host, Killed, Process, World, current_process, getcurrent
 
 ROOT = "/simulated"
+PROCESSES = "/proc/"
 FIRST_DESCRIPTOR = 1_000_000
 
 
@@ -290,13 +292,18 @@ class Disk:
         process = current_process()
         if process is not None and process.is_dead:
             raise Killed
-        if path in self.folders:
+        if path in self.folders or (path.startswith(PROCESSES) and self._is_alive(path, process)):
             return os.stat_result((stat.S_IFDIR | 0o700, 1, 1, 1, os.geteuid(), 0, 0, 0, 0, 0))
         content = self.files.get(path)
         if content is None:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
         when = EPOCH + content.modified
         return os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, os.geteuid(), 0, len(content.data), when, when, when))
+
+    def _is_alive(self, path: str, asking: Process | None) -> bool:
+        """Whether the folder of a process under `/proc` is there: on the same host, and alive."""
+        number = path.removeprefix(PROCESSES)
+        return any(asking is not None and p.host is asking.host and str(p.pid) == number for p in self.world.processes)
 
     # By hand ---------------------------------------------------------------------------------------------------------
     def lose_unsynced(self, host: Host) -> None:
@@ -308,6 +315,13 @@ class Disk:
     def write_by_hand(self, path: Path, data: bytes) -> None:
         content = self.files.setdefault(str(path), Content())
         content.data[:], content.synced = data, len(data)
+
+    def digest(self) -> str:
+        """Of everything that is in files: equal where two simulations have done the same."""
+        found = hashlib.sha256()
+        for path in sorted(self.files):
+            found.update(path.encode() + bytes(self.files[path].data))
+        return found.hexdigest()
 
     def lines(self, path: Path) -> list[bytes]:
         content = self.files.get(str(path))
@@ -375,11 +389,13 @@ def _of_process(original: Callable[[], Any], of: Callable[[Process], Any]) -> Ca
 
 
 def _inside(path: Any) -> str | None:
-    """The path as text if it is below `ROOT`, else None."""
+    """The path as text if it is below `ROOT`, or a virtual process asks for another; else None."""
     if isinstance(path, int):
         return None
     text = os.fspath(path)
-    return text if isinstance(text, str) and text.startswith(ROOT) else None
+    if not isinstance(text, str):
+        return None
+    return text if text.startswith(ROOT) or (text.startswith(PROCESSES) and current_process() is not None) else None
 
 
 def _calls_of(disk: Disk) -> list[tuple[Any, str, Any]]:

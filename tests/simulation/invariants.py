@@ -144,7 +144,8 @@ class Books:
         folder = self.simulation.folder
         successor = folder.masters / f"{scheduler.files.term + 1:06d}.json"
         name = path.removeprefix(f"{folder.path}/")
-        is_begun = operation == "write" and name.endswith(".tmp")
+        # It may write on what it began before, and takes that away if it comes to nothing: a file of its own.
+        is_begun = operation in ("write", "unlink") and name.endswith(f".{process.pid}.tmp")
         if str(successor) in self.simulation.disk.files and not name.startswith("masters/") and not is_begun:
             self.world.fail(f"{process.name} was superseded, and does this all the same: {operation} {name}")
 
@@ -192,8 +193,11 @@ class Books:
             return
         if kind == "error" and nature.memory_gb > largest:
             return  # a stock worker does not tell one error from another
-        if kind == "killed_its_worker" and self.lost[key] >= self.simulation.settings.workers.max_attempts:
-            return  # the machines have killed it as often as nobody can tell apart
+        if (
+            kind in ("killed_its_worker", "bad_result")
+            and self.lost[key] >= self.simulation.settings.workers.max_attempts
+        ):
+            return  # machines or the network have ended it as often as nobody can tell apart
         self.world.fail(f"{key} is blamed without reason: {result.exception}")
 
     def resume_from_prefixes(self) -> None:

@@ -26,8 +26,8 @@ class Connection:
         if not self.is_open:
             return
         self.is_open = False
-        self.server.connections.discard(self)
-        self.client_side.discard(self)
+        self.server.connections.pop(self, None)
+        self.client_side.pop(self, None)
         if not is_noticed:
             return
         for reply in self.waiting:
@@ -36,9 +36,9 @@ class Connection:
         self.server.closed(self)
 
     @property
-    def client_side(self) -> set[Connection]:
+    def client_side(self) -> dict[Connection, None]:
         """All connections that the client has made."""
-        return self.server.network.made_by.setdefault(self.client, set())
+        return self.server.network.made_by.setdefault(self.client, {})
 
 
 class Network:
@@ -53,7 +53,7 @@ class Network:
     def __init__(self, world: World) -> None:
         self.world = world
         self.listeners: dict[str, Server] = {}
-        self.made_by: dict[Process, set[Connection]] = {}
+        self.made_by: dict[Process, dict[Connection, None]] = {}
         self.loss = 0.0
         self.doubling = 0.0
         self.slowness = 0.0
@@ -103,7 +103,7 @@ class Server:
         self.port = process.host.next_port
         self.locationStr = f"{address}:{self.port}"
         self.objects: dict[str, Any] = {}
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}
         self._registered = 0
         self._on_disconnect = on_disconnect
 
@@ -260,8 +260,7 @@ class Proxy:
         if server is None:
             raise Pyro4.errors.CommunicationError("cannot connect") from ConnectionRefusedError()
         connection = Connection(self._process, server)
-        server.connections.add(connection)
-        connection.client_side.add(connection)
+        server.connections[connection] = connection.client_side[connection] = None
         return connection
 
     def _arrive(self, connection: Connection, method: str, message: str, reply: VirtualReply) -> None:

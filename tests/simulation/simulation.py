@@ -40,6 +40,7 @@ class Outcome:
     Attributes:
         failures: invariants that did not hold; empty: all did.
         bites: faults that had an effect, by kind.
+        digest: of all that happened: another run of the seed has the same.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Outcome:
     bites: dict[str, int]
     evaluations: int
     virtual_s: float
+    digest: str = ""
     error: BaseException | None = None
 
 
@@ -156,6 +158,7 @@ class Simulation:
             self.world.bites,
             len(self.disk.lines(self.folder.results)),
             self.world.now,
+            f"{self.world.digest()}-{self.disk.digest()[:16]}",
             self.world.error,
         )
 

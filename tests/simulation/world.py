@@ -2,11 +2,12 @@
 
 Threads are greenlets. One runs until it waits (sleeps, waits for a queue, calls over the network, or meets a disk that
 stalls); then the next one that is due runs. So a seed fixes the whole order of events, and a virtual hour costs only
-what the program does in it.
+what the program does in it. Nothing here may go through a set of objects: their order is that of their addresses.
 """
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import queue
 import random
@@ -51,18 +52,15 @@ class Process:
         is_measured: whether `cpu_s` counts what it costs; asking for that costs more than most turns of a worker.
     """
 
-    count = 0
-
     def __init__(self, world: World, host: Host, name: str) -> None:
-        Process.count += 1
         self.world = world
         self.host = host
         self.name = name
-        self.pid = 1000 + Process.count
+        self.pid = world.next_pid()
         self.is_dead = False
         self.frozen = False
         self.deferred: list[Waiter] = []
-        self.threads: set[GreenThread] = set()
+        self.threads: dict[GreenThread, None] = {}
         self.runtime = VirtualRuntime(self)
         self.on_death: list[Callable[[], None]] = []
         self.is_measured = False
@@ -133,7 +131,7 @@ class GreenThread(greenlet):  # type: ignore[misc]
         except BaseException as error:
             self.process.world.fail(f"thread {self.name} of {self.process.name} died: {error!r}", error)
         finally:
-            self.process.threads.discard(self)
+            self.process.threads.pop(self, None)
             if not self.process.is_dead:
                 self.ended.set()
 
@@ -143,7 +141,7 @@ class GreenThread(greenlet):  # type: ignore[misc]
             if self:
                 self.throw(Killed)
             else:
-                self.process.threads.discard(self)
+                self.process.threads.pop(self, None)
 
 
 class Waiter:
@@ -199,6 +197,17 @@ class World:
         self._trace = trace
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
+        self._processes_so_far = 0
+
+    def digest(self) -> str:
+        """When it was over, how much had happened, and how much of it by chance."""
+        chance = hashlib.sha256(repr(self.random.getstate()).encode()).hexdigest()
+        return f"{self.now:.9f}-{self._sequence}-{chance[:16]}"
+
+    def next_pid(self) -> int:
+        """The number of another process: the same in every run of a seed, whatever was simulated before it."""
+        self._processes_so_far += 1
+        return 1000 + self._processes_so_far
 
     def note(self, text: str) -> None:
         """A line of the trace."""
@@ -228,7 +237,7 @@ class World:
     def spawn(self, process: Process, target: Callable[[], Any], name: str) -> GreenThread:
         """Start a thread of a process."""
         thread = GreenThread(process, target, name)
-        process.threads.add(thread)
+        process.threads[thread] = None
         waiter = Waiter(thread)
         waiter.wake()
         return thread
