@@ -101,7 +101,8 @@ class AttemptTracker:
         reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
         log.info("%s by %s: %s%s", describe(attempt), worker, outcome.status, f" ({reason})" if reason else "")
         if outcome.status == "lost":
-            self._lose(job, attempt, worker, host, reason, counts=True, reply=reply)
+            kind = outcome.kind or "killed_its_worker"
+            self._lose(job, attempt, worker, host, outcome.reason, counts=True, reply=reply, kind=kind)
             return
         self._note(attempt, worker, host, outcome.status, reason)
         if outcome.status == "finished":
@@ -168,6 +169,7 @@ class AttemptTracker:
         reason: str,
         counts: bool,
         reply: Reply | None,
+        kind: str = "killed_its_worker",
     ) -> None:
         progressed = self._has_checkpoint(attempt)
         lost_s = self._checkpoints.seconds_since_checkpoint(attempt, job.timestamps.get("started"), bool(worker))
@@ -178,7 +180,7 @@ class AttemptTracker:
         decision = Decision("retry", avoid=job.avoid)
         if counts:
             hosts = self._pool.usable_hosts()
-            decision = self._policy.died(attempt.key, attempt.number, host, reason, progressed, hosts)
+            decision = self._policy.died(attempt.key, attempt.number, host, reason, progressed, hosts, kind)
         self._checkpoints.attempt_ended(attempt)
         self._apply(self._within_budget(decision, attempt, reason), job, attempt, worker, host, reply)
 

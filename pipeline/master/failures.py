@@ -154,8 +154,8 @@ class FailurePolicy:
         return self._conclude(key, kind, reason)
 
     def _conclude(self, key: EvaluationKey, kind: str, reason: str) -> Decision:
-        """There is no second node to ask."""
-        if len(self._cases[key].crashes) == 1 and kind in OF_THE_PROGRAM and not self._works():
+        """No other node or attempt is left to ask."""
+        if len(self._cases[key].crashes) <= 1 and kind in OF_THE_PROGRAM and not self._works():
             self.held[key] = (kind, reason)
             alike = [k for k, (_, r) in self.held.items() if without_numbers(r) == without_numbers(reason)]
             if len(alike) >= self.max_broken:
@@ -165,9 +165,21 @@ class FailurePolicy:
         return Decision("crash", kind, reason)
 
     def died(
-        self, key: EvaluationKey, attempt: int, host: str, reason: str, progressed: bool, hosts: Set[str]
+        self,
+        key: EvaluationKey,
+        attempt: int,
+        host: str,
+        reason: str,
+        progressed: bool,
+        hosts: Set[str],
+        kind: str = "killed_its_worker",
     ) -> Decision:
-        """The worker of an attempt died or fell silent; `progressed`: this attempt left a checkpoint."""
+        """The worker of an attempt died or fell silent, or ended it without a word.
+
+        Args:
+            progressed: this attempt left a checkpoint.
+            kind: the crash that it is told as where it goes on so.
+        """
         self.remember_death(key, attempt, host, progressed)
         case = self._cases[key]
         if len(case.deaths) < self.max_attempts:
@@ -176,10 +188,7 @@ class FailurePolicy:
         if len(seen) == 1 and hosts - seen - set(self.excluded):
             return Decision("retry", reason=reason, avoid=frozenset(seen))
         count, where = len(case.deaths), ", ".join(sorted(seen))
-        self._resolve(key)
-        return Decision(
-            "crash", "killed_its_worker", f"{counted(count, 'attempt')} without progress on {where}; last: {reason}"
-        )
+        return self._conclude(key, kind, f"{counted(count, 'attempt')} without progress on {where}; last: {reason}")
 
     def remember_death(self, key: EvaluationKey, attempt: int, host: str, progressed: bool) -> None:
         """Note that an attempt was lost; progress clears the record."""

@@ -150,9 +150,9 @@ class _AttemptCallback:
         self.has_ended = False
 
     def give_up(self, reason: str) -> None:
-        """No result will come."""
+        """No result will come. The network may have lost it, too: with the next attempt it tells."""
         self.has_ended = True
-        outcome = Outcome("crashed", kind="bad_result", reason=reason)
+        outcome = Outcome("lost", kind="bad_result", reason=reason)
         self._post(Delivered(self._connection.incarnation, self._attempt, outcome, self._runtime.reply()))
 
     @Pyro4.expose  # type: ignore[untyped-decorator]

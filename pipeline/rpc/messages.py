@@ -79,7 +79,7 @@ class Outcome:
 
     Attributes:
         status: one of `OUTCOME_STATUSES`.
-        kind: of a crash, one of `CRASH_KINDS`; else "".
+        kind: of a crash, one of `CRASH_KINDS`; of a loss, what crash it is told as where losses go on; else "".
         is_leaving: the worker takes nothing more.
     """
 

@@ -362,7 +362,7 @@ def test_a_stock_hpbandster_worker_joins_with_pyros_own_variables_reports_its_lo
 ) -> None:
     from pipeline.rpc.tls import stock_worker_environment
 
-    folder = make_run(tmp_path / "run", "search.iterations=1")
+    folder = make_run(tmp_path / "run", "search.iterations=1", "workers.max_attempts=2")
     processes.append(start_master(folder))
     host, port = address(folder)
     credentials = issue_certificate(folder.tls, "stock", ["127.0.0.1"])
@@ -379,9 +379,10 @@ def test_a_stock_hpbandster_worker_joins_with_pyros_own_variables_reports_its_lo
     assert verify(folder) == []
     (crashed,) = [r for r in results if r.loss is None]
     assert crashed.config_id == (0, 0, 4)
+    assert str(crashed.exception).startswith("bad_result: 2 attempts without progress on ")
     assert "what compute returned cannot be sent" in str(crashed.exception)
     given_out = [e for e in read_journal(folder) if e["event"] == "dispatched" and e["config_id"] == [0, 0, 4]]
-    assert len(given_out) == 1
+    assert len(given_out) == 2  # the network may have lost the first one's result
     # It is no image classification of Tandem's: what is known of it is its loss.
     status = read_status(folder)
     assert status is not None

@@ -430,6 +430,45 @@ def test_a_worker_that_ends_an_attempt_without_a_word_kills_no_more_than_three(m
     assert result.exception.startswith("killed_its_worker: 3 attempts without progress on a; last: its worker ended it")
 
 
+def test_a_result_that_never_arrives_is_tried_again_and_told_as_one_that_cannot_be_sent_when_it_goes_on_so(
+    master: Master,
+) -> None:
+    unsent = Outcome("lost", kind="bad_result", reason="no result was sent")
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    master.deliver("w0", FINISHED)  # the installation works
+    for number in range(3):
+        master.step()
+        master.confirm("w0")
+        assert master.connections["w0"].last == AttemptId((0, 0, 1), 1.0, number + 1)
+        master.deliver("w0", unsent)
+    master.step()
+    last = master.history.results[-1]
+    assert last.exception == "bad_result: 3 attempts without progress on a; last: no result was sent"
+    master.step()
+    master.confirm("w0")
+    master.deliver("w0", unsent)
+    master.step()
+    master.confirm("w0")
+    assert master.connections["w0"].last == AttemptId((0, 0, 2), 1.0, 2)
+    master.deliver("w0", FINISHED)  # it was the network
+    master.step()
+    assert [r.loss is None for r in master.history.results] == [False, True, False]
+
+
+def test_results_that_cannot_be_sent_from_the_first_on_stop_the_run(make_master: Callable[..., Any]) -> None:
+    master = make_master("search.max_budget=1", "search.iterations=9")
+    master.join("w0")
+    for _ in range(9):
+        master.step()
+        master.confirm("w0")
+        master.deliver("w0", Outcome("lost", kind="bad_result", reason="no result was sent"))
+    assert "the first 3 evaluations failed alike" in master.scheduler.message
+    assert "no result was sent" in master.scheduler.message
+    assert master.history.results == ()
+
+
 def test_an_evaluation_that_is_handed_back_without_end_is_told_as_a_crash(master: Master) -> None:
     for number in range(MAX_FRUITLESS):
         name = f"w{number}"
