@@ -49,10 +49,13 @@ autodoc_type_aliases = {
         "ConfigId",
         "Configuration",
         "Count",
+        "Due",
         "EvaluationKey",
         "Model",
         "Name",
         "Pending",
+        "Ranking",
+        "Run",
         "Value",
     )
 }
@@ -60,6 +63,8 @@ autodoc_class_signature = "mixed"
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__, __post_init__"}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+# A record's signature has the types already.
+napoleon_attr_annotations = False
 # One backtick in a docstring is code.
 default_role = "literal"
 add_module_names = False

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.errors import RunError
 from pipeline.files import is_there
 from pipeline.problems.description import describe
-from pipeline.records import ConfigId, budget_name, config_name, parse_config_name
+from pipeline.records import ConfigId, budget_text, config_name, parse_config_name
 from pipeline.run.creation import read_settings
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, devices_joined, read_history, read_journal
@@ -41,6 +41,7 @@ class ShownConfiguration:
     results: tuple[Result, ...]
     returns: tuple[dict[str, Any], ...]
     metric: Metric
+    budget_unit: str
     curves: dict[tuple[float, int], tuple[float, ...]]
     traceback: tuple[str, ...] = ()
 
@@ -57,11 +58,14 @@ def show_configuration(folder: RunFolder, name: str) -> ShownConfiguration:
     journal = read_journal(folder)
     returns = [e for e in journal if e["event"] == "returned" and tuple(e["config_id"]) == config_id]
     results = tuple(r for r in history.results if r.config_id == config_id)
-    metric = describe(read_settings(folder), devices_joined(journal)).metric
+    settings = read_settings(folder)
+    metric = describe(settings, devices_joined(journal)).metric
     failed = any(r.loss is None for r in results) or any(e["outcome"] in ("crashed", "broken") for e in returns)
     traceback = last_traceback(ConfigurationLog(folder, name).new_lines()) if failed else []
     curves = _curves(folder, config_id, metric.name)
-    return ShownConfiguration(draw, results, tuple(returns), metric, curves, tuple(traceback))
+    return ShownConfiguration(
+        draw, results, tuple(returns), metric, settings.search.budget_unit, curves, tuple(traceback)
+    )
 
 
 def _known(history: History, folder: RunFolder, name: str) -> Draw:
@@ -103,7 +107,7 @@ def _curves(folder: RunFolder, config_id: ConfigId, column: str) -> dict[tuple[f
 
 def configuration_lines(shown: ShownConfiguration) -> list[str]:
     """A configuration as a person reads it."""
-    info, metric = shown.draw.info, shown.metric
+    info, metric, unit = shown.draw.info, shown.metric, shown.budget_unit
     origin = "proposed by the model" if info.get("model_based_pick") else "drawn at random"
     seen = counted(info.get("results_seen", 0), "result")
     lines = [f"Configuration {config_name(shown.draw.config_id)}, {origin} after {seen}"]
@@ -116,16 +120,18 @@ def configuration_lines(shown: ShownConfiguration) -> list[str]:
             else f"{metric.title} {metric.text(metric.of_loss(result.loss))}"
         )
         took = duration(result.finished - result.started)
-        lines.append(f"On {budget_name(result.budget)}: {end} (attempt {result.info.get('attempt', '?')}, {took})")
+        lines.append(
+            f"On {budget_text(result.budget, unit)}: {end} (attempt {result.info.get('attempt', '?')}, {took})"
+        )
     for (budget, attempt), values in shown.curves.items():
         if values:
             ends = f"{metric.text(values[0])} {sparkline(values)} {metric.text(values[-1])}"
-            lines.append(f"Curve on {budget_name(budget)}, attempt {attempt}: {ends}")
+            lines.append(f"Curve on {budget_text(budget, unit)}, attempt {attempt}: {ends}")
     for event in shown.returns:
         if event["outcome"] != "finished":
             lines.append(
-                f"Attempt {event['attempt']} on {budget_name(event['budget'])}, {event['worker']} on {event['host']}: "
-                + ", ".join(filter(None, (event["outcome"], event["reason"])))
+                f"Attempt {event['attempt']} on {budget_text(event['budget'], unit)}, "
+                f"{event['worker']} on {event['host']}: " + ", ".join(filter(None, (event["outcome"], event["reason"])))
             )
     return lines + [f"  {line}" for line in shown.traceback]
 

@@ -55,6 +55,15 @@ def budget_name(budget: float) -> str:
     return repr(int(budget)) if float(budget).is_integer() else repr(float(budget))
 
 
+def budget_text(budget: float, unit: str) -> str:
+    """A budget as a person reads it: `16.2 s`, `27 epochs`, `1 batch`; the number alone where the unit is not known."""
+    short = "s" if unit == "seconds" else _ONE.get(unit, unit) if budget == 1 else unit
+    return f"{budget_name(budget)} {short}".rstrip()
+
+
+_ONE = {"batches": "batch", "epochs": "epoch", "steps": "step"}
+
+
 def derive_seed(run_seed: int, *keys: int | str) -> int:
     """A seed in [0, 2**63) that depends on the run's seed and the keys alone (SHA-256, the same everywhere)."""
     text = "/".join(str(key) for key in (run_seed, *keys))

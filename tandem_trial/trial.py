@@ -139,7 +139,7 @@ class Trial:
 
     @property
     def stop_reason(self) -> str:
-        """Why it shall stop: "the budget is spent", or why the worker needs to go on without it; "": it shall not."""
+        """Why it shall stop, such as "the budget is spent" or what the worker must leave for; "" while it need not."""
         return self._reason or ""
 
     def _is_spent(self) -> bool:

@@ -4,9 +4,10 @@ Whatever takes long to import is imported by the command that needs it, so that 
 """
 
 from pipeline.cli import doctoring, exporting, looking, pages, planning, retraining, runs
-from pipeline.cli.app import app, main
+from pipeline.cli.app import app, main, put_in_order
 
 # Each of these files adds its commands to `app` when it is imported.
 COMMANDS = (runs, retraining, looking, pages, planning, doctoring, exporting)
+put_in_order()
 
 __all__ = ["COMMANDS", "app", "main"]

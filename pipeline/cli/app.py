@@ -54,7 +54,7 @@ Overrides = Annotated[
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the run folders.", envvar="TANDEM_RESULTS")]
 Run = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="A run's id or folder; the latest if not given.", autocompletion=_runs),
+    typer.Argument(metavar="RUN", help="A run's id or folder; the latest if not given.", autocompletion=_runs),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each, with seeds 0, 1, ...")]
 # Exit status after Ctrl-C, as shells have it.
@@ -66,6 +66,25 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print the answer alone, not what is being done; warnings go to stderr.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+# As `tandem --help` lists them: before a search, during it, after it, and for workers started by hand.
+_ORDER = (
+    "presets", "settings", "init", "doctor", "plan", "data",
+    "submit-search", "demo", "status", "list", "show", "logs", "watch", "stop-search", "resume-search",
+    "collect-results", "compare", "figures", "tables", "baselines", "retrain-incumbent", "export", "export-board",
+    "verify", "worker-options", "scripts", "stock-worker",
+)  # fmt: skip
+
+
+def put_in_order() -> None:
+    """Sort the commands of `app` as a person needs them, once all are there; hidden ones come last."""
+
+    def place(command: typer.models.CommandInfo) -> int:
+        name = command.name or getattr(command.callback, "__name__", "")
+        return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+    app.registered_commands.sort(key=place)
 
 
 def _say_version(wanted: bool) -> None:

@@ -46,7 +46,7 @@ def show(
 def logs(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[WORKER|CONFIG]", help="A worker's name or a configuration's id; default: the master."),
+        typer.Argument(metavar="WORKER|CONFIG", help="A worker's name or a configuration's id; default: the master."),
     ] = None,
     run: RunOption = None,
     results: ResultsFolder = RESULTS,

@@ -107,7 +107,7 @@ def figures(
 @app.command()
 def tables(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Names of tables; default: all of the report.")
+        list[str] | None, typer.Argument(metavar="TABLE", help="Names of tables; default: all of the report.")
     ] = None,
     run: RunOption = None,
     results: ResultsFolder = RESULTS,

@@ -18,7 +18,11 @@ def plan(
     workers: Annotated[int | None, typer.Option(help="Simulate with so many workers; default: workers.count.")] = None,
     overhead: Annotated[
         float | None,
-        typer.Option(min=0, help="What an evaluation takes besides its training, in budget units. [default: 15 s]"),
+        typer.Option(
+            min=0,
+            help="What an evaluation takes besides its training, in budget units. [default: 15 s, or 1 s "
+            "where the smallest budget is below a minute]",
+        ),
     ] = None,
     absence: Annotated[
         float, typer.Option(min=0, help="Seconds from the end of a worker's job until it is back.")

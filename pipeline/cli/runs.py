@@ -203,7 +203,7 @@ def collect_results(
 
 @app.command()
 def data(
-    name: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="As --preset.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="PRESET", help="As --preset.")] = None,
     preset: Preset = "digits",
     overrides: Overrides = None,
     quiet: Quiet = False,
@@ -219,7 +219,9 @@ def data(
 
 @app.command()
 def init(
-    name: Annotated[str, typer.Argument(help="Of the problem: NAME.py and NAME.yaml are written here.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the problem: NAME.py and NAME.yaml are written here.")
+    ],
 ) -> None:
     """Write a commented problem of your own to start from: a search space, an objective, and the settings."""
     from pipeline.problems.templates import write_templates
@@ -267,7 +269,7 @@ def verify(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or folders of runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Ids or folders of runs.")],
     results: ResultsFolder = RESULTS,
     output: Annotated[
         Path | None, typer.Option(help="Folder to write to; default: one in RESULTS named after the runs.")
@@ -284,8 +286,8 @@ def compare(
 
 @app.command()
 def export(
-    run: Annotated[str, typer.Argument(help="Id or folder of a run.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write to; is made.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id or folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write to; is made.")],
     results: ResultsFolder = RESULTS,
     budget: Annotated[float | None, typer.Option(help="Trained on this budget; default: the largest.")] = None,
     config: Annotated[
@@ -317,7 +319,7 @@ def worker_options(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 
 @app.command()
 def scripts(
-    folder: Annotated[Path, typer.Argument(help="slurm/ is made in it.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="slurm/ is made in it.")] = Path(),
 ) -> None:
     """Write slurm/worker.sh and master.sh, for workers and masters submitted by hand without a checkout."""
     from pipeline.launch.scripts import write_scripts

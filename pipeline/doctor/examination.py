@@ -31,7 +31,7 @@ CLIENT_S = 60.0
 def examine(
     settings: Settings, results: Path, wait_s: float, tell: Callable[[str], None] = lambda _: None
 ) -> Iterator[Finding]:
-    """Every finding, as it is found.
+    """Every finding, as it is found. A check is left out where it could only fail of what has been named already.
 
     Args:
         results: where the run folders will be.
@@ -43,17 +43,24 @@ def examine(
     """
     settings = settle_where(settings)
     yield from safely(check_versions, "versions")
-    yield from safely(lambda: check_storage(results), "storage")
-    yield from safely(lambda: check_clock(results), "clock")
+    storage = safely(lambda: check_storage(results), "storage")
+    yield from storage
+    can_write = not any(finding.check == "storage" for finding in storage)
+    if can_write:
+        yield from safely(lambda: check_clock(results), "clock")
     yield from safely(lambda: check_data(settings), "data")
     yield from safely(check_limits, "limits")
     if settings.workers.where == "local":
         yield from safely(lambda: _round_trip_here(settings), "network")
         yield from safely(lambda: check_devices(settings), "devices")
         return
-    yield from safely(lambda: check_request(settings, results), "slurm: the request")
+    request = safely(lambda: check_request(settings, results), "slurm: the request")
+    yield from request
     yield from safely(lambda: check_configuration(settings), "slurm: configuration")
-    if wait_s > 0:
+    # The job asks for what the workers ask for, and answers in RESULTS.
+    if not can_write or any(finding.verdict == FAULT for finding in request):
+        tell("No job examines a node before this is mended.")
+    elif wait_s > 0:
         job = partial(examine_node, settings, wait_s=wait_s, tell=tell)
         yield from safely(lambda: _in_folder(results, job), "node")
 

@@ -151,6 +151,7 @@ class StatusPublisher:
             metric=metric.title,
             remarks=tuple(search.remarks.lines()),
             front=_front_status(search),
+            budget_unit=self._settings.search.budget_unit,
         )
 
 

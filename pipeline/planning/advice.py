@@ -96,7 +96,7 @@ def advise(settings: Settings, workers: int, overhead: float, absence: float) ->
     site = site_of(settings, workers, overhead, absence)
     timeline = simulate(settings, site)
     staffing = _staffing(settings, timeline, site)
-    enough = [s.workers for s in staffing if s.utilisation >= WORTHWHILE]
+    enough = [s.workers for s in staffing if round(s.utilisation, 2) >= WORTHWHILE]
     observations = model_observations(settings)
     cost = search_cost(settings)
     return Advice(

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.planning.advice import WORTHWHILE, Advice
 from pipeline.planning.disk import DiskNeed
-from pipeline.records import budget_name
+from pipeline.records import budget_name, budget_text
 from pipeline.run.status_view import duration
 from pipeline.wording import counted
 
@@ -26,7 +26,7 @@ def plan_lines(advice: Advice) -> list[str]:
         *(_table(*_bracket_rows(advice)) if cost.brackets else [BARRIER_FREE]),
         "",
         f"{counted(cost.planned, 'evaluation')} of {counted(cost.configurations, 'configuration')}: "
-        + ", ".join(f"{n} on {_amount(b, unit)}" for b, n in cost.evaluations.items())
+        + ", ".join(f"{n} on {budget_text(b, unit)}" for b, n in cost.evaluations.items())
         + ".",
         f"Training: {spent(cost.training_continued, unit)} when promotions continue, "
         f"{spent(cost.training, unit)} when they restart.",
@@ -103,13 +103,9 @@ def _wall(wall: float, unit: str) -> str:
     return duration(wall) if unit == "seconds" else f"{wall:,.0f} {unit}"
 
 
-def _amount(budget: float, unit: str) -> str:
-    return f"{budget_name(budget)} {'s' if unit == 'seconds' else unit}"
-
-
 def _bracket_rows(advice: Advice) -> tuple[Sequence[str], list[Sequence[str]]]:
     cost, unit = advice.cost, advice.settings.search.budget_unit
-    head = ("brackets", *(f"on {_amount(b, unit)}" for b in cost.ladder), "each, continuing", "each, restarting")
+    head = ("brackets", *(f"on {budget_text(b, unit)}" for b in cost.ladder), "each, continuing", "each, restarting")
     rows: list[Sequence[str]] = []
     for bracket in cost.brackets:
         counts = dict(bracket.rungs)
@@ -163,7 +159,9 @@ def _staffing_rows(advice: Advice) -> list[Sequence[str]]:
 
 def _assumptions(advice: Advice) -> str:
     site, unit = advice.site, advice.settings.search.budget_unit
-    text = f"Simulated with the search's own scheduling and {_amount(site.overhead, unit)} of overhead per evaluation"
+    text = (
+        f"Simulated with the search's own scheduling and {budget_text(site.overhead, unit)} of overhead per evaluation"
+    )
     if advice.timeline.handed_back:
         text += (
             f", jobs of {duration(site.allocation)} that are back {duration(site.absence)} after their end "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.records import budget_name
+from pipeline.records import budget_text
 from pipeline.run.folder import LATEST, RunFolder
 from pipeline.run.status import RunStatus, read_status
 from pipeline.run.status_view import duration
@@ -21,7 +21,7 @@ class ListedRun:
             is damaged, "not started" when it has none.
         ended: evaluations with a result; planned: all of them.
         best: value, for a person, of the incumbent on the largest budget that has one; "": there is none.
-        best_budget: that budget.
+        best_budget: that budget; budget_unit: its unit, "" in a run of an earlier version.
         trained_s: training seconds of accepted results.
         is_latest: whether commands mean this run when none is named.
     """
@@ -34,6 +34,7 @@ class ListedRun:
     best_budget: float | None = None
     trained_s: float = 0.0
     is_latest: bool = False
+    budget_unit: str = ""
 
 
 def list_runs(results: Path) -> list[ListedRun]:
@@ -60,6 +61,7 @@ def _listed(folder: RunFolder, is_latest: bool) -> ListedRun:
         None if best is None else best.budget,
         status.trained_s,
         is_latest,
+        status.budget_unit,
     )
 
 
@@ -71,7 +73,7 @@ def listing_lines(runs: list[ListedRun]) -> list[str]:
     """The runs as lines of aligned columns; `*` marks the latest."""
     rows = [("", "run", "state", "evaluations", "best", "trained")]
     for run in runs:
-        best = "" if run.best_budget is None else f"{run.best} on {budget_name(run.best_budget)}"
+        best = "" if run.best_budget is None else f"{run.best} on {budget_text(run.best_budget, run.budget_unit)}"
         rows.append((
             "*" if run.is_latest else "", run.run_id, run.state, f"{run.ended}/{run.planned}", best,
             duration(run.trained_s),

@@ -140,6 +140,7 @@ class RunStatus:
         checkpoint_mb, checkpoint_bound_mb: disk that checkpoints use, and the most they may come to.
         suspected_nodes: nodes that are left out, with the reason.
         metric: what the incumbents' values are of.
+        budget_unit: of every budget; "" in the status of an earlier version.
         front: with several objectives, once there are results.
         remarks: why evaluations crashed, and what their objective does oddly.
     """
@@ -173,6 +174,7 @@ class RunStatus:
     metric: Name = "validation error"
     remarks: tuple[Reason, ...] = ()
     front: FrontStatus | None = None
+    budget_unit: Name = ""
 
     @property
     def has_ended(self) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.records import budget_name
+from pipeline.records import budget_text
 from pipeline.run.details import IncumbentDetails, RunDetails, WorkerSpeed
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import BracketStatus, FrontStatus, RungStatus, RunStatus, WorkerStatus
@@ -64,7 +64,7 @@ def status_lines(
     if status is None:
         unheard = f"Run {folder.run_id}: no master has published its status yet. Its log: {folder.master_log}"
         return [unheard] if queue is None else [unheard, f"Slurm: {queue}"]
-    lines = [_headline(status, queue, now)]
+    lines, unit = [_headline(status, queue, now)], status.budget_unit
     if status.message:
         lines.append(f"  {status.message}")
     master = f"{_master_line(status, now)}, log {folder.master_log}"
@@ -74,13 +74,13 @@ def status_lines(
     lines += [_worker_line(w, now, details.speeds.get(w.name)) for w in status.workers[:LISTED_WORKERS]]
     if len(status.workers) > LISTED_WORKERS:
         lines.append(f"  ... and {_by_state(status.workers[LISTED_WORKERS:])}")
-    lines += [_bracket_line(b) for b in _open_brackets(status)]
+    lines += [_bracket_line(b, unit) for b in _open_brackets(status)]
     for incumbent in status.incumbents:
-        lines.append(f"Incumbent on {budget_name(incumbent.budget)}: {incumbent.config_id}, {incumbent.shown}")
+        lines.append(f"Incumbent on {budget_text(incumbent.budget, unit)}: {incumbent.config_id}, {incumbent.shown}")
     if details.incumbent is not None:
-        lines += [_curve_line(details.incumbent), f"  {_values_line(details.incumbent)}"]
+        lines += [_curve_line(details.incumbent, unit), f"  {_values_line(details.incumbent)}"]
     if status.front is not None:
-        lines.append(_front_line(status.front))
+        lines.append(_front_line(status.front, status.budget_unit))
     lines += [f"Node {node} is left out: {reason}" for node, reason in status.suspected_nodes.items()]
     return lines + list(status.remarks)
 
@@ -134,15 +134,15 @@ def status_table(
     if status.workers:
         parts.append(_workers_table(status.workers, now, details.speeds, screen.sort))
     if status.brackets:
-        parts.append(_brackets_table(_open_brackets(status)[:BRACKETS_ON_SCREEN]))
+        parts.append(_brackets_table(_open_brackets(status)[:BRACKETS_ON_SCREEN], status.budget_unit))
     if status.incumbents:
         parts.append(Text(_incumbents_line(status)))
     if status.front is not None:
-        parts.append(Text(_front_line(status.front)))
+        parts.append(Text(_front_line(status.front, status.budget_unit)))
     parts += [Text(f"Node {n} is left out: {why}", style="red") for n, why in status.suspected_nodes.items()]
     parts += [Text(remark, style="yellow") for remark in status.remarks[:REMARKS_ON_SCREEN]]
     if details.incumbent is not None:
-        parts.append(Text(_curve_line(details.incumbent), no_wrap=True, overflow="ellipsis"))
+        parts.append(Text(_curve_line(details.incumbent, status.budget_unit), no_wrap=True, overflow="ellipsis"))
     values = "" if details.incumbent is None else _values_line(details.incumbent)
     return _Filled(parts, values, screen)
 
@@ -153,7 +153,7 @@ def progress_line(status: RunStatus) -> str:
     text = f"{status.finished + status.crashed}/{status.planned} evaluations"
     text += f", {status.model_based} of {status.draws} configurations from the model"
     if best is not None:
-        text += f", best on {budget_name(best.budget)}: {best.shown}"
+        text += f", best on {budget_text(best.budget, status.budget_unit)}: {best.shown}"
     return text
 
 
@@ -205,15 +205,15 @@ def _pace(speed: WorkerSpeed | None) -> str:
     return f"{speed.images_per_s:,.0f}" + (" slow" if speed.is_slow else "")
 
 
-def _curve_line(incumbent: IncumbentDetails) -> str:
-    name = f"Best: {incumbent.config_id} on {budget_name(incumbent.budget)}"
+def _curve_line(incumbent: IncumbentDetails, unit: str) -> str:
+    name = f"Best: {incumbent.config_id} on {budget_text(incumbent.budget, unit)}"
     if not incumbent.curve:
         return name
     return f"{name}, its curve: {incumbent.first} {sparkline(incumbent.curve)} {incumbent.last}"
 
 
-def _front_line(front: FrontStatus) -> str:
-    return f"Front on {budget_name(front.budget)}: {front}"
+def _front_line(front: FrontStatus, unit: str) -> str:
+    return f"Front on {budget_text(front.budget, unit)}: {front}"
 
 
 def _values_line(incumbent: IncumbentDetails) -> str:
@@ -277,9 +277,9 @@ def _open_brackets(status: RunStatus) -> list[BracketStatus]:
     return (still_open or list(status.brackets[-1:]))[:LISTED_BRACKETS]
 
 
-def _bracket_line(bracket: BracketStatus) -> str:
+def _bracket_line(bracket: BracketStatus, unit: str) -> str:
     rungs = "; ".join(
-        f"{budget_name(r.budget)}: {r.finished + r.crashed}/{r.planned}"
+        f"{budget_text(r.budget, unit)}: {r.finished + r.crashed}/{r.planned}"
         + (f" ({r.running} running)" if r.running else "")
         for r in bracket.rungs
     )
@@ -356,13 +356,13 @@ def _briefly(evaluation: str) -> str:
 RUNG_BAR = 6
 
 
-def _brackets_table(brackets: Sequence[BracketStatus]) -> Table:
+def _brackets_table(brackets: Sequence[BracketStatus], unit: str) -> Table:
     """A row per bracket: how full each of its rungs is."""
     budgets = sorted({r.budget for b in brackets for r in b.rungs})
     table = Table(box=None, padding=(0, 1))
     table.add_column("bracket", no_wrap=True)
     for budget in budgets:
-        table.add_column(f"rung {budget_name(budget)}", justify="right")
+        table.add_column(f"rung {budget_text(budget, unit)}", justify="right")
     for bracket in brackets:
         cells = {r.budget: _rung(r) for r in bracket.rungs}
         table.add_row(str(bracket.iteration), *(cells.get(b, "") for b in budgets))
@@ -377,5 +377,5 @@ def _rung(rung: RungStatus) -> str:
 
 
 def _incumbents_line(status: RunStatus) -> str:
-    best = (f"{i.shown} on {budget_name(i.budget)}" for i in status.incumbents)
+    best = (f"{i.shown} on {budget_text(i.budget, status.budget_unit)}" for i in status.incumbents)
     return f"Incumbents ({status.metric}): {', '.join(best)}"

@@ -113,7 +113,7 @@ def test_the_files_of_a_run_imply_every_proposal_and_promotion(digits_run: RunFo
 def test_status_of_an_ended_run_is_plain_lines_in_a_pipe(digits_run: RunFolder) -> None:
     lines = tandem("status", digits_run.path).stdout
     assert "finished" in lines.splitlines()[0]
-    assert "Incumbent on 36" in lines
+    assert "Incumbent on 36 batches" in lines
 
 
 def test_a_stock_worker_cannot_join_a_run_that_has_ended(digits_run: RunFolder) -> None:

@@ -39,8 +39,9 @@ def test_faults_of_nodes_are_named(shell: Shell) -> None:
     found = examined(shell, wait_s=3, slurm__extra="{begin: now+3600}")
     assert found["node"].startswith("warning")
     assert "PENDING" in found["node"]
-    found = examined(shell, wait_s=0, slurm__partition="nowhere")
+    found = examined(shell, slurm__partition="nowhere")
     assert "there is no partition 'nowhere'" in found["slurm: the request"]
+    assert sum(said.startswith("fault") for said in found.values()) == 1, "one cause is told once"
 
 
 def test_a_node_that_the_master_cannot_call_back_and_that_has_no_gpu_is_named(shell: Shell) -> None:

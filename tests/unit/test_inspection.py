@@ -30,7 +30,11 @@ def test_a_configuration_is_shown_with_its_values_results_and_curves(folder: Run
     shown = show_configuration(folder, "0-0-0")
     text = "\n".join(configuration_lines(shown))
     assert text.startswith("Configuration 0-0-0, drawn at random after 0 results")
-    for expected in ("learning_rate", "On 1: validation error 92.67% (attempt 1", "Curve on 1, attempt 1: 92.67%"):
+    for expected in (
+        "learning_rate",
+        "On 1 batch: validation error 92.67% (attempt 1",
+        "Curve on 1 batch, attempt 1: 92.67%",
+    ):
         assert expected in text
     data = json.loads(json.dumps(configuration_data(shown)))
     assert data["results"][0]["loss"] == pytest.approx(0.926666, abs=1e-4)
@@ -46,7 +50,7 @@ def test_a_failed_attempt_is_shown_with_its_reason(folder: RunFolder) -> None:
             }) + "\n"
         )  # fmt: skip
     lines = configuration_lines(show_configuration(folder, "0-0-6"))
-    assert lines[-1] == "Attempt 1 on 3, w1 on node1: lost, silent for 60 s"
+    assert lines[-1] == "Attempt 1 on 3 batches, w1 on node1: lost, silent for 60 s"
 
 
 @pytest.mark.parametrize("name", ["9-9-9", "nonsense"])

@@ -23,7 +23,7 @@ def status_of(**changes: Any) -> RunStatus:
             BracketStatus(0, True, (RungStatus(1.2, 9, 9, 0, 0, 0),)),
             BracketStatus(1, False, (RungStatus(0.4, 27, 9, 1, 2, 15), RungStatus(1.2, 9, 0, 0, 0, 0))),
         ),
-        incumbents=(IncumbentStatus(0.4, "0-0-3", 0.0625),),
+        incumbents=(IncumbentStatus(0.4, "0-0-3", 0.0625),), budget_unit="seconds",
         suspected_nodes={"node3": "3 evaluations failed there alone"},
     )  # fmt: skip
     return dataclasses.replace(status, **changes)

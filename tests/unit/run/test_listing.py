@@ -33,7 +33,7 @@ def test_every_run_has_a_line_whatever_state_it_is_in(results: Path) -> None:
     lines = listing_lines(runs)
     assert len(lines) == 5
     assert "11/65" in lines[1]
-    assert "6.25% on 0.4" in lines[1]
+    assert "6.25% on 0.4 s " in lines[1]
     assert lines[4].startswith("*")
 
 

@@ -56,7 +56,7 @@ def test_the_front_of_several_objectives_is_shown(tmp_path: Path) -> None:
     publish_status(RunFolder(tmp_path), status)
     again = read_status(RunFolder(tmp_path))
     assert again is not None
-    line = "Front on 3: 4 of 9 configurations, hypervolume 0.750; best error 2% (0-0-1), parameters 10,000 (0-0-2)"
+    line = "Front on 3 s: 4 of 9 configurations, hypervolume 0.750; best error 2% (0-0-1), parameters 10,000 (0-0-2)"
     assert line in status_lines(RunFolder(tmp_path), again)
 
 
@@ -86,7 +86,7 @@ def test_nine_workers_and_everything_else_are_seen_on_a_terminal_of_100_by_30(tm
     lines = text.rstrip("\n").splitlines()
     assert len(lines) <= 30
     for expected in (
-        *names, "10-0-26 on 10800", "6.25% on 10800", "1 pending", "Node node3", "12,349 slow", "90.00% █▄▁ 10.00%",
+        *names, "10-0-26 on 10800", "6.25% on 10800 s", "1 pending", "Node node3", "12,349 slow", "90.00% █▄▁ 10.00%",
         "hyperparameter_0 0.0000", "End: in about 2 h 20 min", "11/65 evaluations", "5 of 27 configurations from",
         "██░░░░ 10/27 (2)", "Spent: 8 min 32 s of training", "q leaves",
     ):  # fmt: skip
@@ -147,7 +147,9 @@ def test_before_its_master_has_started_a_run_shows_where_it_waits(tmp_path: Path
 
 
 def test_progress_says_how_many_proposals_came_from_the_model() -> None:
-    assert progress_line(status_of()) == "11/65 evaluations, 5 of 27 configurations from the model, best on 0.4: 6.25%"
+    assert (
+        progress_line(status_of()) == "11/65 evaluations, 5 of 27 configurations from the model, best on 0.4 s: 6.25%"
+    )
 
 
 @pytest.mark.parametrize(
