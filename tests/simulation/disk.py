@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 import platform
+import re
 import shutil
 import stat
 import time
@@ -25,7 +26,7 @@ import pipeline.files
 from tests.simulation.world import EPOCH, GreenThread, Host, Killed, Process, World, current_process, getcurrent
 
 ROOT = "/simulated"
-PROCESSES = "/proc/"
+PROCESS = re.compile(r"/proc/(\d+)")
 FIRST_DESCRIPTOR = 1_000_000
 
 
@@ -292,7 +293,7 @@ class Disk:
         process = current_process()
         if process is not None and process.is_dead:
             raise Killed
-        if path in self.folders or (path.startswith(PROCESSES) and self._is_alive(path, process)):
+        if path in self.folders or self._is_of_a_living_process(path):
             return os.stat_result((stat.S_IFDIR | 0o700, 1, 1, 1, os.geteuid(), 0, 0, 0, 0, 0))
         content = self.files.get(path)
         if content is None:
@@ -300,10 +301,12 @@ class Disk:
         when = EPOCH + content.modified
         return os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, os.geteuid(), 0, len(content.data), when, when, when))
 
-    def _is_alive(self, path: str, asking: Process | None) -> bool:
-        """Whether the folder of a process under `/proc` is there: on the same host, and alive."""
-        number = path.removeprefix(PROCESSES)
-        return any(asking is not None and p.host is asking.host and str(p.pid) == number for p in self.world.processes)
+    def _is_of_a_living_process(self, path: str) -> bool:
+        """Whether it is the folder of a process under `/proc`, and the process lives on the host that asks."""
+        found, asking = PROCESS.fullmatch(path), current_process()
+        if found is None or asking is None:
+            return False
+        return any(p.host is asking.host and p.pid == int(found[1]) for p in self.world.processes)
 
     # By hand ---------------------------------------------------------------------------------------------------------
     def lose_unsynced(self, host: Host) -> None:
@@ -389,13 +392,15 @@ def _of_process(original: Callable[[], Any], of: Callable[[Process], Any]) -> Ca
 
 
 def _inside(path: Any) -> str | None:
-    """The path as text if it is below `ROOT`, or a virtual process asks for another; else None."""
+    """The path as text if it is below `ROOT`, or a virtual process asks whether another lives; else None."""
     if isinstance(path, int):
         return None
     text = os.fspath(path)
     if not isinstance(text, str):
         return None
-    return text if text.startswith(ROOT) or (text.startswith(PROCESSES) and current_process() is not None) else None
+    if text.startswith(ROOT) or (text.startswith("/proc/") and PROCESS.fullmatch(text) and current_process()):
+        return text
+    return None
 
 
 def _calls_of(disk: Disk) -> list[tuple[Any, str, Any]]:
