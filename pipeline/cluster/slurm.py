@@ -152,19 +152,19 @@ def user_id() -> str:
     return str(os.getuid())
 
 
-def tasks(names: Sequence[str], with_ended: bool = False) -> list[Task]:
-    """The jobs and array tasks of these names and this user: one call to squeue.
+def tasks(names: Sequence[str], with_ended: bool = False, of_user: int | None = None) -> list[Task]:
+    """The jobs and array tasks of these names and a user: one call to squeue.
 
     Args:
         with_ended: those that ended lately as well (Slurm remembers them for MinJobAge, mostly 300 s).
+        of_user: the user's number; default: this process's.
 
     Raises:
         SiteError: squeue fails.
     """
     states = ("-t", "all") if with_ended else ()
-    output = run_command(
-        "squeue", "-h", "-r", "-u", user_id(), "-n", ",".join(names), *states, "-o", "%i|%j|%T|%M|%N|%r"
-    )
+    user = user_id() if of_user is None else str(of_user)
+    output = run_command("squeue", "-h", "-r", "-u", user, "-n", ",".join(names), *states, "-o", "%i|%j|%T|%M|%N|%r")
     fields = [line.split("|", 5) for line in output.splitlines() if line.count("|") >= 5]
     return [Task(job, name, state, used, reason, node) for job, name, state, used, node, reason in fields]
 

@@ -108,7 +108,7 @@ class SlurmBackend:
     def queue(self, folder: RunFolder) -> QueueState:
         """As `Backend.queue`: one call to squeue."""
         workers, master = slurm.workers_name(run_label(folder)), slurm.master_name(run_label(folder))
-        tasks = slurm.tasks([workers, master])
+        tasks = slurm.tasks([workers, master], of_user=folder.path.stat().st_uid)  # others may look at the run, too
         ours = [task for task in tasks if task.name == workers]
         masters = [task for task in tasks if task.name == master]
         return QueueState(

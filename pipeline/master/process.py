@@ -23,6 +23,7 @@ from pipeline.files import is_there, sweep_temporaries
 from pipeline.master.dispatcher import Dispatcher
 from pipeline.master.events import Event, MasterOutcome, ThreadDied
 from pipeline.master.lease import BEAT_S, STOPPED_S, Lease, LeaseLostError, take_lease
+from pipeline.master.past import Past, read_past
 from pipeline.master.run_files import RunFiles
 from pipeline.master.scheduler import Scheduler
 from pipeline.master.status_publisher import StatusPublisher
@@ -31,11 +32,9 @@ from pipeline.master.worker_requests import RequestWorkers
 from pipeline.rpc.master_address import MasterAddress, publish_master_address, read_master_address
 from pipeline.rpc.network import PYRO, Network
 from pipeline.run.folder import RunFolder
-from pipeline.run.history import History, read_history, read_journal
 from pipeline.run.identity import run_label
 from pipeline.runtime import SYSTEM, Queue, Runtime
-from pipeline.search.replay import lost_results, rebuild
-from pipeline.search.search import Search
+from pipeline.search.replay import lost_results
 from pipeline.settings import Settings
 
 log = logging.getLogger("tandem.master")
@@ -80,15 +79,13 @@ def run_master(
     _allow_many_connections()
     try:
         # Read first: a run that cannot be rebuilt is refused before anything of it is touched.
-        history = read_history(folder)
-        search = rebuild(settings, history)
-        read_journal(folder)
+        past = read_past(folder, settings)
         lease = take_lease(folder, stopped_s, runtime)
     except OSError as error:
         raise RunError(_explain_disk(error, folder)) from None
     master = _Master(folder, settings, request_workers, address, should_leave, lease, runtime, network)
     try:
-        return master.run(history, search)
+        return master.run(past)
     except LeaseLostError as error:
         log.error("%s", error)
         return MasterOutcome("left", str(error))
@@ -107,14 +104,14 @@ class _Master:
     runtime: Runtime
     network: Network
 
-    def run(self, history: History, search: Search) -> MasterOutcome:
-        """Be the master; `history` and `search` are what was read before the lease was taken."""
+    def run(self, past: Past) -> MasterOutcome:
+        """Be the master; `past` was read before the lease was taken."""
         inbox = self.runtime.queue()
         # At once: rebuilding a long search takes longer than another master would watch a heart that stands still.
         heartbeat = _Heartbeat(self.lease, inbox, self.runtime)
         heartbeat.start()
         try:
-            loop = self._start(inbox, history, search)
+            loop = self._start(inbox, past)
         except OSError as error:
             heartbeat.stop()
             raise RunError(_explain_disk(error, self.folder)) from None
@@ -136,7 +133,7 @@ class _Master:
             loop.end(outcome)
         return outcome
 
-    def _start(self, inbox: Queue, history: History, search: Search) -> _Loop:
+    def _start(self, inbox: Queue, past: Past) -> _Loop:
         folder, lease = self.folder, self.lease
         label = run_label(folder)
         self.network.make_authority(folder.tls, label)
@@ -144,16 +141,13 @@ class _Master:
         self.network.take_credentials(folder.tls, f"master-{lease.term}", addresses)
         files = RunFiles(folder, lease, self.runtime)
         _reserve_room(folder)
-        now = read_history(folder)
-        if now != history:  # the master before wrote while its heart was being watched
-            search = rebuild(self.settings, now)
-        if lost_results(now):
-            files.note("results_lost", draws=len(now.draws), results=len(now.results))
+        if not past.is_current(folder):  # the master before wrote while its heart was being watched
+            past = read_past(folder, self.settings)
+        if lost_results(past.history):
+            files.note("results_lost", draws=len(past.history.draws), results=len(past.history.results))
         ports = self.settings.network.ports
         dispatcher = Dispatcher(folder.run_id, self.address, ports, inbox, self.runtime, self.network)
-        scheduler = Scheduler(
-            folder, search, files, dispatcher, self.request_workers, read_journal(folder), self.runtime
-        )
+        scheduler = Scheduler(folder, past.search, files, dispatcher, self.request_workers, past.journal, self.runtime)
         port = dispatcher.server.port
         location = MasterAddress(folder.run_id, lease.term, platform.node(), self.address, port, label)
         publisher = StatusPublisher(folder, self.settings, lease, location.location, self.runtime)

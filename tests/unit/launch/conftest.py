@@ -47,7 +47,7 @@ def fake_slurm(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(slurm, "nodes", lambda: [slurm.Node(p, n, n, "gpu:2", 4, 8000) for p, n in nodes])
     monkeypatch.setattr(slurm, "partitions", lambda: [slurm.Partition("gpu", True, True, None, ())])
     monkeypatch.setattr(slurm, "max_array_size", lambda: 4)
-    monkeypatch.setattr(slurm, "tasks", lambda names, with_ended=False: fake.queue(names))
+    monkeypatch.setattr(slurm, "tasks", lambda names, with_ended=False, of_user=None: fake.queue(names))
     monkeypatch.setattr(slurm, "cancel", lambda names, state=None: fake.cancelled.append((*names, state)))
     monkeypatch.setattr(slurm, "hasten", lambda task: fake.hastened.append(task.job_id))
     return fake

@@ -45,7 +45,7 @@ def test_slurm_is_asked_for_the_queue_once_in_a_while_also_when_it_does_not_answ
 ) -> None:
     asked = []
 
-    def tasks(names: list[str]) -> Never:
+    def tasks(names: list[str], of_user: int) -> Never:
         asked.append(names)
         raise SiteError("squeue did not answer")
 
