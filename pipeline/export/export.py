@@ -13,7 +13,7 @@ import models
 from pipeline.errors import RunError
 from pipeline.files import is_there, publish_json, read_json
 from pipeline.problems.description import Description, describe
-from pipeline.records import ConfigId, Configuration, budget_name, config_name, parse_config_name
+from pipeline.records import ConfigId, Configuration, config_name, parse_config_name
 from pipeline.run.creation import read_settings
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import History, Result, devices_joined, read_history, read_journal
@@ -89,16 +89,17 @@ def _parsed(config: str) -> ConfigId:
 
 
 def _checkpoint(folder: RunFolder, result: Result) -> Path:
-    """Where the weights of an evaluation are: as its checkpoint, or kept as its budget's incumbent."""
+    """Where the weights of an evaluation are: as its checkpoint, or kept as its budget's incumbent or of its front."""
     own = folder.checkpoint(result.config_id, result.budget, int(result.info.get("attempt") or 1))
-    kept = folder.incumbents / f"b{budget_name(result.budget)}.pt"
     if own.is_file():
         return own
-    if kept.is_file() and _kept_of(kept) == config_name(result.config_id):
-        return kept
+    for kept in (folder.kept_weights(result.budget, result.config_id), folder.kept_weights(result.budget)):
+        if kept.is_file() and _kept_of(kept) == config_name(result.config_id):
+            return kept
     raise RunError(
         f"Configuration {config_name(result.config_id)} has no checkpoint on budget {result.budget:g} (any more): "
-        f"a run keeps the weights of each budget's best one, and an objective that saves nothing leaves none."
+        f"a run keeps the weights of each budget's best one and, of several objectives, of the front on the largest "
+        f"budget; an objective that saves nothing leaves none."
     )
 
 

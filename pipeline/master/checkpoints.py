@@ -1,7 +1,8 @@
 """Keep the checkpoints that are of use and delete the others, so that disk use is bounded.
 
 `pipeline.master.retention` says which are of use. Files are deleted in a thread of its own. Each budget's incumbent
-keeps its weights in `incumbents/`. At most
+keeps its weights in `incumbents/`, and so does, where there are several objectives, every configuration of the front on
+the largest budget. Beside these, at most
 
     largest checkpoint x (configurations that can still be promoted + 5 x running attempts + 2 x interrupted ones)
 
@@ -11,6 +12,7 @@ is on disk, which `tandem status` shows.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import queue
@@ -24,7 +26,7 @@ from pipeline.files import publish_json
 from pipeline.master.lease import LeaseLostError
 from pipeline.master.retention import Standing, is_over, most_checkpoints, parse_checkpoint, standing_of, useless
 from pipeline.master.threads import guarded
-from pipeline.records import ConfigId, budget_name, config_name
+from pipeline.records import ConfigId, config_name
 from pipeline.rpc.messages import AttemptId
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Result
@@ -72,6 +74,7 @@ class CheckpointKeeper:
         # What the disk has refused, and what was to follow, by configuration.
         self._refused: dict[ConfigId, list[Task]] = {}
         self._cleared: set[ConfigId] = set()
+        self._front: set[ConfigId] = set()  # whose weights are kept
         self._largest = 0
         self._slots = 0
         self.used_mb = 0.0
@@ -87,7 +90,9 @@ class CheckpointKeeper:
     def catch_up(self) -> None:
         """Do what an earlier master may have died before: results are durable before checkpoints are looked at."""
         for budget, (config_id, loss) in self._search.incumbents.items():
-            self._keep(AttemptId(config_id, budget, self._search.accepted[config_id, budget].attempt), loss)
+            self._keep(config_id, budget, loss)
+        if self._search.objectives:  # among all that have been there, whose weights an earlier master may have kept
+            self._keep_front(set(self._search.objectives.on_budget(self._search.ladder[-1])[0]))
         for bracket in self._search.iterations:
             self._tidy_those_that_are_over(bracket)
 
@@ -95,7 +100,9 @@ class CheckpointKeeper:
         """An evaluation has its result, and the search knows it: keep what is of use, delete the rest, soon."""
         config_id, budget = attempt.key
         if self._search.incumbents.get(budget, (None,))[0] == config_id and result.loss is not None:
-            self._keep(attempt, result.loss)
+            self._keep(config_id, budget, result.loss)
+        if self._search.objectives and budget == self._search.ladder[-1]:
+            self._keep_front(self._front)
         # Without barriers, every configuration may be promoted until the last evaluation ends.
         for bracket in self._search.iterations if self._search.is_done else [self._search.iterations[config_id[0]]]:
             self._tidy_those_that_are_over(bracket)
@@ -112,8 +119,22 @@ class CheckpointKeeper:
         """Another attempt has the result: this one's checkpoints are of no use."""
         self._tidy(attempt.config_id)
 
-    def _keep(self, attempt: AttemptId, loss: float) -> None:
-        self._put(attempt.config_id, lambda: self._keep_incumbent(attempt, loss))
+    def _keep(self, config_id: ConfigId, budget: float, loss: float) -> None:
+        attempt = AttemptId(config_id, budget, self._search.accepted[config_id, budget].attempt)
+        target = self._folder.kept_weights(budget)
+        self._put(config_id, lambda: self._keep_weights(attempt, loss, target))
+
+    def _keep_front(self, before: set[ConfigId]) -> None:
+        """Keep the weights of the front on the largest budget, and delete those of `before` that are not on it."""
+        budget, objectives = self._search.ladder[-1], self._search.objectives
+        front = set(objectives.front(budget))
+        for config_id in sorted(front - self._front):
+            attempt = AttemptId(config_id, budget, self._search.accepted[config_id, budget].attempt)
+            target, loss = self._folder.kept_weights(budget, config_id), objectives.losses[config_id, budget][0]
+            self._put(config_id, functools.partial(self._keep_weights, attempt, loss, target))
+        for config_id in sorted(before - front):
+            self._put(config_id, functools.partial(_delete_weights, self._folder.kept_weights(budget, config_id)))
+        self._front = front
 
     def _tidy_those_that_are_over(self, bracket: ConfigGroup) -> None:
         for config_id in bracket.data:
@@ -202,9 +223,8 @@ class CheckpointKeeper:
         if not self._refused:
             self.problem = ""
 
-    def _keep_incumbent(self, attempt: AttemptId, loss: float) -> None:
+    def _keep_weights(self, attempt: AttemptId, loss: float, target: Path) -> None:
         source = self._folder.checkpoint(*attempt.key, attempt.number)
-        target = self._folder.incumbents / f"b{budget_name(attempt.budget)}.pt"
         if not source.exists():
             return
         self._folder.incumbents.mkdir(exist_ok=True)
@@ -245,6 +265,11 @@ class CheckpointKeeper:
             return
         self.used_mb = sum(sizes) / 1e6
         self._largest = max([self._largest, *sizes])
+
+
+def _delete_weights(kept: Path) -> None:
+    for path in (kept.with_suffix(".json"), kept):
+        path.unlink(missing_ok=True)
 
 
 def _modified(path: Path) -> float:

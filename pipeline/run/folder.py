@@ -181,8 +181,13 @@ class RunFolder:
 
     @property
     def incumbents(self) -> Path:
-        """The trained weights of each budget's incumbent."""
+        """The trained weights of each budget's incumbent, and of a front on the largest budget."""
         return self.path / "incumbents"
+
+    def kept_weights(self, budget: float, config_id: ConfigId | None = None) -> Path:
+        """Those of a budget's incumbent, or of one configuration of its front; a `.json` beside them says whose."""
+        whose = "" if config_id is None else f"-{config_name(config_id)}"
+        return self.incumbents / f"b{budget_name(budget)}{whose}.pt"
 
     @property
     def compile_cache(self) -> Path:

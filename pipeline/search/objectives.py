@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.problems.description import objectives_of
 from pipeline.records import ConfigId, EvaluationKey, measured_values
-from pipeline.search.pareto import Array, best_first, hypervolume
+from pipeline.search.pareto import Array, best_first, hypervolume, on_front
 from pipeline.settings import Settings
 from tandem_trial.problem import Metric
 
@@ -75,6 +75,11 @@ class Objectives:
         """The configurations with losses on a budget, by config_id, and their losses, shape (n, objectives)."""
         keys = sorted(key for key in self.losses if key[1] == budget and key[0][0] >= 0)
         return [c for c, _ in keys], np.array([self.losses[key] for key in keys]).reshape(-1, len(self.metrics))
+
+    def front(self, budget: float) -> list[ConfigId]:
+        """The configurations on a budget that no other dominates, by config_id."""
+        config_ids, losses = self.on_budget(budget)
+        return [c for c, is_best in zip(config_ids, on_front(losses), strict=True) if is_best]
 
 
 def dominated_share(values: Array, metrics: Sequence[Metric]) -> float:

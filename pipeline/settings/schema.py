@@ -266,7 +266,7 @@ class TrainingSettings(SettingsSection):
     """CPU threads per worker; 0: the cores it was given, shared among the workers of a machine without Slurm."""
     overhead_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Upper bound of intermediate validations and of checkpoints, as a share of the training time; the final
-    validation is exempt."""
+    validation is exempt. The measured latency, too, takes at most this share, unless it is an objective."""
     test: Literal["largest", "all", "never"] = "largest"
     """On which budgets the test set is measured, once, at the end. The search never sees it."""
     checkpoint_interval_s: Positive = 60.0

@@ -15,8 +15,8 @@ from pipeline.training.data import ImageData, Split
 
 # The first passes choose kernels and fill caches; the median of the rest is the latency.
 WARM_PASSES, PASSES = 2, 7
-# A network that is so slow that this is over is timed less often, but `LEAST_PASSES` times.
-MOST_S, LEAST_PASSES = 5.0, 3
+# The least that is a measurement: one pass to warm up, and one that is timed.
+LEAST_PASSES = 2
 
 
 def measure_latency(
@@ -27,6 +27,7 @@ def measure_latency(
     autocast: Callable[[], AbstractContextManager[object]],
     wait: Callable[[], None],
     interrupted: Callable[[], bool],
+    most_s: float,
 ) -> float | None:
     """Median seconds of a forward pass in evaluation mode; None when interrupted. The model is left in training mode.
 
@@ -38,6 +39,7 @@ def measure_latency(
         autocast: context of the forward pass.
         wait: returns once the device has done what it was given.
         interrupted: asked before every pass.
+        most_s: all passes together may take so long; `LEAST_PASSES` are made all the same.
     """
     indices = torch.arange(batch_size, device=split.images.device) % len(split)
     seconds: list[float] = []
@@ -48,14 +50,14 @@ def measure_latency(
             for number in range(WARM_PASSES + PASSES):
                 if interrupted():
                     return None
+                if number >= LEAST_PASSES and sum(seconds) + seconds[-1] > most_s:
+                    break
                 wait()
                 began = time.perf_counter()
                 with autocast():
                     model(images)
                 wait()
                 seconds.append(time.perf_counter() - began)
-                if sum(seconds) > MOST_S and number + 1 >= WARM_PASSES + LEAST_PASSES:
-                    break
     finally:
         model.train()
-    return statistics.median(seconds[WARM_PASSES:])
+    return statistics.median(seconds[WARM_PASSES:] or seconds[-1:])

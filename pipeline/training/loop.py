@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from enum import Enum, auto
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from models.recipe import PAPER_CODE
 from pipeline.errors import CrashedError
-from pipeline.records import Evaluation, TrainResult, derive_seed
+from pipeline.records import NOTES_KEY, Evaluation, TrainResult, derive_seed
 from pipeline.run.folder import RunFolder
 from pipeline.run.lower_rungs import CLOCK_COLUMNS, LOWER_RUNGS_KEY, lower_rung_losses
 from pipeline.settings import Settings, budget_ladder
@@ -19,7 +20,7 @@ from pipeline.training.clock import BudgetClock, Fence
 from pipeline.training.data import Split
 from pipeline.training.device import autocast, synchroniser
 from pipeline.training.finite import FiniteCheck
-from pipeline.training.latency import measure_latency
+from pipeline.training.latency import LEAST_PASSES, measure_latency
 from pipeline.training.measure import Measurement, measure
 from pipeline.training.recorder import UNMEASURED, Latency, Recorder
 from pipeline.training.schedule import schedule_for
@@ -31,6 +32,10 @@ from tandem_trial.clock import PhaseClock
 CHECKPOINT_BYTES_PER_PARAMETER = 8
 ASSUMED_WRITE_BYTES_PER_S = 200e6
 ASSUMED_FORWARD_SHARE = 1 / 3
+# Of all passes that measure the latency; and the metric's name.
+MOST_LATENCY_S, LATENCY = 5.0, "latency_s"
+
+log = logging.getLogger(__name__)
 
 # Taken from its cache, what is compiled still costs 5 to 9 s, for a tenth of speed: docs/performance.md.
 COMPILING_MAY_PAY_FROM_S = 60.0
@@ -77,6 +82,7 @@ class TrainingLoop:
         self.validations = 0
         self.saved_at_s = recorder.inherited_s
         self.saved_progress: tuple[int, int] | None = None
+        self.notes: list[str] = []
         self.write_s = recorder.cost.parameters * CHECKPOINT_BYTES_PER_PARAMETER / ASSUMED_WRITE_BYTES_PER_S
 
     def run(self) -> TrainResult:
@@ -224,9 +230,21 @@ class TrainingLoop:
             )
 
     def _measure_latency(self) -> bool:
-        """False when stopped in the middle."""
+        """Measure it within its share of the training time, or note why not; False when stopped in the middle.
+
+        Where it is an objective, it is measured whatever it takes.
+        """
         cost, most = self.recorder.cost, self.settings.training.latency_batch
         batch_size = cost.evaluation_batch(most, self.trainer.batch_size)
+        share_s = min(MOST_LATENCY_S, self.settings.training.overhead_share * self.clock.training_s)
+        pass_s = self._validation_estimate_s() * batch_size / len(self.data.validation)
+        if LEAST_PASSES * pass_s > share_s and LATENCY not in self.settings.search.objectives:
+            self._note(
+                f"the latency was not measured: two passes of {batch_size} images take {LEAST_PASSES * pass_s:.2g} s, "
+                f"more than {share_s:.2g} s (training.overhead_share of the training time, at most "
+                f"{MOST_LATENCY_S:g} s; an objective is measured always)"
+            )
+            return True
         with self.phases.phase("validation"):
             latency_s = measure_latency(
                 self.trainer.model,
@@ -236,11 +254,16 @@ class TrainingLoop:
                 self.autocast,
                 synchroniser(self.data.device),
                 self._is_stopped,
+                share_s,
             )
         if latency_s is None:
             return False
         self.recorder.latency = Latency(latency_s, batch_size)
         return True
+
+    def _note(self, text: str) -> None:
+        log.info("evaluation %s: %s", self.evaluation.config_id, text)
+        self.notes.append(text)
 
     def _save(self) -> None:
         progress = (self.trainer.batches, len(self.recorder.rows))
@@ -274,6 +297,8 @@ class TrainingLoop:
             self.recorder.add_row(self.trainer, measured)
         # After the row: a promotion continues the curve from this checkpoint.
         self._save()
+        if not self._measure_latency():
+            return self._hand_back()
         if self.settings.training.recipe == PAPER_CODE:
             augmented = self._measure_augmented()
             if augmented is None:
@@ -284,12 +309,11 @@ class TrainingLoop:
             if test is None:
                 return self._hand_back()
             self.recorder.test = test
-        if not self._measure_latency():
-            return self._hand_back()
         self.recorder.end("finished")
         discard_previous(self.path)
         info = self.recorder.info(self.trainer)
-        return TrainResult("finished", measured.error, {**info, LOWER_RUNGS_KEY: self._lower_rungs()})
+        notes = {NOTES_KEY: self.notes} if self.notes else {}
+        return TrainResult("finished", measured.error, {**info, LOWER_RUNGS_KEY: self._lower_rungs(), **notes})
 
     def _lower_rungs(self) -> list[list[float]]:
         search, rows = self.settings.search, self.recorder.rows

@@ -30,6 +30,7 @@ from pipeline.search.verify import verify
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import Results, load_results
+from tests.integration.support import results_count, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = ("search.iterations=2", "workers.patience_s=6", "workers.handback_margin_s=2")
@@ -69,12 +70,35 @@ def collected(folder: RunFolder) -> Results:
 
 
 def kill_all(folder: RunFolder) -> None:
-    """The master and its workers, as a power cut would."""
+    """The master and its workers, as a power cut would; in the middle of their search."""
     status = read_status(folder)
     assert status is not None
     pids = [status.pid, *(int(job) for job in local_workers.running(folder))]
     for pid in pids:
         os.killpg(os.getpgid(pid), signal.SIGKILL)
+    assert 0 < len(read_history(folder).results) < status.planned
+
+
+# So that what is drawn depends on nothing that a kill changes.
+DRAWN_ALIKE = ("search.method=hyperband",)
+
+
+def submit_twice(settings: Path, place: Path, *overrides: str) -> tuple[RunFolder, RunFolder]:
+    """The same search twice, side by side: one to be killed, and one that is left alone."""
+    overrides = (*DRAWN_ALIKE, *overrides)
+    folders = [submit(settings, place, f"name={name}", *overrides) for name in ("killed", "undisturbed")]
+    wait_until(lambda: results_count(folders[0]) >= 2, 240)
+    return folders[0], folders[1]
+
+
+def assert_ended_alike(killed: RunFolder, undisturbed: RunFolder) -> None:
+    """Each has a result of the same evaluations, with the same losses."""
+    operations.wait_for(undisturbed, lambda s: s.has_ended, 240)
+    measured, expected = (
+        sorted((result.config_id, result.budget, result.loss) for result in read_history(folder).results)
+        for folder in (killed, undisturbed)
+    )
+    assert measured == expected
 
 
 def test_a_tabular_search_has_choices_conditions_and_a_maximised_metric_in_its_report(place: Path) -> None:
@@ -95,19 +119,12 @@ def test_a_tabular_search_has_choices_conditions_and_a_maximised_metric_in_its_r
 
 
 def test_a_search_for_two_objectives_ends_alike_though_everything_was_killed_in_between(place: Path) -> None:
-    two = ("search.objectives=[accuracy, kilobytes]", "search.method=hyperband", "search.max_budget=33")
-    settings = copied("tabular", place)
-    folder, undisturbed = (submit(settings, place, f"name={name}", *two) for name in ("killed", "undisturbed"))
-    operations.wait_for(folder, lambda s: s.finished >= 2, 240)
+    two = ("search.objectives=[accuracy, kilobytes]", "search.max_budget=33")
+    folder, undisturbed = submit_twice(copied("tabular", place), place, *two)
     kill_all(folder)
     operations.resume(folder, None, quietly)
     results = collected(folder)
-    operations.wait_for(undisturbed, lambda s: s.has_ended, 240)
-    measured, expected = (
-        sorted((r.config_id, r.budget, r.loss, r.info["metrics"]["kilobytes"]) for r in read_history(each).results)
-        for each in (folder, undisturbed)
-    )
-    assert measured == expected
+    assert_ended_alike(folder, undisturbed)
     assert np.isfinite(results.metrics[["accuracy", "kilobytes"]].to_numpy()).all()
     status = read_status(folder)
     assert status is not None
@@ -123,8 +140,7 @@ def test_a_search_for_two_objectives_ends_alike_though_everything_was_killed_in_
 def test_a_recurrent_network_goes_on_from_its_checkpoints_though_everything_was_killed_and_its_file_edited(
     place: Path,
 ) -> None:
-    folder = submit(copied("sequence", place), place)
-    operations.wait_for(folder, lambda s: s.finished >= 3, 120)
+    folder, undisturbed = submit_twice(copied("sequence", place), place)
     kill_all(folder)
     before = read_history(folder).results
     (place / "sequence" / "sequence.py").write_text("raise RuntimeError('edited meanwhile')")
@@ -133,6 +149,7 @@ def test_a_recurrent_network_goes_on_from_its_checkpoints_though_everything_was_
     assert any("has changed since the run began" in line for line in said)
     results = collected(folder)
     assert read_history(folder).results[: len(before)] == before
+    assert_ended_alike(folder, undisturbed)  # to the last bit: from a checkpoint it goes on exactly
     promoted = results.evaluations[results.evaluations["continued_from"].str.startswith("rung")]
     assert len(promoted)
     for row in promoted.index:
@@ -205,14 +222,18 @@ def test_a_template_is_searched_as_it_is(place: Path) -> None:
     assert collected(submit(settings, place)).problem.name == "my_problem"
 
 
-def test_a_shell_program_by_its_command(place: Path) -> None:
-    results = collected(submit(copied("command", place), place))
+def test_a_shell_program_by_its_command_ends_alike_though_everything_was_killed_in_between(place: Path) -> None:
+    folder, undisturbed = submit_twice(copied("command", place), place, "search.iterations=6")
+    kill_all(folder)
+    operations.resume(folder, None, quietly)
+    results = collected(folder)
+    assert_ended_alike(folder, undisturbed)
     assert (results.metrics["distance"].dropna() >= 0).all()
     promoted = results.evaluations[results.evaluations["continued_from"].str.startswith("rung")]
     assert len(promoted)
 
 
-def test_a_folder_of_images_is_searched_without_code_and_its_damaged_ones_are_named(
+def test_a_folder_of_images_is_searched_without_code_though_some_are_damaged_and_everything_was_killed_in_between(
     place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = importlib.util.spec_from_file_location("make_images", EXAMPLES / "image_folder" / "make_images.py")
@@ -222,9 +243,14 @@ def test_a_folder_of_images_is_searched_without_code_and_its_damaged_ones_are_na
     spec.loader.exec_module(maker)
     maker.main(place / "images", 40)
     (place / "images" / "rows" / "torn.png").write_bytes(b"not an image")
-    own = (f"data.source={place / 'images'}", f"data.root={place / 'data'}", "search.max_budget=1.2", "workers.count=1")
-    folder = submit(copied("image_folder", place), place, *own)
+    # In batches, so that two searches can be compared; seconds measure the machine, too.
+    own = (f"data.source={place / 'images'}", f"data.root={place / 'data'}", "workers.count=1",
+           "search.budget_unit=batches", "search.min_budget=10", "search.max_budget=30")  # fmt: skip
+    folder, undisturbed = submit_twice(copied("image_folder", place), place, *own)
+    kill_all(folder)
+    operations.resume(folder, None, quietly)
     results = collected(folder)
+    assert_ended_alike(folder, undisturbed)
     assert "torn.png" in caplog.text
     assert results.images["image_shape"] == [3, 16, 16]
     assert results.dataset == "images"

@@ -45,13 +45,14 @@ class Run:
         for each in (path, path.with_name(path.name + ".previous")):
             each.write_bytes(what * 1000)
 
-    def evaluate(self, count: int, attempt: int = 1, loss: float | None = None) -> None:
+    def evaluate(self, count: int, attempt: int = 1, loss: float | None = None, parameters: int = 0) -> None:
         for _ in range(count):
             config_id, _, budget = self.search.next_evaluation()
             self.write(config_id, budget, attempt)
             self.next_loss -= 0.01
             value = self.next_loss if loss is None else loss
-            result = Result(config_id, budget, 0, 0, 0, value, {"attempt": attempt, "training_s": budget}, None)
+            info = {"attempt": attempt, "training_s": budget, "parameters": parameters}
+            result = Result(config_id, budget, 0, 0, 0, value, info, None)
             self.search.absorb(result)
             self.keeper.evaluation_ended(result, AttemptId(config_id, budget, attempt))
 
@@ -82,6 +83,30 @@ def test_a_finished_bracket_leaves_incumbents_only(run: Run) -> None:
     assert sorted(p.name for p in run.folder.incumbents.glob("*.pt")) == ["b1.pt", "b3.pt", "b9.pt"]
     about = json.loads((run.folder.incumbents / "b9.json").read_text())
     assert (about["config_id"], about["attempt"], about["loss"]) == ("0-0-8", 1, pytest.approx(0.77))
+
+
+def test_of_several_objectives_the_front_on_the_largest_budget_keeps_its_weights(tmp_path: Path) -> None:
+    several = ("search.objectives=[validation_error, parameters]", "search.method=random", "search.iterations=4")
+    run = Run(tmp_path, *several)  # a bracket is one evaluation on the largest budget
+
+    def kept() -> list[str]:
+        run.keeper.call(lambda: None)
+        return sorted(path.name for path in run.folder.incumbents.glob("b9-*"))
+
+    run.evaluate(1, loss=0.5, parameters=10)
+    run.evaluate(1, loss=0.1, parameters=30)
+    assert kept() == ["b9-0-0-0.json", "b9-0-0-0.pt", "b9-1-0-0.json", "b9-1-0-0.pt"]
+    run.evaluate(1, loss=0.2, parameters=40)  # dominated by the second
+    run.evaluate(1, loss=0.4, parameters=9)  # dominates the first
+    front = ["b9-1-0-0.json", "b9-1-0-0.pt", "b9-3-0-0.json", "b9-3-0-0.pt"]
+    assert kept() == front
+    assert json.loads((run.folder.incumbents / "b9-3-0-0.json").read_text())["config_id"] == "3-0-0"
+    (run.folder.incumbents / "b9-0-0-0.pt").write_bytes(b"left behind by a master that died before deleting it")
+    run.keeper.close()
+    run.keeper = CheckpointKeeper(run.folder, run.search, queue.SimpleQueue())
+    run.keeper.catch_up()
+    assert kept() == front
+    assert run.files() == []
 
 
 def test_an_incumbent_is_kept_when_a_worse_one_follows(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.errors import BrokenError, CrashedError
-from pipeline.records import INFO_KEYS, EpochRow, Evaluation, LowerRung
+from pipeline.records import INFO_KEYS, NOTES_KEY, EpochRow, Evaluation, LowerRung
 from pipeline.run.lower_rungs import LOWER_RUNGS_KEY
 from pipeline.training.latency import measure_latency
 from pipeline.training.trainer import Trainer
@@ -69,14 +69,36 @@ def test_parameters_flops_and_latency_are_metrics_of_every_finished_evaluation(r
     assert curve.ended.metrics["flops_per_image"] == curve.header.flops_per_image > 0
 
 
+def test_a_latency_that_takes_more_than_its_share_of_the_training_is_left_out_with_the_reason_unless_it_is_an_objective(
+    root: Path, tmp_path: Path
+) -> None:
+    few = ("search.budget_unit=batches", "search.min_budget=1", "search.max_budget=3", "training.latency_batch=1000")
+    bench = Bench(root, tmp_path / "share", *few)
+    result, curve = bench.train(bench.evaluation(1))
+    assert "latency_s" not in curve.ended.metrics
+    assert result.info["latency_s"] is None
+    (note,) = result.info[NOTES_KEY]
+    assert note.startswith("the latency was not measured: two passes of ")
+    bench = Bench(root, tmp_path / "objective", *few, "search.objectives=[validation_error, latency_s]")
+    result, curve = bench.train(bench.evaluation(1))
+    assert curve.ended.metrics["latency_s"] == result.info["latency_s"] > 0
+    assert NOTES_KEY not in result.info
+
+
 def test_measuring_the_latency_leaves_the_model_as_it_was(bench: Bench) -> None:
     trainer = Trainer(bench.evaluation(9), bench.settings, bench.data)
     trainer.step(1.0)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     random = torch.random.get_rng_state()
-    measure = partial(measure_latency, trainer.model, bench.data.validation, bench.data, 8, nullcontext, lambda: None)
-    assert measure(lambda: False)
-    assert measure(lambda: True) is None
+    passes: list[int] = []
+    measure = partial(
+        measure_latency, trainer.model, bench.data.validation, bench.data, 8, nullcontext, lambda: passes.append(1)
+    )
+    assert measure(lambda: True, 5.0) is None
+    assert measure(lambda: False, 5.0)
+    assert len(passes) == 2 * 9  # the device is waited for before and after each
+    assert measure(lambda: False, 0.0)  # the least that is a measurement
+    assert len(passes) == 2 * (9 + 2)
     assert trainer.model.training
     assert torch.equal(random, torch.random.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
