@@ -14,6 +14,8 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +27,7 @@ from tandem_trial.trial import SPENT, Trial, TrialError
 POLL_S = 0.05
 # How long a program that ended by a signal has to wait for the worker to say that it was to end.
 SIGNALLED_S = 2.0
+TAIL_BYTES = 4096
 _PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
 SAVED = "checkpoint"  # a row with this name set says that the checkpoint's folder is whole now
 # What a place in the command may name besides hyperparameters.
@@ -56,8 +59,8 @@ class CommandRunner:
     Args:
         command: program and arguments; `{name}` stands for a hyperparameter or one of `given`.
         grace_s: from TERM to KILL, and from the end of a budget in steps or epochs to TERM.
-        path: folders that a Python program finds its neighbours in, since its copy lies elsewhere.
-        names: of the hyperparameters: one that a condition switches off is an empty text.
+        path: folders that a Python program finds its neighbours and this package in.
+        names: of the hyperparameters, also of those that a condition may switch off.
     """
 
     def __init__(self, command: Sequence[str], grace_s: float, names: Sequence[str], path: Sequence[str]) -> None:
@@ -65,7 +68,7 @@ class CommandRunner:
         self._grace_s = grace_s
         inherited = os.environ.get("PYTHONPATH")
         self._path = os.pathsep.join([*path, *([inherited] if inherited else [])])
-        self._absent = dict.fromkeys(names, "")
+        self._names = list(names)
 
     def __call__(self, trial: Trial) -> None:
         """Run to the program's end, or until the trial shall stop.
@@ -76,10 +79,13 @@ class CommandRunner:
             OSError: it cannot be started.
         """
         run = _Run(trial)
-        arguments = [_filled(part, {**self._absent, **run.given}) for part in self._command]
+        arguments = filled(self._command, run.given, self._names)
         environment = {**os.environ, **run.environment, "PYTHONPATH": self._path}
         trial.should_stop()  # the budget clock starts with the program
-        process = subprocess.Popen(arguments, cwd=trial.folder, env=environment)
+        process = subprocess.Popen(
+            arguments, cwd=trial.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        output = _ProgramOutput(process)
         try:
             was_asked = self._watch(process, trial, run)
         finally:
@@ -94,7 +100,9 @@ class CommandRunner:
                 time.sleep(POLL_S)
         if code and not was_asked:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-            raise ProgramError(f"`{shlex.join(arguments)}` {how}")
+            said = output.last_words()
+            last = f"; it last said: {said}" if said else ""
+            raise ProgramError(f"the program {how}{last} (`{shlex.join(arguments)}`)")
         run.save()
 
     def _watch(self, process: subprocess.Popen[bytes], trial: Trial, run: _Run) -> bool:
@@ -115,6 +123,30 @@ class CommandRunner:
 
 class ProgramError(Exception):
     """The program ended with an error."""
+
+
+class _ProgramOutput:
+    """Passes on what a program prints, and keeps its last words."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        self._stream = process.stdout
+        self._tail = b""
+        self._thread = threading.Thread(target=self._copy, name="output", daemon=True)
+        self._thread.start()
+
+    def _copy(self) -> None:
+        with self._stream:
+            while content := os.read(self._stream.fileno(), 1 << 16):
+                self._tail = (self._tail + content)[-TAIL_BYTES:]
+                sys.stdout.buffer.write(content)
+                sys.stdout.buffer.flush()
+
+    def last_words(self) -> str:
+        """The last line that is not empty."""
+        self._thread.join(SIGNALLED_S)  # something that the program has started may hold its output open
+        lines = self._tail.decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
 
 
 class _Run:
@@ -190,6 +222,29 @@ class _Run:
         if any(self._checkpoint.iterdir()):
             with self._trial.save() as path:
                 shutil.copytree(self._checkpoint, path)
+
+
+def filled(command: Sequence[str], given: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """A command with its places filled.
+
+    What names a hyperparameter that a condition has switched off is left out where it can be told from the others: an
+    option with its value (`--momentum {momentum}`, `--momentum={momentum}`, `momentum={momentum}`). Elsewhere it is an
+    empty text, so that the arguments after it keep their places.
+
+    Args:
+        given: value by place.
+        names: of the hyperparameters.
+    """
+    absent = set(names) - set(given)
+    arguments: list[str] = []
+    for before, part in zip(("", *command), command, strict=False):
+        if absent.isdisjoint(_PLACE.findall(part)):
+            arguments.append(_filled(part, given))
+        elif before.startswith("-") and "=" not in before and not _PLACE.search(before):
+            arguments.pop()
+        elif "=" not in part.partition("{")[0]:
+            arguments.append(_filled(part, {**dict.fromkeys(absent, ""), **given}))
+    return arguments
 
 
 def _filled(part: str, given: Mapping[str, Any]) -> str:

@@ -58,11 +58,16 @@ def read_problem(settings: Settings) -> Settings:
 def _of_command(settings: Settings) -> FrozenProblem:
     problem = settings.problem
     assert problem.metric is not None
-    named = [part for part in problem.command if _is_code(Path(part))]
+    command = [str(Path(part).expanduser()) if part.startswith("~/") else part for part in problem.command]
+    if problem.python is not None and command[0] in ("python", "python3"):
+        command[0] = interpreter(settings)
+    # Links stay what they are: an interpreter knows by its path which environment is meant.
+    command = [str(Path(part).absolute()) if Path(part).is_file() else part for part in command]
+    named = [part for part in command if _is_code(Path(part))]
     return FrozenProblem(
-        name=Path(named[0] if named else problem.command[0]).stem,
+        name=Path(named[0] if named else command[0]).stem,
         path=tuple(dict.fromkeys(str(Path(part).resolve().parent) for part in named)),
-        command=tuple(str(Path(part).resolve()) if Path(part).is_file() else part for part in problem.command),
+        command=tuple(command),
         metric=problem.metric,
         metrics=problem.metrics,
         space=serialized_space(problem.space, problem.forbidden),
@@ -70,9 +75,13 @@ def _of_command(settings: Settings) -> FrozenProblem:
 
 
 def _is_code(path: Path) -> bool:
+    """Whether a part of a command is the user's own code. A program in a folder `bin` is one that was installed: an
+    interpreter, say, which works nowhere else.
+    """
     if not path.is_file() or path.stat().st_size > MAX_COPIED_BYTES:
         return False
-    return path.suffix.lower() in _CODE or ("/" in str(path) and os.access(path, os.X_OK))
+    is_program = "/" in str(path) and os.access(path, os.X_OK) and path.parent.name != "bin"
+    return path.suffix.lower() in _CODE or is_program
 
 
 def _check_places(command: Sequence[str], names: Sequence[str]) -> None:
@@ -115,7 +124,7 @@ def run_child(settings: Settings, task: str, source: Mapping[str, Any], *argumen
     problem = settings.problem
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
-        command = [interpreter(settings), str(CHILD), task, json.dumps(source), *arguments, str(answer)]
+        command = [child_interpreter(settings), str(CHILD), task, json.dumps(source), *arguments, str(answer)]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=READ_S, check=False
@@ -137,9 +146,14 @@ def run_child(settings: Settings, task: str, source: Mapping[str, Any], *argumen
 
 
 def interpreter(settings: Settings) -> str:
-    """The Python that runs a problem of the user's own; a command is run by Tandem's."""
-    named = None if settings.problem.command else settings.problem.python
+    """The Python that a problem of the user's own names; default: Tandem's."""
+    named = settings.problem.python
     return sys.executable if named is None else str(Path(named).expanduser())
+
+
+def child_interpreter(settings: Settings) -> str:
+    """The Python that the child runs in; what starts a command is Tandem's own."""
+    return sys.executable if settings.problem.command else interpreter(settings)
 
 
 def child_source(settings: Settings, folder: Path | None = None) -> dict[str, Any]:
@@ -153,7 +167,7 @@ def child_source(settings: Settings, folder: Path | None = None) -> dict[str, An
     if frozen.command:
         return {
             "command": [inside(part) if _is_copy(part) else part for part in frozen.command],
-            "path": list(frozen.path),
+            "path": [*frozen.path, inside(COPIES)],
             "hyperparameters": [h["name"] for h in frozen.space["hyperparameters"]],
             "metric": frozen.metric.model_dump(),
             "metrics": [metric.model_dump() for metric in frozen.metrics],
@@ -221,6 +235,9 @@ def copy_problem(settings: Settings, folder: Path) -> tuple[Settings, list[dict[
     if frozen.command:
         command = tuple(copied(part) if _is_code(Path(part)) else part for part in frozen.command)
         frozen = frozen.model_copy(update={"command": command})
+        # For a program in Python, alone: what lies beside the package here is none of the program's business.
+        package = Path(tandem_trial.__file__).parent
+        shutil.copytree(package, folder / COPIES / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     return changed(settings, {"problem.frozen": frozen}), origins
 
 

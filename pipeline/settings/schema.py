@@ -140,7 +140,8 @@ class ProblemSettings(SettingsSection):
     metrics: tuple[MetricSettings, ...] = ()
     """Of a command: what else it reports."""
     python: str | None = None
-    """Interpreter that runs a problem of one's own; default: Tandem's."""
+    """Interpreter that runs a problem of one's own; default: Tandem's. Of a command: what `python` means at its
+    beginning; default: as PATH has it."""
     stop_grace_s: Positive = 30.0
     """How long an objective that is to stop may take to do so before its process is ended."""
     hang_timeout_min: Positive = 30.0

@@ -233,7 +233,11 @@ class OwnAttempt:
         if len(earlier):
             return float(earlier[-1])
         reported = ", ".join(self._last) or "nothing"
-        raise CrashedError("bad_result", f"the objective returned without reporting {name}; it reported {reported}")
+        reason = f"the objective returned without reporting {name}; it reported {reported}"
+        if self._settings.problem.command:
+            line = f'{{"{name}": 0.5}}'
+            reason += f"; a program adds lines such as {line} to the file $TANDEM_METRICS, or calls tandem_trial.report"
+        raise CrashedError("bad_result", reason)
 
     @contextlib.contextmanager
     def failures_end_the_curve(self) -> Iterator[None]:

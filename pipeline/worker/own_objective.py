@@ -18,7 +18,7 @@ from pipeline.cluster.gpus import usable_gpus
 from pipeline.cluster.sharing import threads_for
 from pipeline.errors import BrokenError, CrashedError
 from pipeline.problems.description import describe
-from pipeline.problems.freezing import CHILD, READ_S, child_source, interpreter
+from pipeline.problems.freezing import CHILD, READ_S, child_interpreter, child_source
 from pipeline.records import Evaluation, TrainResult, WorkerIdentity
 from pipeline.run.folder import RunFolder
 from pipeline.settings import Settings
@@ -98,7 +98,7 @@ class OwnEvaluator:
     # The child -----------------------------------------------------------------------------------------------------
     def _start(self) -> ChildProcess:
         source = child_source(self._settings, self._folder.path)
-        command = [interpreter(self._settings), str(CHILD), "work", json.dumps(source)]
+        command = [child_interpreter(self._settings), str(CHILD), "work", json.dumps(source)]
         threads = str(threads_for(self._settings))
         environment = {
             **os.environ,

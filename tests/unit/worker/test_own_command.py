@@ -17,6 +17,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.settings import validate_settings
 from pipeline.storage.curves import read_attempt
 from pipeline.worker.own_objective import OwnEvaluator
+from tandem_trial.command import filled
 
 PROGRAM = r"""
 how=$1; metrics=$TANDEM_METRICS
@@ -78,8 +79,8 @@ def test_rows_come_by_a_file_whose_last_line_may_be_half_written(folder: RunFold
     [
         ("prose", "bad_result", "'loss is 0.5', which is no line of JSON"),
         ("foreign", "bad_result", "without reporting loss"),
-        ("silent", "bad_result", "it reported nothing"),
-        ("fails", "error", "train.sh fails` ended with exit status 3"),
+        ("silent", "bad_result", 'it reported nothing; a program adds lines such as {"loss": 0.5} to the file'),
+        ("fails", "error", "the program ended with exit status 3; it last said: no such layer (`sh "),
     ],
 )
 def test_what_a_program_does_wrong_is_a_crash_with_its_reason(
@@ -111,9 +112,67 @@ def test_a_program_that_must_stop_is_asked_by_term_and_killed_after_its_grace(
     assert curve == ([7.0] if how == "polite" else [])
 
 
-def test_another_interpreter_needs_nothing_of_tandem(tmp_path: Path) -> None:
-    """A virtual environment without a single package, and a problem that says which interpreter it runs in."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+@pytest.mark.parametrize(
+    ("command", "given", "expected"),
+    [
+        (
+            "train --lr {lr} --momentum {momentum} {budget}",
+            {"lr": 0.5, "momentum": 0.9},
+            "train --lr 0.5 --momentum 0.9 7",
+        ),
+        ("train --lr {lr} --momentum {momentum} {budget}", {"lr": 0.5}, "train --lr 0.5 7"),
+        ("train --momentum={momentum} sgd.momentum={momentum} -v", {"lr": 0.5}, "train -v"),
+        ("train {lr} {momentum} {budget}", {"lr": -0.5}, "train -0.5  7"),  # an empty text keeps the places
+        ("train --lr={lr} {momentum} {budget}", {"lr": 0.5}, "train --lr=0.5  7"),
+        ('train {"a":1} m{momentum}', {}, 'train {"a":1} m'),
+    ],
+)
+def test_an_option_whose_hyperparameter_is_switched_off_is_left_out(
+    command: str, given: dict[str, float], expected: str
+) -> None:
+    arguments = filled(command.split(" "), {**given, "budget": 7}, ["lr", "momentum"])
+    assert arguments == expected.split(" ")
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment without a single package."""
+    folder = tmp_path_factory.mktemp("foreign") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return folder
+
+
+def test_a_program_in_python_reports_by_the_tiny_package_in_the_environment_that_its_command_names(
+    tmp_path: Path, foreign: Path
+) -> None:
+    (tmp_path / "train.py").write_text(
+        "import importlib.util, sys\n"
+        "from tandem_trial import checkpoint_folder, report\n"
+        "assert not any(map(importlib.util.find_spec, ('numpy', 'torch', 'pipeline', 'models')))\n"
+        "report(epoch=1, loss=float(sys.argv[1]), other='2.5')\n"
+        "print(sys.prefix, checkpoint_folder().is_dir())\n"
+    )
+    problem = {
+        "command": f"{foreign}/bin/python {tmp_path}/train.py {{x}}",
+        "space": {"x": [0.0, 1.0]},
+        "metric": "loss",
+    }
+    search = {"budget_unit": "epochs", "min_budget": 1, "max_budget": 1}
+    settings = validate_settings({"problem": problem, "search": search, "training": {"device": "cpu", "threads": 1}})
+    folder = create_run(settings, tmp_path / "results")
+    evaluator = OwnEvaluator(folder, read_settings(folder), WorkerIdentity("w", "here"))
+    try:
+        assert evaluator(Evaluation((0, 0, 0), {"x": 0.25}, 1.0, 1, 3), lambda: None).loss == 0.25
+    finally:
+        evaluator.close()
+    assert f"{foreign} True" in folder.output_log("w").read_text()
+    # By hand, it prints its rows.
+    by_hand = [sys.executable, "-c", "from tandem_trial import report; report(loss=0.5)"]
+    assert subprocess.run(by_hand, capture_output=True, text=True, check=True).stdout == '{"loss": 0.5}\n'
+
+
+def test_another_interpreter_needs_nothing_of_tandem(tmp_path: Path, foreign: Path) -> None:
+    """A problem that says which interpreter it runs in."""
     (tmp_path / "mine.py").write_text(
         "import importlib.util, sys\n"
         "from tandem_trial import Problem\n"
@@ -123,7 +182,7 @@ def test_another_interpreter_needs_nothing_of_tandem(tmp_path: Path) -> None:
         "    return trial['x']\n"
         "problem = Problem(objective, {'x': [0.0, 1.0]})\n"
     )
-    use = {"use": str(tmp_path / "mine.py"), "python": str(tmp_path / "venv" / "bin" / "python")}
+    use = {"use": str(tmp_path / "mine.py"), "python": str(foreign / "bin" / "python")}
     search = {"budget_unit": "steps", "min_budget": 1, "max_budget": 1}
     settings = validate_settings({"problem": use, "search": search, "training": {"device": "cpu", "threads": 1}})
     folder = create_run(settings, tmp_path / "results")
@@ -132,5 +191,5 @@ def test_another_interpreter_needs_nothing_of_tandem(tmp_path: Path) -> None:
         assert evaluator(Evaluation((0, 0, 0), {"x": 0.25}, 1.0, 1, 3), lambda: None).loss == 0.25
     finally:
         evaluator.close()
-    assert str(tmp_path / "venv") in folder.output_log("w").read_text()
+    assert str(foreign) in folder.output_log("w").read_text()
     assert json.loads(folder.provenance.read_text())["problem"][0]["copy"] == "problem/mine.py"
