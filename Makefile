@@ -53,7 +53,7 @@ help: ## List every target (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PRESET=digits|fashion_mnist|cifar10|cifar10-as-published|cifar10-fast|cifar100|svhn"
-	@echo "  RUN=id or path (default: the latest)   CONFIG=id SEEDS=n for the trainings after a search"
+	@echo "  RUN=id, name or path (default: the latest)   CONFIG=id SEEDS=n for the trainings after a search"
 	@echo "  NAME SEED DATA METHOD MIN_BUDGET MAX_BUDGET ETA ITERATIONS PROMOTION WORKERS PARTITION ACCOUNT QOS"
 	@echo "  WALLTIME_MIN MASTER=login|slurm RESULTS=folder   SET=\"section.field=value ...\" for every other setting"
 	@echo "  (SET splits at spaces: give a value that has some with \`tandem ... --set\`, or in a file: PRESET=my.yaml)"

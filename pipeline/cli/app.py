@@ -54,13 +54,13 @@ Overrides = Annotated[
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the run folders.", envvar="TANDEM_RESULTS")]
 Run = Annotated[
     str | None,
-    typer.Argument(metavar="RUN", help="A run's id or folder; the latest if not given.", autocompletion=_runs),
+    typer.Argument(metavar="RUN", help="A run's id, name or folder; the latest if not given.", autocompletion=_runs),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each, with seeds 0, 1, ...")]
 # Exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 RunOption = Annotated[
-    str | None, typer.Option("--run", help="A run's id or folder; the latest if not given.", autocompletion=_runs)
+    str | None, typer.Option("--run", help="A run's id, name or folder; the latest if not given.", autocompletion=_runs)
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print the answer alone, not what is being done; warnings go to stderr.")

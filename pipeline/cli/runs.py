@@ -269,7 +269,7 @@ def verify(run: Run = None, results: ResultsFolder = RESULTS) -> None:
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Ids or folders of runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Ids, names or folders of runs.")],
     results: ResultsFolder = RESULTS,
     output: Annotated[
         Path | None, typer.Option(help="Folder to write to; default: one in RESULTS named after the runs.")
@@ -286,7 +286,7 @@ def compare(
 
 @app.command()
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id or folder.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, name or folder.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write to; is made.")],
     results: ResultsFolder = RESULTS,
     budget: Annotated[float | None, typer.Option(help="Trained on this budget; default: the largest.")] = None,

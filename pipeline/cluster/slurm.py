@@ -65,7 +65,7 @@ def has_slurm() -> bool:
     except SiteError as error:
         if any(text in str(error) for text in _NO_CLUSTER):
             return False
-        raise SiteError(f"{error} Slurm's controller may be down for a moment: try again.") from None
+        raise SiteError(f"{str(error).rstrip('.')}. Slurm's controller may be down for a moment: try again.") from None
     return True
 
 

@@ -58,7 +58,8 @@ def examine(
     yield from request
     yield from safely(lambda: check_configuration(settings), "slurm: configuration")
     # The job asks for what the workers ask for, and answers in RESULTS.
-    if not can_write or any(finding.verdict == FAULT for finding in request):
+    is_ready = can_write and not any(finding.verdict == FAULT for finding in request)
+    if wait_s > 0 and not is_ready:
         tell("No job examines a node before this is mended.")
     elif wait_s > 0:
         job = partial(examine_node, settings, wait_s=wait_s, tell=tell)

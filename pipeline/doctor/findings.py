@@ -36,5 +36,6 @@ def conclusion(findings: Sequence[Finding]) -> str:
     """All findings in a sentence."""
     faults, warnings = (sum(f.verdict == verdict for f in findings) for verdict in (FAULT, WARNING))
     if faults:
-        return f"{faults} of {len(findings)} checks failed. A search would fail here until they are mended."
+        these = "this is" if faults == 1 else "they are"
+        return f"{faults} of {len(findings)} checks failed. A search would fail here until {these} mended."
     return f"{len(findings)} checks, none failed" + (f", {warnings} with a warning." if warnings else ".")

@@ -6,6 +6,7 @@ A run folder is the truth about its run: nothing about a run is known that is no
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 from dataclasses import dataclass
@@ -255,10 +256,10 @@ def find_collected(results: Path, name: str | None = None) -> RunFolder:
 
 
 def find_run(results: Path, name: str | None = None) -> RunFolder:
-    """The run that a person means: a path, an id under `results`, or (None) the latest one.
+    """The run that a person means: a path, an id under `results` or the name that it begins with, or (None) the latest.
 
     Raises:
-        RunError: there is no such run.
+        RunError: there is no such run, or there are several of this name.
     """
     candidates = [results / LATEST] if name is None else [Path(name), results / name]
     for candidate in candidates:
@@ -278,4 +279,9 @@ def find_run(results: Path, name: str | None = None) -> RunFolder:
     if name is None:
         raise RunError(f"No run in {results} yet. `make submit-search` starts one; RUN=... names one elsewhere.")
     known = sorted(p.parent.name for p in results.glob("*/settings.yaml") if p.parent.name != LATEST)
+    named = [run_id for run_id in known if re.fullmatch(rf"{re.escape(name)}-\d{{8}}-\d{{6}}(-\d+)?", run_id)]
+    if len(named) == 1:
+        return RunFolder((results / named[0]).resolve())
+    if named:
+        raise RunError(f"{len(named)} runs in {results} have the name {name!r}: {', '.join(named[-8:])}. Say which.")
     raise RunError(f"No run {name!r} in {results}. Known: {', '.join(known[-8:]) or 'none'}.")
