@@ -29,7 +29,8 @@ def architecture_figure(results: Results, config_id: str, configuration: Mapping
         return Item(name, title, "", lacking="The configuration describes no network of the paper's search space.")
     parts = searched_network_parts(architecture, image_shape, classes)
     caption = architecture_caption(config_id, architecture, parts)
-    return Item(name, title, caption, draw_architecture(architecture, parts), data=parts_table(parts))
+    figure, texts = draw_architecture(architecture, parts), parts_texts(architecture, parts)
+    return Item(name, title, caption, figure, table=texts, data=parts_table(parts))
 
 
 def shape_and_classes(results: Results) -> tuple[tuple[int, int, int], int]:
@@ -56,6 +57,20 @@ def parts_table(parts: Sequence[Part]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["part", "channels", "height", "width", "parameters", "flops_per_image"])
 
 
+def parts_texts(architecture: Architecture, parts: Sequence[Part]) -> pd.DataFrame:
+    """A row of texts per part, for people: also its blocks, branches and stride."""
+    groups = dict(zip([part.name for part in parts[1:-1]], architecture.groups, strict=True))
+    rows = []
+    for part in parts:
+        group = groups.get(part.name)
+        built = (group.blocks, group.branches, group.stride) if group else (style.MISSING,) * 3
+        size = f"{part.size[0]}×{part.size[1]}"
+        costs = style.amount(part.parameters), style.amount(part.flops_per_image)
+        rows.append([part.name, *map(str, built), str(part.channels), size, *costs])
+    names = ["part", "blocks", "branches", "stride", "channels", "output", "parameters", "FLOPs per image"]
+    return pd.DataFrame(rows, columns=names)
+
+
 def draw_architecture(architecture: Architecture, parts: Sequence[Part]) -> Figure:
     """Above, the parts in the order of the forward pass; below, their shares of parameters and FLOPs."""
     figure, axes = style.new_figure(3.7, 2, 1, height_ratios=[2.5, 1])
@@ -69,7 +84,7 @@ def _draw_network(axis: Any, architecture: Architecture, parts: Sequence[Part]) 
     axis.set_axis_off()
     axis.set(xlim=(0, 10), ylim=(-1.5, 1.55))
     widest = max(part.channels for part in parts[:-1])
-    spans = ((0.1, 0.7), (1.2, 3.5), (4.0, 6.3), (6.8, 9.1), (9.55, 9.95))
+    spans = ((0.1, 0.6), (1.3, 3.4), (4.1, 6.2), (6.9, 9.0), (9.6, 9.95))
     for number, (part, (left, right), colour) in enumerate(zip(parts, spans, COLOURS, strict=True)):
         is_last = number == len(parts) - 1
         height = 0.3 if is_last else 0.3 + 0.65 * part.channels / widest
@@ -99,7 +114,7 @@ def _counted(count: int, one: str, several: str = "") -> str:
 
 
 def _draw_blocks(axis: Any, left: float, right: float, height: float, blocks: int, branches: int, colour: str) -> None:
-    """A rounded box per residual block, with a bar per branch and its shortcut as an arc above."""
+    """A rounded box per residual block, with a bar per branch."""
     step = (right - left) / blocks
     for block in range(blocks):
         x, width = left + block * step, 0.82 * step
@@ -133,9 +148,9 @@ def architecture_caption(config_id: str, architecture: Architecture, parts: Sequ
     """How it is regularised, and what the drawing shows."""
     alone = [str(i) for i, group in enumerate(architecture.groups, start=1) if group.branches == 1]
     shaken = [str(i) for i, group in enumerate(architecture.groups, start=1) if group.branches > 1]
-    how = [f"Shake-Shake in group {' and '.join(shaken)}"] if shaken else []
+    how = [f"Shake-Shake in {_groups(shaken)}"] if shaken else []
     if alone:
-        how.append(f"ShakeDrop (death rate {architecture.death_rate:.2g}) in group {' and '.join(alone)}")
+        how.append(f"ShakeDrop (death rate {architecture.death_rate:.2g}) in {_groups(alone)}")
     blocks = sum(group.blocks for group in architecture.groups)
     return (
         f"The network of {config_id}: a box per residual block ({blocks} in all), in it a bar per branch (two 3x3 "
@@ -143,3 +158,10 @@ def architecture_caption(config_id: str, architecture: Architecture, parts: Sequ
         f"Regularised by {', '.join(how)}. Below: where its {style.amount(parts[-1].so_far.parameters)} parameters and "
         "the FLOPs of a forward pass (multiplication and addition counted apart) lie."
     )
+
+
+def _groups(numbers: Sequence[str]) -> str:
+    """`group 1`, `groups 1 and 2`, `groups 1, 2 and 3`."""
+    if len(numbers) == 1:
+        return f"group {numbers[0]}"
+    return f"groups {', '.join(numbers[:-1])} and {numbers[-1]}"

@@ -23,6 +23,7 @@ from pipeline.storage.results import Results
 RESAMPLES = 1000
 # Below this many pairs an interval says nothing; below FEWEST_RHO even the coefficient is left out.
 FEWEST_INTERVAL, FEWEST_RHO = 10, 4
+PANELS_PER_ROW = 3
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -174,7 +175,7 @@ def matrix_caption(results: Results, table: pd.DataFrame, name: str) -> str:
 def cell_colour(correlation: float, n: int, norm: Normalize) -> Any:
     """Of a cell, RGB: on the diverging map; nearly white where n is too small, grey where there is none."""
     if np.isnan(correlation):
-        return np.array([0.94, 0.95, 0.96])
+        return np.array([0.89, 0.90, 0.91])
     colour = np.array(colormaps[style.DIVERGING_MAP](norm(correlation))[:3])
     return colour if n >= FEWEST_INTERVAL else 0.25 * colour + 0.75
 
@@ -200,34 +201,35 @@ def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
     data.insert(0, "config_id", results.configurations["config_id"])
     title = "The errors behind the correlations"
     drawing = draw_scatter(results, losses, table.set_index(["lower", "upper"])["correlation"])
-    return Item("rank_scatter", title, scatter_caption(losses, name), drawing.figure, data=data, marks=drawing.marks)
+    caption = scatter_caption(results, losses, name)
+    return Item("rank_scatter", title, caption, drawing.figure, data=data, marks=drawing.marks)
 
 
 def draw_scatter(results: Results, losses: pd.DataFrame, correlations: pd.Series) -> Drawing:
-    """A panel per pair of budgets, with the line on which both errors are the same."""
+    """A panel per pair of budgets that configurations share, with the line on which both errors are the same."""
     metric = objective(results)
-    budgets = results.budgets
-    size = len(budgets) - 1
-    figure, axes = style.new_figure(0.6 + 1.75 * size, size, size)
+    shared = shared_losses(results, losses)
+    columns = min(PANELS_PER_ROW, len(shared))
+    rows = -(-len(shared) // columns)
+    figure, axes = style.new_figure(0.2 + 2.1 * rows, rows, columns)
     marks = []
-    for y, lower in enumerate(budgets[:-1]):
-        for x, upper in enumerate(budgets[1:]):
-            axis = axes[y, x]
-            if x < y:
-                axis.set_axis_off()
-                continue
-            both = metric.shown(losses[[lower, upper]].dropna())
-            if both.empty:
-                style.note(axis, "no configuration\non both")
-                continue
-            _pairs_panel(axis, both[lower], both[upper], metric.is_log)
-            places = both[lower].to_numpy(), both[upper].to_numpy()
-            marks.append(Marks(axis, CONFIGURATION, both.index.to_numpy(), *places))
-            value = float(correlations[lower, upper])
-            axis.set_title(f"{_lacking(len(both)) if np.isnan(value) else f'{value:.2f}'}, n = {len(both)}", size=8.5)
-            axis.set_xlabel(metric.label_of(f"error on {style.budget_label(lower, results.budget_unit)}"), size=8)
-            axis.set_ylabel(metric.label_of(f"on {style.budget_label(upper, results.budget_unit)}"), size=8)
+    for axis, ((lower, upper), both) in zip(axes.flat, shared.items(), strict=False):
+        x, y = metric.shown(both[lower]), metric.shown(both[upper])
+        _pairs_panel(axis, x, y, metric.is_log)
+        marks.append(Marks(axis, CONFIGURATION, both.index.to_numpy(), x.to_numpy(), y.to_numpy()))
+        value = float(correlations[lower, upper])
+        axis.set_title(f"{_lacking(len(both)) if np.isnan(value) else f'{value:.2f}'}, n = {len(both)}", size=8.5)
+        axis.set_xlabel(metric.label_of(f"error on {style.budget_label(lower, results.budget_unit)}"), size=8)
+        axis.set_ylabel(metric.label_of(f"on {style.budget_label(upper, results.budget_unit)}"), size=8)
+    for axis in axes.flat[len(shared) :]:
+        axis.set_axis_off()
     return Drawing(figure, marks)
+
+
+def shared_losses(results: Results, losses: pd.DataFrame) -> dict[tuple[float, float], pd.DataFrame]:
+    """The losses of the configurations that finished on both, for every two budgets that have any."""
+    pairs = {pair: losses[list(pair)].dropna() for pair in combinations(results.budgets, 2)}
+    return {pair: both for pair, both in pairs.items() if len(both)}
 
 
 def _pairs_panel(axis: Any, x: pd.Series, y: pd.Series, is_log: bool) -> None:
@@ -246,10 +248,14 @@ def _pairs_panel(axis: Any, x: pd.Series, y: pd.Series, is_log: bool) -> None:
     axis.set(xlim=limits[0], ylim=limits[1])
 
 
-def scatter_caption(losses: pd.DataFrame, name: str) -> str:
-    """What a point is."""
+def scatter_caption(results: Results, losses: pd.DataFrame, name: str) -> str:
+    """What a point is, and how many pairs of budgets have none."""
+    empty = len(list(combinations(results.budgets, 2))) - len(shared_losses(results, losses))
+    pairs = "1 pair" if empty == 1 else f"{empty} pairs"
+    none = f" {pairs} of budgets without a configuration on both {'is' if empty == 1 else 'are'} left out."
     return (
         f"The errors behind each {name}: a point is a configuration that finished on both budgets "
         f"({int(losses.notna().sum(axis=1).ge(2).sum())} did on at least two). Points along a rising line: the shorter "
         "training tells. Dotted: both errors are the same. An error of 0 is drawn at half of the smallest positive one."
+        f"{none if empty else ''}"
     )

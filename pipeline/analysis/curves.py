@@ -133,6 +133,10 @@ def curves_caption(results: Results, points: pd.DataFrame) -> str:
     )
     if results.settings["search"]["promotion"] == "continue":
         promotion = "A promoted configuration continues from its lower rung: its curve goes on where that one ended."
+        if how:
+            promotion += (
+                " At the end of a rung a median jumps, because the promoted, which are better, join the others."
+            )
     else:
         promotion = "A promoted configuration starts again: each of its budgets has a curve from the first second."
     return (
@@ -175,6 +179,7 @@ def draw_errors(results: Results, data: pd.DataFrame) -> Drawing:
     counts = data.groupby("budget").size()
     labels = [f"{style.budget_label(b, results.budget_unit)}\nn = {counts.get(b, 0)}" for b in results.budgets]
     axis.set_xticks(range(len(results.budgets)), labels)
+    axis.set_xlim(-0.5, len(results.budgets) - 0.5)
     axis.set_xlabel("budget")
     style.metric_axis(axis, metric, metric.label_of(f"final {metric.name}"))
     handles = [

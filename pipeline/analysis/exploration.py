@@ -97,7 +97,7 @@ def draw_samples(results: Results, axes: list[Axis]) -> Drawing:
         if not best.empty:
             panel.axhline(values[int(best["configuration"].iloc[-1])], color="#333333", ls="--", lw=0.9)
         label_coordinates(axis, panel.yaxis)
-        panel.set_ylim(-0.06, 1.06)
+        panel.set_ylim(-0.09, 1.09)
         panel.set_title(style.two_lines(axis.axis_label), size=7.5)
         panel.tick_params(labelsize=7)
     for panel in panels.flat[max(len(axes) - PANELS_PER_ROW, 0) : len(axes)]:  # the lowest ones that are not spare
@@ -209,12 +209,12 @@ def draw_parallel(results: Results, best: pd.DataFrame, axes: list[Axis]) -> Dra
         metric.label_of(f"{metric.name} on {style.budget_label(best['budget'].iloc[0], results.budget_unit)}")
     )
     panel.set_xlim(-0.3, len(axes) - 0.7)
-    panel.set_ylim(-0.08, 1.08)
+    panel.set_ylim(-0.15, 1.15)
     panel.set_xticks(places, [axis.axis_label for axis in axes], rotation=40, ha="right", size=7.5)
     panel.set_yticks([])
     panel.spines["left"].set_visible(False)
     for place, axis in zip(places, axes, strict=True):
-        for text, height, side in zip(axis.end_texts, (-0.02, 1.02), ("top", "bottom"), strict=True):
+        for text, height, side in zip(axis.end_texts, (-0.08, 1.08), ("top", "bottom"), strict=True):
             panel.text(place, height, text, ha="center", va=side, size=7, color="#444444")
     heights = np.array(_lines(results, np.arange(len(everything)), axes))[:, :, 1]
     return Drawing(figure, [Marks(panel, CONFIGURATION, np.arange(len(everything)), places, heights)])

@@ -1,7 +1,8 @@
-"""The run's evaluations and configurations as the page's script reads them: what is hovered, filtered and sorted."""
+"""The evaluations and configurations as the page's script reads them: what is hovered, filtered, sorted and plotted."""
 
 from __future__ import annotations
 
+import base64
 import math
 from typing import Any
 
@@ -15,8 +16,14 @@ from pipeline.analysis.metric import objective
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
 from pipeline.storage.schema import EVALUATION_STATUSES
+from tandem_trial.problem import MAXIMISE, MINIMISE, Metric
 
 DIGITS = 4
+# What is measured of every evaluation of the paper's search besides its problem's metrics.
+IMAGE_MEASURES = (
+    Metric("test_error", percent=True, scale="log"),
+    Metric("images_per_s", direction=MAXIMISE, scale="log", label="training images per second"),
+)
 
 
 def explorer(results: Results) -> dict[str, Any]:
@@ -27,6 +34,7 @@ def explorer(results: Results) -> dict[str, Any]:
     budgets = style.budget_colours(results.budgets)
     return {
         "metric": {"label": metric.label, "unit": metric.unit, "factor": metric.factor, "digits": metric.digits},
+        "metrics": measures(results),
         "states": list(EVALUATION_STATUSES),
         "names": [{"name": n, "label": BY_NAME[n].label if n in BY_NAME else n} for n in names],
         "budgets": [
@@ -46,6 +54,33 @@ def explorer(results: Results) -> dict[str, Any]:
             "test": _values(evaluations["test_error"], 6),
         },
     }
+
+
+def measures(results: Results) -> list[dict[str, Any]]:
+    """What was measured of evaluations that finished, a value per evaluation; what nobody measured is left out.
+
+    Returns:
+        Of each: label, unit, factor (of what is written), log (its axis), less (is better), values (base64 of 32-bit
+        numbers, NaN where there is none).
+    """
+    metrics = {metric.name: metric for metric in results.problem.metrics}
+    values = results.metrics[list(metrics)]
+    if results.problem.is_built_in:
+        metrics |= {metric.name: metric for metric in IMAGE_MEASURES}
+        values = values.join(results.evaluations[[metric.name for metric in IMAGE_MEASURES]])
+    values = values.replace([np.inf, -np.inf], np.nan).where(results.evaluations["status"] == "finished")
+    return [
+        {
+            "label": metric.axis_label,
+            "unit": "%" if metric.percent else metric.unit,
+            "factor": metric.factor,
+            "log": metric.scale == "log",
+            "less": metric.direction == MINIMISE,
+            "values": base64.b64encode(values[name].to_numpy(dtype="<f4").tobytes()).decode(),
+        }
+        for name, metric in metrics.items()
+        if values[name].notna().any()
+    ]
 
 
 def _values(column: pd.Series, digits: int = DIGITS) -> list[Any]:

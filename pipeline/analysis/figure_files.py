@@ -43,8 +43,20 @@ class Drawn:
         width, height = self.image.size
         shown = self.image.crop((0, 0, width, round(height * (1 - self.foot))))
         buffer = io.BytesIO()
-        shown.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "PNG")
+        reduced = shown.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        _whiten(reduced)
+        reduced.save(buffer, "PNG")
         return buffer.getvalue()
+
+
+def _whiten(image: Image.Image) -> None:
+    """Make the background white again: an octree gives it the mean of all that is nearly white."""
+    corner = image.getpixel((0, 0))
+    palette = image.getpalette()
+    assert isinstance(corner, int)
+    assert palette is not None
+    palette[3 * corner : 3 * corner + 3] = [255, 255, 255]
+    image.putpalette(palette)
 
 
 def draw(figure: Figure, warnings: Sequence[str] = (), dpi: int = PNG_DPI) -> Drawn:

@@ -34,6 +34,7 @@ class Item:
         warnings: what a reader must know before believing it.
         codes: texts to copy.
         marks: where the figure shows which evaluation or configuration.
+        has_choice: below it, the page's script draws any two metrics against each other.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Item:
     warnings: tuple[str, ...] = ()
     codes: tuple[Code, ...] = ()
     marks: Sequence[Marks] = ()
+    has_choice: bool = False
 
 
 @dataclass(frozen=True)

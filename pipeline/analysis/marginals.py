@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipeline.analysis import style
 from pipeline.analysis.axes import Axis, label_coordinates
@@ -131,8 +130,9 @@ def marginal_surfaces(
         f"per budget (yellow: better). Cross: the budget's best configuration. {_counts(results, fits)}"
     )
     surfaces = {budget: [fit.surface(one, two) for one, two in pairs] for budget, fit in fits.items()}
-    figure, data = draw_surfaces(results, fits, pairs, surfaces), surface_data(pairs, surfaces)
-    return Item("fanova_surfaces", "Marginal surfaces of pairs", caption, figure, data=data, warnings=warnings)
+    drawing, data = draw_surfaces(results, fits, pairs, surfaces), surface_data(pairs, surfaces)
+    title = "Marginal surfaces of pairs"
+    return Item("fanova_surfaces", title, caption, drawing.figure, data=data, warnings=warnings, marks=drawing.marks)
 
 
 def surface_data(pairs: Sequence[tuple[str, str]], surfaces: dict[float, list[Surface]]) -> pd.DataFrame:
@@ -147,19 +147,22 @@ def surface_data(pairs: Sequence[tuple[str, str]], surfaces: dict[float, list[Su
 
 def draw_surfaces(
     results: Results, fits: Fits, pairs: Sequence[tuple[str, str]], surfaces: dict[float, list[Surface]]
-) -> Figure:
-    """A row per budget, all its panels on one map."""
+) -> Drawing:
+    """A row per budget, all its panels on one map; a configuration lies at its two values."""
     figure, axes = style.new_figure(0.5 + 1.75 * len(fits), len(fits), len(pairs))
-    by_name, metric = _by_name(fits), objective(results)
+    by_name, metric, done = _by_name(fits), objective(results), results.finished()
+    marks = []
     colours = style.MAP if metric.is_maximised else style.MAP + "_r"
     for line, (budget, found) in zip(axes, surfaces.items(), strict=True):
-        best = best_on(results, budget)
+        best, here = best_on(results, budget), done[done["budget"] == budget]
         values = [metric.shown(surface) for _, _, surface in found]
         limits = {"vmin": min(v.min() for v in values), "vmax": max(v.max() for v in values)}
         meshes = []
         for panel, (one, two), (x, y, _), shown in zip(line, pairs, found, values, strict=True):
             mesh = panel.pcolormesh(style.edges(x), style.edges(y), shown.T, cmap=colours, rasterized=True, **limits)
             _finish_surface(panel, by_name[one], by_name[two], best)
+            places = [by_name[name].encode(here[name]) for name in (one, two)]
+            marks.append(Marks(panel, EVALUATION, here.index.to_numpy(), *places))
             meshes.append(mesh)
         bar = figure.colorbar(mesh, ax=list(line), pad=0.01, aspect=14)
         bar.set_label(
@@ -169,14 +172,14 @@ def draw_surfaces(
         bar.ax.tick_params(labelsize=7)
         for mesh in meshes:
             mesh.colorbar = bar  # one bar tells the colours of all
-    return figure
+    return Drawing(figure, marks)
 
 
 def _finish_surface(panel: Any, one: Axis, two: Axis, best: pd.Series) -> None:
     panel.grid(False)
     cross = [axis.encode(pd.Series([best[axis.name]]))[0] for axis in (one, two)]
-    panel.plot(*cross, "x", ms=7, mew=2.4, color="white")
-    panel.plot(*cross, "x", ms=6, mew=1.3, color=style.VERMILLION)
+    panel.plot(*cross, "x", ms=7, mew=2.4, color="white", clip_on=False, zorder=4)
+    panel.plot(*cross, "x", ms=6, mew=1.3, color=style.VERMILLION, clip_on=False, zorder=4)
     label_coordinates(one, panel.xaxis)
     label_coordinates(two, panel.yaxis)
     panel.tick_params(labelsize=7)

@@ -68,8 +68,12 @@ class Drawing:
 
 
 def _rows(rows: np.ndarray) -> str | int:
-    """Rows of a table; their number where they are all of it in order, as most panels have them."""
-    return len(rows) if np.array_equal(rows, np.arange(len(rows))) else _text(rows.astype("<u4"))
+    """Rows of a table, in two bytes each where that is enough; their number where they are all of it in order, as most
+    panels have them.
+    """
+    if np.array_equal(rows, np.arange(len(rows))):
+        return len(rows)
+    return _text(rows.astype("<u2" if rows.max(initial=0) < 2**16 else "<u4"))
 
 
 def _whole(fractions: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def trade_offs(results: Results, metrics: Sequence[Metric]) -> Item:
         f"{len(values)} configurations on {_budget(results, values)}, grey where another one dominates them in these "
         f"two. Blue: the front of the two. Of all {len(metrics)} objectives together {of_all} are on the front."
     )
-    return Item(name, title, caption, drawing.figure, data=data, marks=drawing.marks)
+    return Item(name, title, caption, drawing.figure, data=data, marks=drawing.marks, has_choice=True)
 
 
 def against_others(results: Results) -> list[Item]:
@@ -113,7 +113,7 @@ def against_others(results: Results) -> list[Item]:
         "grey: another one dominates them in both."
     )
     return [Item("trade_offs", f"{metric.title.capitalize()} against the other metrics", caption, drawing.figure,
-                 marks=drawing.marks, data_file="evaluations.csv")]  # fmt: skip
+                 marks=drawing.marks, data_file="evaluations.csv", has_choice=True)]  # fmt: skip
 
 
 def draw_trade_offs(values: pd.DataFrame, metrics: Sequence[Metric]) -> Drawing:

@@ -56,6 +56,7 @@ def write_page(
             items = [_written(item, path.parent) | again for item, again in _warned(section.items)]
             written.append({"anchor": section.anchor, "title": section.title, "about": section.about, "items": items})
             progress(section.title)
+    script = asset("scatter.js") + asset("report.js")
     page = template("report.html.j2").render(
         title=title,
         subtitle=subtitle,
@@ -66,8 +67,8 @@ def write_page(
         sections=written,
         warnings=warnings,
         style=asset("report.css"),
-        script=asset("report.js"),
-        policy=content_policy(asset("report.css"), asset("report.js")),
+        script=script,
+        policy=content_policy(asset("report.css"), script),
         explorer=data,
         packed=None if data is None else embedded({**data, "figures": _marks(written)}),
     )

@@ -63,10 +63,12 @@ def draw_ranks(results: Results, table: pd.DataFrame) -> Drawing:
     for row, rank in zip(shown.to_numpy(), shown[ladder[-1]], strict=True):
         colour, width, alpha = (style.BLUE, 2.0, 1.0) if rank <= best else (style.GREY, 0.9, 0.6)
         axis.plot(places, row, "o-", color=colour, lw=width, ms=4, alpha=alpha)
-    axis.set_ylim(float(shown.to_numpy().max()) + 0.5, 0.5)
+    lowest = float(shown.to_numpy().max())
+    limits = (lowest + 0.5 + 0.015 * lowest, 0.5 - 0.015 * lowest)  # room for half a dot at either end
+    axis.set_ylim(limits)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True, prune="lower"))
     axis.set_yticks([1, *(tick for tick in axis.get_yticks() if tick > 1)])
-    axis.set_ylim(float(shown.to_numpy().max()) + 0.5, 0.5)
+    axis.set_ylim(limits)
     axis.set_xticks(list(places), [style.budget_label(b, results.budget_unit) for b in ladder])
     axis.set_xlabel("budget")
     axis.set_ylabel(f"rank (1: the best {objective(results).name})")

@@ -82,19 +82,25 @@
   const { configurations, evaluations, budgets, metric } = data;
   const colours = budgets.map((budget) => budget.colour);
   const figures = new Map();
+  const addFigure = (plot, sets) => {
+    const figure = { plot, sets, canvas: document.createElement("canvas"), image: plot.querySelector("img, svg") };
+    plot.append(figure.canvas);
+    figures.set(plot.dataset.figure, figure);
+    return figure;
+  };
+  // Rows of a table, in two or four bytes each; a number: all of so many.
+  const rowsOf = ({ rows, y, points }) => {
+    if (typeof rows === "number") return Uint32Array.from({ length: rows }, (_, row) => row);
+    const packed = bytes(rows);
+    return 2 * y.length === packed.byteLength * points ? new Uint16Array(packed) : new Uint32Array(packed);
+  };
   for (const plot of document.querySelectorAll(".plot")) {
     const sets = (data.figures[plot.dataset.figure] || []).map((set) => ({
-      of: set.of,
-      points: set.points,
-      rows: typeof set.rows === "number" ? Uint32Array.from({ length: set.rows }, (_, row) => row) : new Uint32Array(bytes(set.rows)),
+      ...set,
       x: new Uint16Array(bytes(set.x)),
       y: new Uint16Array(bytes(set.y)),
-    }));
-    if (!sets.length) continue;
-    const canvas = document.createElement("canvas");
-    plot.append(canvas);
-    plot.classList.add("live");
-    figures.set(plot.dataset.figure, { plot, canvas, sets, image: plot.querySelector("img") });
+    })).map((set) => ({ ...set, rows: rowsOf(set) }));
+    if (sets.length) addFigure(plot, sets);
   }
   const configurationOf = (set, at) =>
     set.of === "evaluation" ? evaluations.configuration[set.rows[at]] : set.rows[at];
@@ -171,7 +177,7 @@
   const colourOf = (set, item) => (set.of === "evaluation" ? colours[evaluations.budget[set.rows[item]]] : "#0072B2");
   const draw = (figure) => {
     const ratio = window.devicePixelRatio || 1;
-    const { clientWidth, clientHeight } = figure.image;
+    const { clientWidth, clientHeight } = figure.plot;
     figure.canvas.width = clientWidth * ratio;
     figure.canvas.height = clientHeight * ratio;
     const context = figure.canvas.getContext("2d");
@@ -208,7 +214,6 @@
       if (entry.isIntersecting) { visible.add(figure); draw(figure); } else visible.delete(figure);
     }
   });
-  for (const figure of figures.values()) watcher.observe(figure.plot);
   window.addEventListener("resize", redraw);
 
   // Pointing ------------------------------------------------------------------------------------------------------
@@ -237,11 +242,11 @@
   };
   const short = (value) => (value === null ? "–" : typeof value === "number" && !Number.isInteger(value)
     ? String(Number(value.toPrecision(4))) : String(value));
+  const withUnit = (number, unit) => number + (unit === "" || unit === "%" ? "" : " ") + unit;
   const error = (value) => {
     if (value === null) return "–";
     const written = metric.factor * value;
-    const number = metric.digits === null ? short(written) : written.toFixed(metric.digits);
-    return number + (metric.unit === "" || metric.unit === "%" ? "" : " ") + metric.unit;
+    return withUnit(metric.digits === null ? short(written) : written.toFixed(metric.digits), metric.unit);
   };
   const describe = (c, row) => {
     const lines = [`${configurations.ids[c]} · ${configurations.model[c] ? "proposed by the model" : "drawn at random"}`];
@@ -256,8 +261,8 @@
   tip.className = "tip";
   tip.hidden = true;
   document.body.append(tip);
-  const showTip = (event, c, row) => {
-    tip.replaceChildren(...describe(c, row).map((line) => Object.assign(document.createElement("p"), { textContent: line })));
+  const showTip = (event, c, row, more) => {
+    tip.replaceChildren(...[...describe(c, row), ...more].map((line) => Object.assign(document.createElement("p"), { textContent: line })));
     const values = document.createElement("p");
     values.className = "values";
     values.textContent = data.names.map(({ name, label }) => `${label} ${short(configurations.values[name][c])}`).join(" · ");
@@ -274,21 +279,24 @@
     return nearest(figure, (event.clientX - box.left) * scale, (event.clientY - box.top) * scale);
   };
   const hover = (c) => { if (c !== hovered) { hovered = c; redraw(); } };
-  for (const figure of figures.values()) {
+  const answerPointer = (figure) => {
+    watcher.observe(figure.plot);
     figure.plot.addEventListener("pointermove", (event) => {
       const found = at(figure, event);
       figure.plot.classList.toggle("hit", found !== null);
       if (!found) { tip.hidden = true; hover(null); return; }
       const c = configurationOf(found.set, found.item);
       hover(c);
-      showTip(event, c, found.set.of === "evaluation" ? found.set.rows[found.item] : -1);
+      const row = found.set.of === "evaluation" ? found.set.rows[found.item] : -1;
+      showTip(event, c, row, figure.tell ? figure.tell(row) : []);
     });
     figure.plot.addEventListener("pointerleave", () => { tip.hidden = true; hover(null); });
     figure.plot.addEventListener("click", (event) => {
       const found = at(figure, event);
       if (found) pin(configurationOf(found.set, found.item));
     });
-  }
+  };
+  figures.forEach(answerPointer);
 
   // The pinned configuration --------------------------------------------------------------------------------------
   const pinBox = document.getElementById("pinned");
@@ -364,11 +372,56 @@
       return line;
     }));
     document.querySelector("#evaluations .count").textContent =
-      `${Math.min(SHOWN_ROWS, rows.length)} of ${rows.length} evaluations that match the filter. A click pins the configuration in every figure.`;
+      `${Math.min(SHOWN_ROWS, rows.length)} of ${rows.length} evaluations that match the filter. A click pins the configuration in every figure that shows single ones.`;
   };
   table.tHead.rows[0].replaceChildren(...columns.map(({ head }) => Object.assign(document.createElement("th"), { textContent: head })));
   makeSortable(table, (column, ascending) => { sorted = { column, ascending }; fillTable(); });
   document.getElementById("evaluations").hidden = false;
+
+  // Any two metrics against each other ---------------------------------------------------------------------------
+  const option = (select, text, value) => select.add(new Option(text, value));
+  const drawChoice = (figure, chosen) => {
+    const { up, across, budget } = Object.fromEntries(
+      [...chosen.elements].map((select) => [select.name, Number(select.value)]));
+    const [x, y] = [data.metrics[across], data.metrics[up]];
+    const rows = [];
+    evaluations.budget.forEach((level, r) => {
+      if (level === budget && Number.isFinite(x.numbers[r]) && Number.isFinite(y.numbers[r])) rows.push(r);
+    });
+    const { places, isOn } = scatter.draw(figure.image, rows.map((r) => x.numbers[r]), rows.map((r) => y.numbers[r]), x, y);
+    figure.sets = [{
+      of: "evaluation", points: 1, rows: Uint32Array.from(rows),
+      x: Uint16Array.from(places, ([px]) => Math.round(px * SCALE)),
+      y: Uint16Array.from(places, ([, py]) => Math.round(py * SCALE)),
+    }];
+    figure.tell = (r) => [x, y].map((each) => `${each.name}: ${withUnit(short(each.numbers[r]), each.unit)}`);
+    const better = `${y.less ? "lower" : "upper"} ${x.less ? "left" : "right"}`;
+    const caption = `${rows.length} configurations on ${budgets[budget].label}; the best lie at the ${better}. Blue: the `
+      + `front of the two, ${isOn.filter(Boolean).length} configurations; grey: another one dominates them.`;
+    figure.plot.parentElement.nextElementSibling.textContent = caption;
+    figure.image.setAttribute("aria-label", `${y.label} against ${x.label}. ${caption}`);
+    draw(figure);
+  };
+  const offerChoice = (choice) => {
+    const chosen = choice.querySelector("form");
+    for (const each of data.metrics) {
+      each.numbers = Array.from(new Float32Array(bytes(each.values)), (value) => each.factor * value);
+      each.name = each.label.replace(/ \([^()]*\)$/, "");
+    }
+    data.metrics.forEach(({ label }, at) => { for (const name of ["up", "across"]) option(chosen.elements[name], label, at); });
+    const levels = budgets.map((_, level) => level)
+      .filter((level) => evaluations.budget.some((b, r) => b === level && evaluations.loss[r] !== null));
+    for (const level of levels.reverse()) option(chosen.elements.budget, budgets[level].label, level);
+    chosen.elements.across.value = data.metrics.length - 1;
+    choice.hidden = false;
+    const figure = addFigure(choice.querySelector(".plot"), []);
+    chosen.addEventListener("change", () => drawChoice(figure, chosen));
+    chosen.addEventListener("submit", (event) => event.preventDefault());
+    drawChoice(figure, chosen);
+    answerPointer(figure);
+  };
+  const choice = document.getElementById("choice");
+  if (choice && data.metrics.length > 1 && evaluations.loss.some((loss) => loss !== null)) offerChoice(choice);
 
   form.addEventListener("input", applyFilter);
   form.addEventListener("submit", (event) => event.preventDefault());

@@ -103,9 +103,10 @@ def learning_rates(results: Results, curve: pd.DataFrame, initial: float) -> pd.
         seconds, positions = ([b, *rows[c]] for b, c in ((begin_s, "training_s"), (begin, column)))
         times = np.linspace(begin_s, seconds[-1], SCHEDULE_POINTS)
         schedule = schedule_for(settings, float(str(rung)))
-        factors = [schedule.factor(p) for p in np.interp(times, seconds, positions)]
-        factors[-1] = np.nan  # a restart is no line from the end of one cycle to the start of the next
-        parts.append(pd.DataFrame({"training_s": times, "learning_rate": initial * np.array(factors)}))
+        factors = np.array([schedule.factor(p) for p in np.interp(times, seconds, positions)])
+        # A restart, also inside a rung, is no line from the end of one cycle to the start of the next.
+        factors[np.append(np.diff(factors) > 0, True)] = np.nan
+        parts.append(pd.DataFrame({"training_s": times, "learning_rate": initial * factors}))
         begin_s, begin = seconds[-1], positions[-1]
     return pd.concat(parts, ignore_index=True)
 

@@ -5,6 +5,7 @@ Figures are made with `matplotlib.figure.Figure` itself, never pyplot: no global
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -30,6 +31,8 @@ MODEL_COLOUR, RANDOM_COLOUR, CRASH_COLOUR = BLUE, ORANGE, VERMILLION
 MAP, BUDGET_MAP, BEST_MAP, DIVERGING_MAP = "viridis", "plasma", "Blues_r", "RdBu"
 # Beyond this many points a figure shows densities and quantiles: dots would only hide each other.
 CROWD = 1500
+# Numbers on a logarithmic axis: more would touch each other in a small panel.
+MOST_TICKS = 8
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -181,11 +184,14 @@ class _Written(Formatter):
 
 
 class _FewTicks(LogLocator):
-    """LogLocator, but on less than a decade two to five numbers: it fills a narrow panel with them, or leaves one."""
+    """LogLocator, but two to seven numbers: it fills a narrow panel with them, or leaves one."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
         ticks = np.asarray(super().tick_values(vmin, vmax))
         seen = int(((ticks >= vmin) & (ticks <= vmax)).sum())
+        if seen > MOST_TICKS:
+            decades = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
+            return 10.0 ** np.array(decades[:: math.ceil(len(decades) / MOST_TICKS)])
         if vmax < 10 * vmin and not 2 <= seen <= 5:
             return MaxNLocator(4).tick_values(vmin, vmax)
         return ticks

@@ -54,9 +54,9 @@ def _incumbent(results: Results) -> Card:
     last = best.iloc[-1]
     budget = style.budget_label(last["budget"], results.budget_unit)
     metric = objective(results)
-    test = f"test {TEST_ERROR.text(last['test_error'])}, " if not np.isnan(last["test_error"]) else ""
-    size = f"{style.millions(last['parameters'])} parameters, " if not np.isnan(last["parameters"]) else ""
-    detail = f"{test}{size}{last['config_id']} on {budget}"
+    test = f", test {TEST_ERROR.text(last['test_error'])}" if not np.isnan(last["test_error"]) else ""
+    size = f", {style.millions(last['parameters'])} parameters" if not np.isnan(last["parameters"]) else ""
+    detail = f"{last['config_id']} on {budget}{test}{size}"
     return Card(f"incumbent's {metric.name}", metric.text(last["loss"]), detail)
 
 

@@ -20,6 +20,8 @@ DRIFT, DRIFTING_SHARE = 1.5, 0.1
 # Of a schedule in so few batches the last step is far from its end: a cosine after 20 steps ends at 0.6% of its start.
 FEWEST_SCHEDULE_BATCHES = 20
 FEWEST_COMPARED = 5
+# Of its figure: letters of the budgets' labels that fit side by side, and the speeds that it shows at least.
+WIDEST_LABELS, SHOWN_REACH = 22, 2.0
 
 
 def throughput(results: Results) -> Item:
@@ -116,11 +118,13 @@ def draw_throughput(results: Results, data: pd.DataFrame) -> Drawing:
     figure, axes = style.new_figure(2.7, 1, 3)
     batches, overshoot, speed = axes[0]
     colours = style.budget_colours(results.budgets)
-    labels = [style.budget_label(b, results.budget_unit).replace(" ", "\n") for b in results.budgets]
+    labels = [style.budget_label(b, results.budget_unit) for b in results.budgets]
+    if sum(map(len, labels)) > WIDEST_LABELS:
+        labels = [label.replace(" ", "\n") for label in labels]
     _distributions(batches, results, data, "batches_here", 1.0)
     if (data["batches_here"] > 0).any():  # a problem of the user's own need not count any
         batches.set_yscale("log")
-        style.plain_log_ticks(batches.yaxis)
+        style.plain_log_ticks(batches.yaxis, style.amount)
     batches.axhline(FEWEST_BATCHES, color=style.VERMILLION, lw=0.9, ls=":")
     batches.set_title("batches per evaluation", size=8.5)
     if data["overshoot"].notna().any():
@@ -160,10 +164,13 @@ def _draw_speeds(axis: Any, data: pd.DataFrame, colours: dict[float, Any]) -> li
         places = here["time_s"] / unit_s, here["relative_speed"]
         axis.scatter(*places, s=6, color=[colour], lw=0, alpha=style.alpha_for(len(known)), rasterized=True)
     axis.axhline(1, color="#555555", lw=0.8)
+    times, speeds = known["time_s"].to_numpy() / unit_s, known["relative_speed"].to_numpy()
     axis.set_yscale("log")
+    # As far below 1 as above, and so far at least that a steady machine looks steady.
+    reach = 1.1 * max(SHOWN_REACH, speeds.max(), 1 / speeds.min())
+    axis.set_ylim(1 / reach, reach)
     style.plain_log_ticks(axis.yaxis)
     axis.set_xlabel(f"wall-clock time ({unit})", size=8)
-    times, speeds = known["time_s"].to_numpy() / unit_s, known["relative_speed"].to_numpy()
     return [Marks(axis, EVALUATION, known.index.to_numpy(), times, speeds)]
 
 

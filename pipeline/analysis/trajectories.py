@@ -187,10 +187,10 @@ def over_time_caption(results: Results, done: pd.DataFrame, best: pd.DataFrame) 
     )
     ends = f"with {metric.text(last['loss'])}."
     if metric == VALIDATION_ERROR:
-        ends = (
-            f"with {metric.text(last['loss'])} validation and {metric.text(last['test_error'])} test "
-            "error. The test error is never shown to the search."
-        )
+        tested = " (its test error has not been measured)"
+        if not np.isnan(last["test_error"]):
+            tested = f" and {metric.text(last['test_error'])} test error, which is never shown to the search"
+        ends = f"with {metric.text(last['loss'])} validation error{tested}."
     return (
         f"{what} of {done['config_id'].nunique()} configurations; lines: the incumbents of each budget; dashed: "
         f"overall. Overall incumbent: {last['config_id']} on {style.budget_label(last['budget'], results.budget_unit)} "

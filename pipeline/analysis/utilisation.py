@@ -1,4 +1,4 @@
-"""What each worker did when: a bar per attempt, or, where there are too many, shares of time."""
+"""What workers did when: a bar per attempt, or, where there are too many, shares of time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -18,11 +18,11 @@ from pipeline.analysis.marks import EVALUATION, Drawing, Marks
 from pipeline.analysis.trajectories import start_time
 from pipeline.storage.results import Results
 
-MAX_WORKERS = 48
-# More attempts are drawn as shares of time, in so many pieces of the run.
-MAX_BARS, PIECES = 1500, 240
+# More workers or attempts are drawn as shares of time, in so many pieces of the run.
+MAX_WORKERS, MAX_BARS, PIECES = 48, 1500, 120
 FAILURES = ("lost", "handed_back", "broken")
-IDLE_COLOUR = "#ECEEF1"
+IDLE, IDLE_COLOUR = "idle", "#ECEEF1"
+NO_RESULT = "lost, handed back or crashed"
 FAILED: dict[str, Any] = {"hatch": "////", "edgecolor": style.VERMILLION, "lw": 0.6}
 
 
@@ -53,9 +53,10 @@ def _places(names: pd.Series) -> np.ndarray:
 def gantt(results: Results) -> Item:
     """What each worker did when."""
     workers, spans = utilisation(results), attempt_spans(results)
-    shown = workers.head(MAX_WORKERS)
-    caption = gantt_caption(workers, shown, spans)
-    drawing = draw_gantt(results, shown, spans[spans["worker"].isin(shown["worker"])])
+    if len(spans) > MAX_BARS or len(workers) > MAX_WORKERS:
+        drawing, caption = Drawing(draw_shares(results, workers, spans)), shares_caption(workers, spans)
+    else:
+        drawing, caption = draw_gantt(results, workers, spans), gantt_caption(workers, spans)
     title, file = "Utilisation of the workers", "attempts.csv"
     return Item("gantt", title, caption, drawing.figure, data_file=file, marks=drawing.marks)
 
@@ -73,24 +74,18 @@ def draw_gantt(results: Results, workers: pd.DataFrame, spans: pd.DataFrame) -> 
     begin = start_time(results)
     unit_s, unit = style.time_unit(float(spans["end_s"].max()))
     rows = {worker: row for row, worker in enumerate(workers["worker"])}
-    figure, axes = style.new_figure(1.1 + min(0.22 * len(workers), 7))
+    figure, axes = style.new_figure(1.1 + (0.22 if len(workers) <= 16 else 0.155) * len(workers))
     axis = axes[0, 0]
     colours = style.budget_colours(results.budgets)
     joined, left = (workers[name].to_numpy(dtype=float) - begin for name in ("joined", "left"))
     _draw_spans(axis, joined / unit_s, left / unit_s, np.arange(len(workers)), color=IDLE_COLOUR, lw=0)
-    if len(spans) <= MAX_BARS:
-        _draw_bars(axis, spans, rows, colours, unit_s)
-    else:
-        end_s = float(max(spans["end_s"].max(), left.max()))
-        image = busy_image(spans, rows, colours, end_s)
-        extent = (0, end_s / unit_s, len(rows) - 0.5, -0.5)
-        axis.imshow(image, extent=extent, aspect="auto", interpolation="nearest", zorder=2)
+    _draw_bars(axis, spans, rows, colours, unit_s)
     axis.autoscale_view()
     axis.set_yticks(range(len(workers)), list(workers["worker"]), size=7 if len(workers) > 16 else 8)
     axis.set_ylim(len(workers) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(f"wall-clock time since the search began ({unit})")
-    handles = _legend(results, colours, is_image=len(spans) > MAX_BARS)
+    handles = _legend(results, colours)
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7), fontsize=8)
     ends = spans[["begin_s", "end_s"]].to_numpy() / unit_s
     places = np.repeat(spans["worker"].map(rows).to_numpy(dtype=float)[:, None], 2, axis=1)
@@ -116,47 +111,96 @@ def _draw_spans(axis: Any, begins: np.ndarray, ends: np.ndarray, rows: np.ndarra
     axis.add_collection(PolyCollection(list(corners), rasterized=True, **options))
 
 
-def busy_image(
-    spans: pd.DataFrame, rows: dict[str, int], colours: dict[float, Any], end_s: float, pieces: int = PIECES
-) -> np.ndarray:
-    """[workers, pieces, 3]: the colours of what a worker did in each piece of the run, mixed by shares of time."""
-    image = np.empty((len(rows), pieces, 3))
-    image[:] = to_rgb(IDLE_COLOUR)
-    edges = np.linspace(0, end_s, pieces + 1)
-    is_lost = spans["outcome"].isin([*FAILURES, "unknown", "crashed"])
-    kinds = [(spans["budget"].eq(budget) & ~is_lost, to_rgb(colour)) for budget, colour in colours.items()]
-    kinds.append((is_lost, to_rgb(style.VERMILLION)))
-    for mask, colour in kinds:
-        for worker, here in spans[mask].groupby("worker"):
-            if worker in rows:
-                shares = busy_seconds(here["begin_s"].to_numpy(), here["end_s"].to_numpy(), edges) / np.diff(edges)
-                image[rows[str(worker)]] += shares[:, None] * (np.array(colour) - to_rgb(IDLE_COLOUR))
-    return np.clip(image, 0, 1)
-
-
 def busy_seconds(begins: np.ndarray, ends: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Seconds of spans inside each interval between edges."""
     return np.asarray(np.diff(np.clip(edges[:, None], begins, ends).sum(axis=1)))
 
 
-def _legend(results: Results, colours: dict[float, Any], is_image: bool) -> list[Artist]:
+def _legend(results: Results, colours: dict[float, Any]) -> list[Artist]:
     handles: list[Artist] = [
         Patch(color=c, label=style.budget_label(b, results.budget_unit)) for b, c in colours.items()
     ]
-    if is_image:
-        handles.append(Patch(color=style.VERMILLION, label="lost, handed back or crashed"))
-    else:
-        handles.append(Patch(facecolor="white", edgecolor=style.VERMILLION, hatch="////", label="lost or handed back"))
-        handles.append(Line2D([], [], color=style.CRASH_COLOUR, marker="x", ls="none", label="crashed"))
-    return [*handles, Patch(color=IDLE_COLOUR, label="idle")]
+    handles.append(Patch(facecolor="white", edgecolor=style.VERMILLION, hatch="////", label="lost or handed back"))
+    handles.append(Line2D([], [], color=style.CRASH_COLOUR, marker="x", ls="none", label="crashed"))
+    return [*handles, Patch(color=IDLE_COLOUR, label=IDLE)]
 
 
-def gantt_caption(workers: pd.DataFrame, shown: pd.DataFrame, spans: pd.DataFrame) -> str:
+def gantt_caption(workers: pd.DataFrame, spans: pd.DataFrame) -> str:
     """How many workers and attempts, and how busy they were."""
-    part = f"the first {len(shown)} of {len(workers)}" if len(shown) < len(workers) else str(len(workers))
-    how = "coloured by budget" if len(spans) <= MAX_BARS else "the colours of their budgets mixed by shares of time"
-    count = int(spans["worker"].isin(shown["worker"]).sum())
+    return f"What {len(workers)} workers did: {len(spans)} attempts, coloured by budget. {_busy_text(workers)}"
+
+
+def _busy_text(workers: pd.DataFrame) -> str:
     return (
-        f"What {part} workers did: {count} attempts, {how}. Mean utilisation {100 * workers['share'].mean():.0f}%, "
-        f"lowest {100 * workers['share'].min():.0f}%."
+        f"Mean utilisation {100 * workers['share'].mean():.0f}%, lowest {100 * workers['share'].min():.0f}% "
+        f"({workers['worker'].iloc[int(workers['share'].argmin())]})."
+    )
+
+
+# Shares of time -------------------------------------------------------------------------------------------------------
+def busy_kinds(results: Results, spans: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The attempts by what they were: on a budget, or without a result."""
+    is_lost = spans["outcome"].isin([*FAILURES, "unknown", "crashed"])
+    kinds = {
+        style.budget_label(budget, results.budget_unit): spans[spans["budget"].eq(budget) & ~is_lost]
+        for budget in results.budgets
+    }
+    return {**kinds, NO_RESULT: spans[is_lost]}
+
+
+def draw_shares(results: Results, workers: pd.DataFrame, spans: pd.DataFrame) -> Figure:
+    """Above, how many workers were busy with what over the run; below, each worker's shares of its time."""
+    kinds = busy_kinds(results, spans)
+    colours = [*style.budget_colours(results.budgets).values(), style.VERMILLION]
+    figure, axes = style.new_figure(4.6, 2, 1, height_ratios=[3, 2])
+    _draw_busy(axes[0, 0], results, workers, kinds, colours)
+    _draw_each(axes[1, 0], workers, kinds, colours)
+    handles = [Patch(color=c, label=name) for name, c in zip([*kinds, IDLE], [*colours, IDLE_COLOUR], strict=True)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7), fontsize=8)
+    return figure
+
+
+def _draw_busy(
+    axis: Any, results: Results, workers: pd.DataFrame, kinds: dict[str, pd.DataFrame], colours: list[Any]
+) -> None:
+    begins, ends = (workers[name].to_numpy(dtype=float) - start_time(results) for name in ("joined", "left"))
+    edges = np.linspace(0, float(ends.max()), PIECES + 1)
+    unit_s, unit = style.time_unit(edges[-1])
+    present = busy_seconds(begins, ends, edges) / np.diff(edges)
+    busy = [
+        busy_seconds(s["begin_s"].to_numpy(), s["end_s"].to_numpy(), edges) / np.diff(edges) for s in kinds.values()
+    ]
+    axis.stairs(present, edges / unit_s, color=IDLE_COLOUR, fill=True)
+    floor = np.zeros(PIECES)
+    for workers_busy, colour in zip(busy, colours, strict=True):
+        axis.stairs(floor + workers_busy, edges / unit_s, baseline=floor, color=colour, fill=True)
+        floor = floor + workers_busy
+    axis.set_ylim(bottom=0)
+    axis.set_xlim(0, edges[-1] / unit_s)
+    axis.set_ylabel("workers")
+    axis.set_xlabel(f"wall-clock time since the search began ({unit})")
+
+
+def _draw_each(axis: Any, workers: pd.DataFrame, kinds: dict[str, pd.DataFrame], colours: list[Any]) -> None:
+    names, present = workers["worker"], (workers["left"] - workers["joined"]).to_numpy(dtype=float)
+    edges, floor = np.arange(len(workers) + 1) - 0.5, np.zeros(len(workers))
+    axis.stairs(np.full(len(workers), 100.0), edges, color=IDLE_COLOUR, fill=True)
+    for spans, colour in zip(kinds.values(), colours, strict=True):
+        spent = (spans["end_s"] - spans["begin_s"]).groupby(spans["worker"]).sum().reindex(names, fill_value=0.0)
+        ceiling = floor + 100 * spent.to_numpy() / np.maximum(present, 1e-9)
+        axis.stairs(ceiling, edges, baseline=floor, color=colour, fill=True)
+        floor = ceiling
+    step = -(-len(workers) // MAX_WORKERS)
+    axis.set_xticks(range(0, len(workers), step), names.iloc[::step], rotation=90, size=7)
+    axis.set_xlim(edges[0], edges[-1])
+    axis.set_ylim(0, 100)
+    axis.grid(axis="x", visible=False)
+    axis.set_ylabel("share of its time (%)")
+
+
+def shares_caption(workers: pd.DataFrame, spans: pd.DataFrame) -> str:
+    """How many workers and attempts, and how busy they were."""
+    return (
+        f"What {len(workers)} workers did in {len(spans)} attempts. Above: how many of them were busy with what over "
+        f"the run; below: how each spent its time. {_busy_text(workers)}"
     )

@@ -191,9 +191,10 @@ def funnel(results: Results) -> Item:
         if is_crowd(data)
         else ""
     )
+    reached = f"in blue, the {tops} that finished on the largest" if tops else "none has finished on the largest yet"
     caption = (
         f"{objective(results).name.capitalize()} on each budget of {len(data)} configurations that finished on two or "
-        f"more; in blue, the {tops} that reached the largest.{crowd}"
+        f"more; {reached}.{crowd}"
     )
     written = data.rename(columns=lambda b: f"loss_on_{b:g}")
     written.insert(0, "config_id", results.configurations["config_id"])

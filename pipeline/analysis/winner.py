@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import yaml
@@ -12,7 +14,7 @@ from pipeline.analysis.axes import ordered
 from pipeline.analysis.intervals import Counted, count, counted_on
 from pipeline.analysis.items import Code, Item, Section
 from pipeline.analysis.metric import MISSING, TEST_ERROR, objective
-from pipeline.analysis.objectives import against_others
+from pipeline.analysis.objectives import against_others, objectives
 from pipeline.analysis.single_curves import incumbent_curve
 from pipeline.analysis.views import pareto
 from pipeline.settings.space import BY_NAME
@@ -44,7 +46,8 @@ def items(results: Results) -> list[Item]:
     if not results.problem.is_built_in:
         return [values, incumbent_curve(results), ten, *against_others(results)]
     network = architecture_figure(results, str(chosen["config_id"]), configuration)
-    return [values, network, incumbent_curve(results), ten, pareto(results)]
+    costs = replace(pareto(results), has_choice=not objectives(results))
+    return [values, network, incumbent_curve(results), ten, costs]
 
 
 def codes(results: Results, chosen: pd.Series, configuration: dict[str, object]) -> tuple[Code, ...]:

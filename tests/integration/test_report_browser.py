@@ -12,11 +12,14 @@ from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from pipeline.analysis import style
 from pipeline.analysis.live import write_live_page
 from pipeline.run.folder import RunFolder
+from pipeline.search.pareto import on_front
 from pipeline.storage.results import Results, load_results
 from tests.unit.analysis.test_live import status_of
 
@@ -94,7 +97,7 @@ def place_of(page: webdriver.Chrome, name: str, row: int) -> tuple[int, int]:
         """const [name, row] = arguments;
         const set = JSON.parse(document.getElementById("explorer-data").textContent).figures[name][0];
         const read = (text, type) => new type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-        const at = typeof set.rows === "number" ? row : read(set.rows, Uint32Array).indexOf(row);
+        const at = typeof set.rows === "number" ? row : read(set.rows, Uint16Array).indexOf(row);
         const box = document.querySelector(`.plot[data-figure="${name}"]`).getBoundingClientRect();
         return [(read(set.x, Uint16Array)[at] / 65000 - 0.5) * box.width,
                 (0.5 - read(set.y, Uint16Array)[at] / 65000) * box.height];""",
@@ -136,7 +139,7 @@ def test_a_click_pins_a_configuration_in_every_figure_until_it_is_taken_off(
     assert pinned.get_attribute("data-configuration") == results.evaluations["config_id"][row]
     for name in (
         "parallel_coordinates", "samples_over_time", "error_per_budget", "footprint", "gantt", "slices",
-        "fanova_curves", "incumbent_curve",
+        "fanova_curves", "fanova_surfaces", "incumbent_curve", "choice",
     ):  # fmt: skip
         plot = plot_of(page, name)
         WebDriverWait(page, 10).until(lambda _, p=plot: (ink(page, p) or 0) > 20)
@@ -145,6 +148,63 @@ def test_a_click_pins_a_configuration_in_every_figure_until_it_is_taken_off(
     pinned.find_element(By.XPATH, ".//button[text()='unpin']").click()
     assert not pinned.is_displayed()
     assert ink(page, plot_of(page, "error_per_budget")) == 0
+
+
+def choose(page: webdriver.Chrome, **chosen: str) -> str:
+    """Choose two metrics and a budget by their texts; the caption of what is drawn then."""
+    for name, text in chosen.items():
+        Select(page.find_element(By.CSS_SELECTOR, f"#choice select[name={name}]")).select_by_visible_text(text)
+    return page.find_element(By.CSS_SELECTOR, "#choice figcaption").text
+
+
+def first_of_the_front(page: webdriver.Chrome) -> tuple[int, int]:
+    """Where the leftmost dot of the chosen metrics' front lies, in pixels from the figure's middle."""
+    x, y = page.execute_script(
+        """const svg = document.querySelector("#choice svg"), box = svg.getBoundingClientRect();
+        const dot = svg.querySelector(".best").getBoundingClientRect();
+        return [dot.x + dot.width / 2 - box.x - box.width / 2, dot.y + dot.height / 2 - box.y - box.height / 2];"""
+    )
+    return round(x), round(y)
+
+
+def test_any_two_metrics_are_drawn_with_their_front_and_what_it_dominates(
+    page: webdriver.Chrome, results: Results
+) -> None:
+    plot = plot_of(page, "choice")
+    for budget in results.budgets[-1], results.budgets[0]:
+        done = results.finished()
+        done = done[done["budget"] == budget]
+        values = results.metrics.loc[done.index, ["training_loss", "parameters"]].dropna()
+        best = on_front(values.to_numpy())
+        label = style.budget_label(budget, results.budget_unit)
+        caption = choose(page, up="training loss (nats)", across="parameters", budget=label)
+        assert caption.startswith(f"{len(values)} configurations on {label}; the best lie at the lower left.")
+        assert f"front of the two, {best.sum()} configurations" in caption
+        assert len(plot.find_elements(By.CLASS_NAME, "best")) == best.sum()
+        assert len(plot.find_elements(By.CLASS_NAME, "dominated")) == (~best).sum()
+    assert "at the lower right" in choose(page, across="training images per second")
+
+
+def test_the_chosen_metrics_answer_the_pointer_a_pin_and_the_filter(page: webdriver.Chrome, results: Results) -> None:
+    plot = plot_of(page, "choice")
+    choose(page, up="validation error (%)", across="parameters")
+    done = results.finished()
+    done = done[done["budget"] == done["budget"].max()]
+    smallest = done.sort_values(["parameters", "loss"])["config_id"].iloc[0]
+    ActionChains(page, duration=0).move_to_element_with_offset(plot, *first_of_the_front(page)).click().perform()
+    tip = page.find_element(By.CLASS_NAME, "tip").text
+    assert tip.startswith(smallest)
+    assert "parameters: " in tip
+    assert page.find_element(By.ID, "pinned").get_attribute("data-configuration") == smallest
+    assert (ink(page, plot) or 0) > 20
+    ActionChains(page).send_keys(Keys.ESCAPE).move_to_element(page.find_element(By.TAG_NAME, "h1")).perform()
+    assert ink(page, plot_of(page, "choice")) == 0
+    page.execute_script("document.querySelector('#explorer > details > summary').click()")
+    page.find_element(By.CSS_SELECTOR, "#explorer input[name=budget]").click()
+    assert "dimmed" in str(plot.find_element(By.TAG_NAME, "svg").get_attribute("class"))
+    dots = ink(page, plot) or 0
+    page.find_element(By.CSS_SELECTOR, "#explorer [name=proposal][value=model]").click()
+    assert 20 < (ink(page, plot) or 0) < dots
 
 
 def shown_rows(page: webdriver.Chrome) -> list[list[str]]:

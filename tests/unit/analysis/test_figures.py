@@ -227,11 +227,23 @@ def test_busy_seconds_are_those_inside_each_piece_of_time() -> None:
     assert busy.tolist() == [5, 2, 3]
 
 
-def test_an_image_of_busy_workers_is_idle_where_nothing_ran() -> None:
-    spans = pd.DataFrame({"worker": ["a"], "budget": [1.0], "outcome": ["finished"], "begin_s": [0.0], "end_s": [5.0]})
-    image = utilisation.busy_image(spans, {"a": 0}, {1.0: "#000000"}, 10.0, pieces=10)
-    assert image[0, :5].max() == 0
-    assert image[0, 5:].min() > 0.9
+def test_too_many_attempts_for_bars_are_drawn_as_shares_of_the_same_time(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = utilisation.gantt(results)
+    monkeypatch.setattr(utilisation, "MAX_BARS", 3)
+    shares = utilisation.gantt(results)
+    assert shares.figure is not None
+    over_time, per_worker = shares.figure.axes
+    spans, workers = utilisation.attempt_spans(results), utilisation.utilisation(results)
+    spent = (spans["end_s"] - spans["begin_s"]).groupby(spans["worker"]).sum()
+    end_s = float(workers["left"].max()) - trajectories.start_time(results)
+    busy = over_time.patches[-1].get_data().values  # type: ignore[attr-defined]
+    assert busy.sum() * end_s / utilisation.PIECES == pytest.approx(spent.sum())
+    present = (workers["left"] - workers["joined"]).to_numpy()
+    shown = per_worker.patches[-1].get_data().values  # type: ignore[attr-defined]
+    assert shown == pytest.approx(100 * spent[workers["worker"]].to_numpy() / present)
+    assert bars.caption.partition(". ")[2] in shares.caption
 
 
 # Trajectories ---------------------------------------------------------------------------------------------------------

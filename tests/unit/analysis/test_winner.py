@@ -98,7 +98,7 @@ def test_the_parts_of_a_network_add_up_to_it() -> None:
 
 def test_the_caption_of_a_network_says_how_its_groups_are_regularised(results: Results) -> None:
     item = architecture.architecture_figure(results, "0-0-0", SHAKE)
-    assert "Shake-Shake in group 1 and 2, ShakeDrop (death rate 0.2) in group 3" in item.caption
+    assert "Shake-Shake in groups 1 and 2, ShakeDrop (death rate 0.2) in group 3" in item.caption
     assert "(12 in all)" in item.caption
     assert item.data is not None
     assert item.data["channels"].tolist() == [16, 64, 128, 256, 10]
@@ -123,7 +123,7 @@ def test_marks_are_places_in_the_figure_from_its_lower_left_corner() -> None:
         figure
     )
     box = axis.get_position()
-    assert numbers(packed["rows"], "<u4") == [7, 3]
+    assert numbers(packed["rows"], "<u2") == [7, 3]
     assert numbers(packed["x"], "<u2")[0] == pytest.approx(box.x0 * marks.SCALE, abs=2)
     # What a logarithmic axis cannot show has no place.
     assert numbers(packed["y"], "<u2")[0] == pytest.approx(box.y0 * marks.SCALE, abs=2)
