@@ -51,10 +51,7 @@ class Drawn:
 
 def _whiten(image: Image.Image) -> None:
     """Make the background white again: an octree gives it the mean of all that is nearly white."""
-    corner = image.getpixel((0, 0))
-    palette = image.getpalette()
-    assert isinstance(corner, int)
-    assert palette is not None
+    corner, palette = int(np.asarray(image)[0, 0]), image.getpalette() or []
     palette[3 * corner : 3 * corner + 3] = [255, 255, 255]
     image.putpalette(palette)
 

@@ -31,8 +31,6 @@ MODEL_COLOUR, RANDOM_COLOUR, CRASH_COLOUR = BLUE, ORANGE, VERMILLION
 MAP, BUDGET_MAP, BEST_MAP, DIVERGING_MAP = "viridis", "plasma", "Blues_r", "RdBu"
 # Beyond this many points a figure shows densities and quantiles: dots would only hide each other.
 CROWD = 1500
-# Numbers on a logarithmic axis: more would touch each other in a small panel.
-MOST_TICKS = 8
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -184,14 +182,15 @@ class _Written(Formatter):
 
 
 class _FewTicks(LogLocator):
-    """LogLocator, but two to seven numbers: it fills a narrow panel with them, or leaves one."""
+    """LogLocator, but no more numbers than have room, and no less than two."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
         ticks = np.asarray(super().tick_values(vmin, vmax))
         seen = int(((ticks >= vmin) & (ticks <= vmax)).sum())
-        if seen > MOST_TICKS:
+        room = max(int(self.axis.get_tick_space()), 3) if self.axis is not None else 9
+        if seen > room:
             decades = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
-            return 10.0 ** np.array(decades[:: math.ceil(len(decades) / MOST_TICKS)])
+            return 10.0 ** np.array(decades[:: math.ceil(len(decades) / room)])
         if vmax < 10 * vmin and not 2 <= seen <= 5:
             return MaxNLocator(4).tick_values(vmin, vmax)
         return ticks

@@ -247,7 +247,8 @@ def draw_over_cost(results: Results, paths: dict[str, pd.DataFrame], spent_s: fl
 def over_cost_caption(results: Results, evaluations: int, spent_s: float) -> str:
     """What was spent, and what lines and diamonds are."""
     metric = objective(results)
-    diamonds = "; diamonds: test error, where it was measured" if metric == VALIDATION_ERROR else ""
+    is_tested = metric == VALIDATION_ERROR and results.finished()["test_error"].notna().any()
+    diamonds = "; diamonds: test error, where it was measured" if is_tested else ""
     return (
         f"The incumbents of each budget and overall (dashed) after {evaluations} finished evaluations and "
         f"{style.duration_label(spent_s)} of worker time (every attempt counts, lost ones too). Lines: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -32,12 +32,16 @@ def export_board(collected: Path, board: Board, folder: Path) -> tuple[int, str]
         RunError: the run was written there before, or its results cannot be read.
         SiteError: the board's package is not installed, or the folder cannot be written.
     """
-    write: Callable[[Iterable[BoardEntry], str, Path], int] = _package_of(board).write_board
+    open_board: Callable[[str, Path], Callable[[BoardEntry], None]] = _package_of(board).open_board
     results = load_results(collected)
     if (folder / results.run_id).exists():
         raise RunError(f"{folder / results.run_id} is there already: remove it, or name another folder.")
+    count = 0
     try:
-        count = write(board_entries(results), results.run_id, folder)
+        write = open_board(results.run_id, folder)
+        for entry in board_entries(results):
+            write(entry)
+            count += 1
     except OSError as error:
         raise SiteError(f"{folder} cannot be written: {error}") from None
     return count, HOW_TO_LOOK[board].format(folder=folder, name=results.run_id)

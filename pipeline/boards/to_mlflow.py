@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
@@ -18,8 +19,8 @@ MOST_METRICS = 1000
 _STATUS = {"finished": "FINISHED", "crashed": "FAILED", "running": "RUNNING"}
 
 
-def write_board(entries: Iterable[BoardEntry], name: str, folder: Path) -> int:
-    """Write the entries into `folder`/mlflow.db, as the experiment `name`; returns how many there are.
+def open_board(name: str, folder: Path) -> Callable[[BoardEntry], None]:
+    """What writes an entry into `folder`/mlflow.db, as a run of the experiment `name`.
 
     Raises:
         RunError: it has an experiment of this name already.
@@ -32,11 +33,7 @@ def write_board(entries: Iterable[BoardEntry], name: str, folder: Path) -> int:
         raise RunError(
             f"{folder / DATABASE}: {error.message}. Name another folder, or delete that experiment."
         ) from None
-    count = 0
-    for entry in entries:
-        _write(client, experiment, entry)
-        count += 1
-    return count
+    return partial(_write, client, experiment)
 
 
 def _write(client: MlflowClient, experiment: str, entry: BoardEntry) -> None:

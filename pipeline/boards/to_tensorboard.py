@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from google.protobuf.struct_pb2 import Value
@@ -17,17 +18,13 @@ from pipeline.boards.trainings import BoardEntry
 _STATUS = {"finished": api_pb2.STATUS_SUCCESS, "crashed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
 
 
-def write_board(entries: Iterable[BoardEntry], name: str, folder: Path) -> int:
-    """Write the entries under `folder`/`name`; returns how many there are."""
-    count = 0
-    for entry in entries:
-        _write(entry, folder / name / entry.path)
-        count += 1
-    return count
+def open_board(name: str, folder: Path) -> Callable[[BoardEntry], None]:
+    """What writes an entry under `folder`/`name`."""
+    return partial(_write, folder / name)
 
 
-def _write(entry: BoardEntry, folder: Path) -> None:
-    writer = EventFileWriter(str(folder))
+def _write(folder: Path, entry: BoardEntry) -> None:
+    writer = EventFileWriter(str(folder / entry.path))
     began, ended = entry.began, entry.ended
     start = SessionStartInfo(group_name=entry.name, start_time_secs=began)
     for name, value in entry.configuration.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import wandb
@@ -10,18 +11,14 @@ import wandb
 from pipeline.boards.trainings import BoardEntry
 
 
-def write_board(entries: Iterable[BoardEntry], name: str, folder: Path) -> int:
-    """Write the entries under `folder`/`name`; returns how many there are."""
+def open_board(name: str, folder: Path) -> Callable[[BoardEntry], None]:
+    """What writes an entry under `folder`/`name`."""
     place = folder / name
     place.mkdir(parents=True)
-    count = 0
-    for entry in entries:
-        _write(entry, name, place)
-        count += 1
-    return count
+    return partial(_write, name, place)
 
 
-def _write(entry: BoardEntry, name: str, folder: Path) -> None:
+def _write(name: str, folder: Path, entry: BoardEntry) -> None:
     run = wandb.init(
         project="tandem",
         group=name,

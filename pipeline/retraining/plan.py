@@ -106,26 +106,26 @@ def plan_incumbent(
     budget = budget_ladder(settings.search)[-1]
     history = read_history(folder)
     done = [r for r in history.results if r.loss is not None and r.budget == budget]
+    done.sort(key=lambda r: (r.loss, r.config_id))
     if not done:
         raise RunError(
             f"Run {folder.run_id} has no incumbent on budget {budget:g} yet: nothing has finished there. "
             f"`tandem status {folder.shell_path}` shows how far it is."
         )
-    chosen = [r for r in done if config_id in (None, r.config_id)]
-    if not chosen and config_id is not None:
-        names = ", ".join(config_name(r.config_id) for r in sorted(done, key=lambda r: (r.loss, r.config_id))[:10])
-        raise RunError(f"{config_name(config_id)} has not finished on budget {budget:g}; the best that have: {names}")
-    best = min(chosen, key=lambda r: (r.loss, r.config_id))
-    is_incumbent = best == min(done, key=lambda r: (r.loss, r.config_id))
-    configuration = next(d.configuration for d in history.draws if d.config_id == best.config_id)
+    incumbent = done[0].config_id
+    chosen = incumbent if config_id is None else config_id
+    if chosen not in [r.config_id for r in done]:
+        names = ", ".join(config_name(r.config_id) for r in done[:10])
+        raise RunError(f"{config_name(chosen)} has not finished on budget {budget:g}; the best that have: {names}")
+    configuration = next(d.configuration for d in history.draws if d.config_id == chosen)
     return [
         Retraining(
             INCUMBENT,
-            best.config_id,
+            chosen,
             configuration,
             seed,
             budget,
-            incumbent_path(folder.path, seed, None if is_incumbent else best.config_id),
+            incumbent_path(folder.path, seed, None if chosen == incumbent else chosen),
             budget_unit=settings.search.budget_unit,
         )
         for seed in seeds
