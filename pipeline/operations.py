@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.cluster import slurm
 from pipeline.cluster.users import user_name
-from pipeline.errors import RunError, SiteError, TandemError
+from pipeline.errors import RunError, SettingsError, SiteError, TandemError
 from pipeline.files import is_there, publish_json, publish_text
 from pipeline.launch.backend import Backend, StartedMaster
 from pipeline.launch.choice import backend_for, queue_state, settle_where
@@ -70,10 +70,14 @@ def check_search(settings: Settings) -> None:
     """Refuse what no search can begin with, before there is a master.
 
     Raises:
-        SettingsError: an expert's value, or one to be tried first, does not lie in the space.
+        SettingsError: nothing in the space varies; an expert's value, or one to be tried first, does not lie in it.
     """
+    from pipeline.problems.space import build_space
     from pipeline.search.search import Search
 
+    space = build_space(settings)
+    if all(hyperparameter.size == 1 for hyperparameter in space.values()):
+        raise SettingsError(f"space: nothing is left to search: {', '.join(space)} can have one value only")
     Search(settings)
 
 

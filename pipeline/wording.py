@@ -1,4 +1,4 @@
-"""Numbers as a person says them."""
+"""Numbers and names as a person says them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from __future__ import annotations
 def value_text(value: object, digits: int) -> str:
     """A hyperparameter's value: numbers with a point to so many significant digits."""
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def sentence(text: str) -> str:
+    """A text as a sentence begins: the first letter is large, the others stay (RMSE, FLOPs)."""
+    return text[:1].upper() + text[1:]
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,7 +1,6 @@
 """A small recurrent network in PyTorch that learns to add two numbers, digit by digit, lowest first.
 
-Shows: a training loop with budgets in steps, a learning curve, validation that is not charged, and a checkpoint from
-which a promoted or interrupted training goes on. The task is made by the program: 5 + 5 digits in, 6 out.
+Shows: budgets in steps, a learning curve, validation that is not charged, and a checkpoint that training goes on from.
 """
 
 import torch
@@ -41,14 +40,11 @@ def sums(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Te
 def objective(trial: Trial) -> None:
     torch.manual_seed(trial.seed)
     model = Adder(trial["cell"], trial["width"]).to(trial.device)
-    momentum = trial.configuration.get("momentum", 0.0)
-    optimiser = (
-        torch.optim.Adam(model.parameters(), trial["learning_rate"])
-        if trial["optimiser"] == "adam"
-        else torch.optim.SGD(model.parameters(), trial["learning_rate"], momentum=momentum)
-    )
-    saved = trial.load()
-    if saved:
+    if trial["optimiser"] == "adam":
+        optimiser = torch.optim.Adam(model.parameters(), trial["learning_rate"])
+    else:
+        optimiser = torch.optim.SGD(model.parameters(), trial["learning_rate"], momentum=trial["momentum"])
+    if saved := trial.load():
         state = torch.load(saved, map_location=trial.device)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])

@@ -15,6 +15,7 @@ from scipy.stats import wilcoxon
 from pipeline.analysis import style
 from pipeline.analysis.items import Item
 from pipeline.analysis.metric import MISSING, TEST_ERROR, WrittenMetric
+from pipeline.wording import sentence
 
 # With fewer pairs not even the clearest outcome reaches a p-value of 0.05 (two-sided signed ranks: 2 / 2**n).
 FEWEST_PAIRS = 6
@@ -160,7 +161,7 @@ def _draw_trace(panel: Any, run: ComparedRun, axis: str, scale: float, colour: s
 def comparison_caption(runs: Sequence[ComparedRun], budget: str, metric: WrittenMetric) -> str:
     """What thick and thin lines are, and who is left out."""
     return (
-        f"{metric.name.capitalize()} of the incumbents on {budget}; {metric.better} is better. Thin: each of "
+        f"{sentence(metric.name)} of the incumbents on {budget}; {metric.better} is better. Thin: each of "
         f"{len(runs)} runs; thick: the mean over the seeds of a group (n runs), with one standard error as a band. A "
         "mean runs from where each of its runs has an incumbent to where the first ends."
         f"{_left_out(runs, budget)}"

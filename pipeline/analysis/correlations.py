@@ -115,7 +115,7 @@ def _items(results: Results, method: str) -> list[Item]:
         have = "1 configuration has" if most == 1 else f"{most or 'no'} configurations have"
         lacking = f"{'Only ' if most else ''}{have} finished on two budgets; {FEWEST_RHO} are needed.".capitalize()
         if most >= FEWEST_RHO:
-            lacking = f"{most} configurations have finished on two budgets, with the same error: there are no ranks."
+            lacking = f"{most} configurations have finished on two budgets, with the same result: there are no ranks."
         return [Item("rank_correlation", f"{name} between budgets", "", data=table, lacking=lacking)]
     return [_matrix(results, table, name), _scatter(results, table, name)]
 
@@ -192,21 +192,21 @@ def _cell(axis: Any, x: int, y: int, row: Any, norm: Normalize) -> None:
 
 
 def _lacking(n: int) -> str:
-    return "n too small" if n < FEWEST_INTERVAL else "all errors equal"
+    return "n too small" if n < FEWEST_INTERVAL else "all results equal"
 
 
 def _scatter(results: Results, table: pd.DataFrame, name: str) -> Item:
     losses = losses_by_budget(results)
     data = losses.rename(columns=lambda b: f"loss_on_{b:g}")
     data.insert(0, "config_id", results.configurations["config_id"])
-    title = "The errors behind the correlations"
+    title = "The results behind the correlations"
     drawing = draw_scatter(results, losses, table.set_index(["lower", "upper"])["correlation"])
     caption = scatter_caption(results, losses, name)
     return Item("rank_scatter", title, caption, drawing.figure, data=data, marks=drawing.marks)
 
 
 def draw_scatter(results: Results, losses: pd.DataFrame, correlations: pd.Series) -> Drawing:
-    """A panel per pair of budgets that configurations share, with the line on which both errors are the same."""
+    """A panel per pair of budgets that configurations share, with the line on which both results are the same."""
     metric = objective(results)
     shared = shared_losses(results, losses)
     columns = min(PANELS_PER_ROW, len(shared))
@@ -219,8 +219,9 @@ def draw_scatter(results: Results, losses: pd.DataFrame, correlations: pd.Series
         marks.append(Marks(axis, CONFIGURATION, both.index.to_numpy(), x.to_numpy(), y.to_numpy()))
         value = float(correlations[lower, upper])
         axis.set_title(f"{_lacking(len(both)) if np.isnan(value) else f'{value:.2f}'}, n = {len(both)}", size=8.5)
-        axis.set_xlabel(metric.label_of(f"error on {style.budget_label(lower, results.budget_unit)}"), size=8)
-        axis.set_ylabel(metric.label_of(f"on {style.budget_label(upper, results.budget_unit)}"), size=8)
+        here, there = (style.budget_label(budget, results.budget_unit) for budget in (lower, upper))
+        axis.set_xlabel(metric.label_of(f"{metric.word} on {here}"), size=8)
+        axis.set_ylabel(metric.label_of(f"on {there}"), size=8)
     for axis in axes.flat[len(shared) :]:
         axis.set_axis_off()
     return Drawing(figure, marks)
@@ -254,8 +255,8 @@ def scatter_caption(results: Results, losses: pd.DataFrame, name: str) -> str:
     pairs = "1 pair" if empty == 1 else f"{empty} pairs"
     none = f" {pairs} of budgets without a configuration on both {'is' if empty == 1 else 'are'} left out."
     return (
-        f"The errors behind each {name}: a point is a configuration that finished on both budgets "
+        f"The results behind each {name}: a point is a configuration that finished on both budgets "
         f"({int(losses.notna().sum(axis=1).ge(2).sum())} did on at least two). Points along a rising line: the shorter "
-        "training tells. Dotted: both errors are the same. An error of 0 is drawn at half of the smallest positive one."
-        f"{none if empty else ''}"
+        "training tells. Dotted: both results are the same. On a logarithmic axis 0 is drawn at half of the "
+        f"smallest positive one.{none if empty else ''}"
     )

@@ -17,6 +17,7 @@ from pipeline.analysis.quantiles import curve_quantiles, density_jitter
 from pipeline.analysis.throughput import short_schedule_note
 from pipeline.analysis.views import funnel
 from pipeline.storage.results import Results
+from pipeline.wording import sentence
 
 # More curves than this are drawn as quantiles, with the best of each budget as lines.
 MAX_CURVES, BEST_CURVES = 500, 3
@@ -140,7 +141,7 @@ def curves_caption(results: Results, points: pd.DataFrame) -> str:
     else:
         promotion = "A promoted configuration starts again: each of its budgets has a curve from the first second."
     return (
-        f"{objective(results).name.capitalize()} over training time of {len(shown)} evaluations of "
+        f"{sentence(objective(results).name)} over training time of {len(shown)} evaluations of "
         f"{shown['config_id'].nunique()} configurations, coloured by the budget that trained them (n: evaluations)."
         f"{how} {promotion}"
     )
@@ -149,7 +150,7 @@ def curves_caption(results: Results, points: pd.DataFrame) -> str:
 # Error per budget ---------------------------------------------------------------------------------------------------
 def error_per_budget(results: Results) -> Item:
     """The distribution of final validation errors on each budget, model-based and random proposals apart."""
-    title = "Error per budget"
+    title = sentence(f"{objective(results).word} per budget")
     data = final_errors(results)
     if data.empty:
         return Item("error_per_budget", title, "", lacking="No evaluation has finished yet.")
@@ -208,7 +209,7 @@ def errors_caption(results: Results, data: pd.DataFrame) -> str:
     """How many there are, and who proposed them."""
     proposals = int(results.configurations["model_based"].sum())
     return (
-        f"Final {objective(results).name} of {len(data)} evaluations; a cloud is as wide as errors are frequent there. "
+        f"Final {objective(results).name} of {len(data)} evaluations; a cloud is as wide as values are frequent there. "
         f"Of {len(results.configurations)} configurations the model proposed {proposals}. On the larger budgets only "
         "promoted configurations are left."
     )

@@ -151,7 +151,7 @@ def samples_caption(results: Results) -> str:
         "were drawn (random draws, which fill the range, are left out)."
         if count > style.CROWD
         else f"The values of {count} configurations in the order in which they were drawn ({proposed} proposed by the "
-        "model). Random draws fill the range; the model's gather where errors are low. Whole numbers are shifted a "
+        "model). Random draws fill the range; the model's gather where results are good. Whole numbers are shifted a "
         "little, so that dots do not hide each other."
     )
     return f"{what} Dashed: the incumbent on the largest budget."

@@ -112,7 +112,7 @@ class Fanova:
             ValueError: fewer than `FEWEST` observations, or all losses are the same.
         """
         if len(losses) < FEWEST or np.ptp(losses) == 0:
-            raise ValueError(f"needs at least {FEWEST} configurations with different errors, has {len(losses)}")
+            raise ValueError(f"needs at least {FEWEST} configurations with different results, has {len(losses)}")
         self.axes = list(axes)
         self.count = len(losses)
         points = encode_all(self.axes, values, np.random.default_rng(seed))

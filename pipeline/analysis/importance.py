@@ -92,13 +92,13 @@ def fit_warnings(results: Results, fits: Fits) -> tuple[str, ...]:
 def _overview(results: Results, fits: Fits, reasons: dict[float, str]) -> Item:
     notes = [*fit_warnings(results, fits)]
     notes += [f"{style.budget_label(b, results.budget_unit)}: no decomposition: {text}." for b, text in reasons.items()]
-    lacking = "" if fits else f"No budget has {FEWEST} finished configurations with different errors yet."
+    lacking = "" if fits else f"No budget has {FEWEST} finished configurations with different results yet."
     name, title, table = "fanova", "What the decompositions stand on", overview_table(results, fits)
     return Item(name, title, OVERVIEW_CAPTION, table=table, warnings=tuple(notes), lacking=lacking)
 
 
 OVERVIEW_CAPTION = (
-    "Out-of-bag R² near 1: the forest explains errors it has not seen; low: do not trust the shares. N is the number "
+    "Out-of-bag R² near 1: the forest explains results it has not seen; low: do not trust the shares. N is the number "
     f"of configurations (at most {MOST} are used)."
 )
 

@@ -19,6 +19,7 @@ from pipeline.analysis.metric import objective
 from pipeline.errors import RunError
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
+from pipeline.wording import sentence
 
 PANELS_PER_ROW = 6
 
@@ -85,7 +86,7 @@ def draw_slices(results: Results, here: pd.DataFrame, fit: Fanova, names: Sequen
 def slices_caption(results: Results, count: int) -> str:
     """What dots and lines are."""
     return (
-        f"{objective(results).name.capitalize()} of {count} configurations against each hyperparameter, the most "
+        f"{sentence(objective(results).name)} of {count} configurations against each hyperparameter, the most "
         "important first. Line: the forest's marginal, the mean over the whole space. Dots lie below the line where "
         "the search has looked at good places only."
     )

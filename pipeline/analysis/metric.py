@@ -54,6 +54,12 @@ class WrittenMetric:
         """The last word of the name, and the unit: `error (%)`."""
         return self.label_of(self.name.rpartition(" ")[2])
 
+    @property
+    def word(self) -> str:
+        """What a number of it is called where it was named before: `error`, or the whole name of anything else."""
+        last = self.name.rpartition(" ")[2]
+        return last if last == "error" else self.name
+
     def label_of(self, what: str) -> str:
         """Another name for it with its unit: `error on 3 h (%)`."""
         return f"{what} ({self.unit})" if self.unit else what

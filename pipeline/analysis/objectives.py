@@ -18,7 +18,7 @@ from pipeline.search.objectives import dominated_share, normalised
 from pipeline.search.pareto import hypervolume, on_front
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
-from pipeline.wording import value_text
+from pipeline.wording import sentence, value_text
 from tandem_trial.problem import Metric
 
 PANELS_PER_ROW = 3
@@ -112,7 +112,7 @@ def against_others(results: Results) -> list[Item]:
         f"Results on the largest budget, {metric.title} against what else was measured; blue: the front of the two, "
         "grey: another one dominates them in both."
     )
-    return [Item("trade_offs", f"{metric.title.capitalize()} against the other metrics", caption, drawing.figure,
+    return [Item("trade_offs", f"{sentence(metric.title)} against the other metrics", caption, drawing.figure,
                  marks=drawing.marks, data_file="evaluations.csv", has_choice=True)]  # fmt: skip
 
 

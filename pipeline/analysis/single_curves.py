@@ -19,6 +19,7 @@ from pipeline.settings import Settings
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
 from pipeline.training.schedule import schedule_for
+from pipeline.wording import sentence
 
 # A mean over fewer batches than this share of the usual row's is left out: it is of a partial epoch, and jumps.
 FULL_ROW_SHARE = 0.5
@@ -224,7 +225,7 @@ def across_caption(results: Results, configuration: int, budgets: int, candidate
         else "trained again on each budget, with the schedule of that budget"
     )
     return (
-        f"{objective(results).name.capitalize()} of {results.configurations['config_id'].iloc[configuration]} on its "
+        f"{sentence(objective(results).name)} of {results.configurations['config_id'].iloc[configuration]} on its "
         f"{budgets} budgets, {how}. One configuration of {candidates} that finished on as many budgets: the best of "
         "them."
     )

@@ -77,7 +77,7 @@ def throughput_warnings(results: Results, data: pd.DataFrame) -> tuple[str, ...]
         found.append(
             f"The machine did not keep its speed: {changed} of {several} configurations with several evaluations "
             f"trained {DRIFT:g} times faster in one of them than in another. A budget in seconds then buys different "
-            "amounts of training; errors on one budget, and this run and another, compare the machine, too. "
+            "amounts of training; results on one budget, and this run and another, compare the machine, too. "
             "search.budget_unit=epochs does not depend on it."
         )
     return tuple(found)

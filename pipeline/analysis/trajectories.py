@@ -15,6 +15,7 @@ from pipeline.analysis.metric import VALIDATION_ERROR, WrittenMetric, objective
 from pipeline.analysis.quantiles import binned_quantiles
 from pipeline.analysis.views import proposals, rungs
 from pipeline.storage.results import Results
+from pipeline.wording import sentence
 
 OVERALL = "overall"
 OVERALL_LINE: dict[str, Any] = {"color": "black", "ls": (0, (4, 2)), "lw": 1.0}
@@ -108,7 +109,7 @@ def section(results: Results) -> Section:
 # Error over time ----------------------------------------------------------------------------------------------------
 def over_time(results: Results) -> Item:
     """Validation error of every finished evaluation over wall-clock time, with the incumbents' trajectories."""
-    title = "Error over wall-clock time"
+    title = sentence(f"{objective(results).word} over wall-clock time")
     done = finished_over_time(results)
     if done.empty:
         return Item("error_over_time", title, "", lacking="No evaluation has finished yet.")

@@ -15,6 +15,7 @@ from pipeline.analysis.metric import MISSING, WrittenMetric, objective
 from pipeline.analysis.quantiles import column_quantiles
 from pipeline.storage.results import Results
 from pipeline.storage.schema import EVALUATION_STATUSES
+from pipeline.wording import sentence
 
 # Beyond this many ways a figure shows their quantiles: lines would only hide each other.
 MOST_WAYS = 500
@@ -87,7 +88,7 @@ def pareto_caption(results: Results, data: pd.DataFrame) -> str:
     budget = style.budget_label(float(results.finished()["budget"].max()), results.budget_unit)
     fronts = [str(int(data[column].sum())) for column in data if str(column).startswith("on_front_of_")]
     return (
-        f"{objective(results).name.capitalize()} of {len(data)} configurations on {budget} against what their models "
+        f"{sentence(objective(results).name)} of {len(data)} configurations on {budget} against what their models "
         f"cost. Blue: the fronts ({', '.join(fronts)} configurations): whatever costs less is worse. Images per second "
         "are those of the device that trained, and so is the latency."
     )
@@ -136,9 +137,10 @@ def proposals(results: Results) -> Item:
         lacking = "On no budget have both kinds finished: the model has not proposed anything yet, or is not used."
         return Item(name, title, "", lacking=lacking)
     caption = (
-        "Final errors of configurations that the model proposed against those drawn at random in the same run. Chance: "
-        "how often a proposal of the model beats a random one (50%: no better). p: Mann-Whitney test, two-sided, from "
-        f"{FEWEST_TESTED} of each kind on. On the larger budgets only promoted ones are left, of both kinds."
+        "Final results of configurations that the model proposed against those drawn at random in the same run. "
+        "Chance: how often a proposal of the model beats a random one (50%: no better). p: Mann-Whitney test, "
+        f"two-sided, from {FEWEST_TESTED} of each kind on. On the larger budgets only promoted ones are "
+        "left, of both kinds."
     )
     return Item(name, title, caption, table=proposals_table(results, data), data=data)
 
@@ -193,7 +195,7 @@ def funnel(results: Results) -> Item:
     )
     reached = f"in blue, the {tops} that finished on the largest" if tops else "none has finished on the largest yet"
     caption = (
-        f"{objective(results).name.capitalize()} on each budget of {len(data)} configurations that finished on two or "
+        f"{sentence(objective(results).name)} on each budget of {len(data)} configurations that finished on two or "
         f"more; {reached}.{crowd}"
     )
     written = data.rename(columns=lambda b: f"loss_on_{b:g}")

@@ -17,6 +17,7 @@ from pipeline.analysis.metric import MISSING, TEST_ERROR, objective
 from pipeline.analysis.objectives import against_others, objectives
 from pipeline.analysis.single_curves import incumbent_curve
 from pipeline.analysis.views import pareto
+from pipeline.problems.description import Description
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
@@ -40,8 +41,8 @@ def items(results: Results) -> list[Item]:
     configuration = {name: chosen[name] for name in ordered(results.hyperparameters) if not pd.isna(chosen[name])}
     ten = Item("ten_best", f"The {BEST} best", ten_caption(results), table=ten_table(results))
     values = Item(
-        "incumbent_values", "Its values", values_caption(results, chosen), table=values_table(configuration),
-        codes=codes(results, chosen, plain(configuration)),
+        "incumbent_values", "Its values", values_caption(results, chosen),
+        table=values_table(configuration, results.problem), codes=codes(results, chosen, plain(configuration)),
     )  # fmt: skip
     if not results.problem.is_built_in:
         return [values, incumbent_curve(results), ten, *against_others(results)]
@@ -59,15 +60,16 @@ def codes(results: Results, chosen: pd.Series, configuration: dict[str, object])
     )
 
 
-def values_table(configuration: dict[str, object]) -> pd.DataFrame:
-    """A row of texts per hyperparameter."""
+def values_table(configuration: dict[str, object], problem: Description) -> pd.DataFrame:
+    """A row of texts per hyperparameter; of the paper's with its unit and the part of the space that it belongs to."""
     rows = []
     for name, value in configuration.items():
-        known = BY_NAME.get(name)
+        known = BY_NAME.get(name) if problem.is_built_in else None
         unit = f" {known.unit}" if known and known.unit else ""
         text = value_text(value, 4)
         rows.append((known.label if known else name, text + unit, known.part if known else MISSING))
-    return pd.DataFrame(rows, columns=["hyperparameter", "value", "part"])
+    table = pd.DataFrame(rows, columns=["hyperparameter", "value", "part"])
+    return table if problem.is_built_in else table.drop(columns="part")
 
 
 def as_yaml(results: Results, chosen: pd.Series, configuration: dict[str, object]) -> str:
@@ -123,7 +125,7 @@ def ties_text(results: Results, error: float) -> str:
     others = len(losses) - 1
     same = int((losses == error).sum()) - 1
     known = counted(results, error)
-    parts = [f"{same} of {others} others on this budget have the same error."] if same else []
+    parts = [f"{same} of {others} others on this budget have the same result."] if same else []
     if known is not None and others:
         inside = int((losses <= known.high).sum()) - 1
         parts.append(

@@ -65,8 +65,13 @@ def main(files: list[str]) -> None:
     """Print the likeliest classes of pictures."""
     network, classes = load_network(), about()["classes"]
     for file in files:
+        try:
+            image = read_image(Path(file))
+        except (OSError, RuntimeError) as error:  # missing, damaged, or no picture
+            print(f"{file}: cannot be read: {str(error).splitlines()[0]}")
+            continue
         with torch.inference_mode():
-            shares = network(network_input(read_image(Path(file))[None]))[0].softmax(0)
+            shares = network(network_input(image[None]))[0].softmax(0)
         best = shares.topk(min(SHOWN, len(classes)))
         found = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         print(f"{file}: " + ", ".join(f"{classes[place]} {share:.1%}" for share, place in found))

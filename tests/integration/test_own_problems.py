@@ -260,8 +260,10 @@ def test_a_folder_of_images_is_searched_without_code_though_some_are_damaged_and
     assert done["validation_error"].min() < 0.6  # chance is 2/3
     export(folder, place / "mine", None, None, quietly)
     picture = next((place / "images" / "rows").glob("[0-9]*.png"))
-    command = [sys.executable, "-W", "ignore", str(place / "mine" / "predict.py"), str(picture)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    torn = place / "images" / "rows" / "torn.png"
+    command = [sys.executable, "-W", "ignore", str(place / "mine" / "predict.py"), str(torn), str(picture)]
+    refused, answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert refused.startswith(f"{torn}: cannot be read: ")
     assert answer.startswith(f"{picture}: ")
     assert all(f"{name} " in answer for name in results.images["classes"])
     plain = {name: value.item() if hasattr(value, "item") else value for name, value in done.iloc[0].items()}

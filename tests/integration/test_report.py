@@ -115,7 +115,7 @@ def test_a_run_without_a_result_yet_says_what_it_waits_for(tmp_path: Path) -> No
     folder = begun(tmp_path / "run", 0)
     page = make_report(folder.collected, folder).read_text()
     assert "No evaluation has finished yet." in page
-    assert "No budget has 20 finished configurations with different errors yet." in page
+    assert "No budget has 20 finished configurations with different results yet." in page
 
 
 ON_A_LAPTOP = """
@@ -146,7 +146,7 @@ def test_a_report_is_made_from_the_collected_file_alone_without_torch(tmp_path: 
     assert (evaluations["status"] != "running").sum() == 8
     page = (alone / "report.html").read_text()
     assert "No evaluation has finished yet." not in page
-    assert "No budget has 20 finished configurations with different errors yet." in page
+    assert "No budget has 20 finished configurations with different results yet." in page
 
 
 def test_a_results_file_alone_is_all_that_the_command_needs(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from pipeline import operations
 from pipeline.cluster.users import user_name
-from pipeline.errors import RunError, SiteError
+from pipeline.errors import RunError, SettingsError, SiteError
 from pipeline.run.creation import create_run
-from pipeline.settings import load_settings
+from pipeline.settings import load_settings, validate_settings
 
 
 class FakeBackend:
@@ -47,6 +47,14 @@ def stop(run: Any, monkeypatch: pytest.MonkeyPatch, backend: Any) -> Any:
     monkeypatch.setattr(operations, "backend_for", lambda settings: backend)
     operations.stop(run, said.append)
     return "\n".join(said)
+
+
+def test_a_search_in_which_nothing_can_vary_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    problem = {"command": "true", "metric": "loss", "space": {"width": 64, "kind": {"choices": ["a"]}}}
+    settings = validate_settings({"problem": problem, "workers": {"where": "local"}})
+    with pytest.raises(SettingsError, match=r"space: nothing is left to search: \w+, \w+ can have one value only"):
+        operations.submit(settings, tmp_path / "results", print)
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("waits", [True, False])

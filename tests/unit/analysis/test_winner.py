@@ -66,7 +66,7 @@ def test_ties_and_rivals_inside_the_interval_are_told(with_losses: WithLosses) -
     counts = [3, 3, 4, 5, 60, 71, 83, 90]
     run = with_losses({1.0: [0.9] * 8, 3.0: [k / 150 for k in counts]})
     text = winner.ties_text(run, 0.02)
-    assert text.startswith("1 of 7 others on this budget have the same error.")
+    assert text.startswith("1 of 7 others on this budget have the same result.")
     assert "3 of 7 others on this budget lie inside its interval" in text
     assert winner.interval_text(run, 0.02) == "2.00% (3 of 150 wrong; 95% interval 0.68% to 5.71%)"
     assert winner.interval_text(run, float("nan")) == "not measured"
