@@ -36,16 +36,18 @@ def publish(path: Path, inside: Path | None = None) -> Iterator[Path]:
     """
     if inside is not None and not inside.is_dir():
         raise FileNotFoundError(errno.ENOENT, "The folder is gone (was it renamed or moved?)", str(inside))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent != inside:
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def publish_text(path: Path, text: str, mode: int = 0o644, inside: Path | None = None) -> None:

@@ -116,7 +116,7 @@ class AttemptTracker:
             case "crashed":
                 decision = self._policy.crashed(attempt.key, host, outcome.kind, outcome.reason, hosts)
             case "broken":
-                decision = self._policy.broken(attempt.key, host, outcome.reason, hosts)
+                decision = self._policy.broken(host, outcome.reason, hosts)
             case _:
                 decision = Decision("retry", avoid=job.avoid)
         self._checkpoints.attempt_ended(attempt)
@@ -185,15 +185,14 @@ class AttemptTracker:
         self._apply(self._within_budget(decision, attempt, reason), job, attempt, worker, host, reply)
 
     def requeue_unstarted(self, key: EvaluationKey, worker: str, host: str, reason: str) -> None:
-        """An attempt was given out and never begun, or ended without a word: nothing is lost but its number."""
+        """An attempt was given out and never begun: nothing is lost but its number, and it is the worker's doing."""
         job = self._evaluations.open(key)
         if job is None or job.state is EvaluationState.WAITING or self._pool.has_runner(key):
             return
         attempt = job.last_attempt()
         log.info("%s by %s came to nothing: %s", describe(attempt), worker, reason)
         self._note(attempt, worker, host, "handed_back", reason)
-        decision = self._within_budget(Decision("retry", avoid=job.avoid), attempt, reason)
-        self._apply(decision, job, attempt, worker, host, None)
+        self._apply(Decision("retry", avoid=job.avoid), job, attempt, worker, host, None)
 
     def reconsider(self, job: EvaluationJob) -> None:
         """The hosts that were to try an evaluation again are gone: believe its failure, or try it anywhere."""

@@ -161,7 +161,7 @@ class WorkerConnection:
             self._post(DispatchEnded(self, attempt, "refused", f"{type(error).__name__}: {error}"))
             return
         self.heard = self._runtime.monotonic()
-        result = "started" if answer.get("accepted") else "refused"
+        result = "started" if answer.get("accepted") else "busy" if answer.get("busy") else "refused"
         reason, is_leaving = str(answer.get("reason", "")), bool(answer.get("leaving"))
         self._post(DispatchEnded(self, attempt, result, reason, is_leaving))
 

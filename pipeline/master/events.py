@@ -95,8 +95,8 @@ class DispatchEnded:
     """A call that starts an evaluation has come back.
 
     Attributes:
-        result: "started", "refused" (the worker said no), "gone" (nobody listens there) or "unknown" (no answer: the
-            worker may have it).
+        result: "started", "refused" (the worker said no), "busy" (it said no because it is at something), "gone"
+            (nobody listens there) or "unknown" (no answer: the worker may have it).
         is_leaving: the worker said that it takes nothing more.
     """
 

@@ -31,7 +31,7 @@ NODE_INDEPENDENT = ("too_large",)
 NO_CONTRADICTION = ("out_of_memory",)
 # Faults of the program that is searched: where nothing has finished yet, the first few alike stop the run.
 OF_THE_PROGRAM = ("error", "bad_result")
-# Attempts in a row that may come to nothing (handed back, lost, refused, never delivered) before it is told as a crash.
+# Attempts in a row that may come to nothing (handed back, lost, never delivered) before it is told as a crash.
 MAX_FRUITLESS = 30
 
 
@@ -197,8 +197,8 @@ class FailurePolicy:
         else:
             self._cases[key].deaths[attempt] = host  # once, however often its worker falls silent
 
-    def broken(self, key: EvaluationKey, host: str, reason: str, hosts: Set[str]) -> Decision:
-        """A worker says that the installation is at fault."""
+    def broken(self, host: str, reason: str, hosts: Set[str]) -> Decision:
+        """A worker says that the installation is at fault, or takes nothing that it is given."""
         node = self._nodes[host]
         node.broken += 1
         self._broken_in_a_row.append((host, reason))

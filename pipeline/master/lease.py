@@ -43,6 +43,7 @@ class Lease:
         self.term = term
         self._runtime = runtime
         self._path = _lease_path(folder, term)
+        self._successor = _lease_path(folder, term + 1)
         self._beat_path = self._path.with_suffix(".beat")
         self._token = runtime.token()
         self._beats = 0
@@ -84,7 +85,7 @@ class Lease:
             holder = read_json(self._path, wait_s=CHECK_S).get("token")
         except (OSError, ValueError) as error:
             raise LeaseLostError(f"The lease {self._path} cannot be read ({error}); this master stops.") from None
-        if holder != self._token or _lease_path_exists_after(self._path):
+        if holder != self._token or self._successor.exists():
             raise LeaseLostError(
                 f"Another master has taken over this run (the lease of term {self.term} is over); this one stops "
                 f"without writing anything more."
@@ -142,10 +143,6 @@ def _latest_term(folder: RunFolder) -> int:
 
 def _lease_path(folder: RunFolder, term: int) -> Path:
     return folder.masters / f"{term:06d}.json"
-
-
-def _lease_path_exists_after(path: Path) -> bool:
-    return path.with_name(f"{int(path.stem) + 1:06d}.json").exists()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -130,10 +130,13 @@ class Membership:
         had_begun = worker.has_begun
         self._pool.make_idle(worker)
         if attempt is not None and had_begun:
-            # Its result could not be sent, say: with the next try it is the same, and there are not many of these.
+            # Its result could not be sent, say: with the next try it is the same, and there are not many of these. It
+            # says nothing of a configuration while its worker has never delivered anything.
             reason = "its worker ended it, and no result has come"
-            self._attempts.lose(attempt.key, worker, reason, counts=True, attempt=attempt)
+            worker.refused(reason)
+            self._attempts.lose(attempt.key, worker, reason, counts=worker.works, attempt=attempt)
         elif attempt is not None:
+            worker.refused("it does not have what it was given")
             self._attempts.requeue_unstarted(attempt.key, worker.name, worker.host, "its worker does not have it")
         if reported is not None:
             self.found_at(worker, reported)

@@ -46,6 +46,8 @@ LEAVE_S = 20.0
 # A worker that was given up is forgotten after so many times the run's patience.
 FORGET_AFTER = 10
 UNDELIVERED_S = 10.0
+# Evaluations that a worker has not taken, one after the other, before the status says so.
+TOLD_AFTER = 3
 
 
 class Scheduler:
@@ -140,7 +142,13 @@ class Scheduler:
         if self._ending is not None:
             return self._ending.message
         waits = self.restored.in_flight and self.pool.idle()
-        return self._unreachable or self.requester.problem or self.checkpoints.problem or (self._wait if waits else "")
+        problem = self._unreachable or self.requester.problem or self.checkpoints.problem or self._refusing
+        return problem or (self._wait if waits else "")
+
+    @property
+    def _refusing(self) -> str:
+        refusing = [w for w in self.pool.workers.values() if w.refusals >= TOLD_AFTER]
+        return f"worker {refusing[0].name} does not take what it is given: {refusing[0].refusal}" if refusing else ""
 
     @property
     def _wait(self) -> str:
@@ -185,6 +193,7 @@ class Scheduler:
         log.info("%s did not take %s: %s", worker.name, describe(event.attempt), event.reason)
         is_leaving = event.is_leaving or worker.state is WorkerState.LEAVING
         worker.become(WorkerState.LEAVING if is_leaving else WorkerState.UNCONFIRMED)
+        worker.refused(event.reason, is_busy=event.result == "busy")
         self.attempts.requeue_unstarted(event.attempt.key, worker.name, worker.host, f"not started: {event.reason}")
         if event.result == "gone":
             self.membership.remove(worker, event.reason)
@@ -206,6 +215,8 @@ class Scheduler:
             worker.become(WorkerState.LEAVING, worker.attempt)
         if worker.attempt == event.attempt or worker.attempt is None:
             self.pool.make_idle(worker)
+        if event.outcome.status != "lost":
+            worker.delivered()
         self.restored.claim(event.attempt)
         self.attempts.take(event.attempt, event.outcome, worker.name, worker.host, event.reply, worker.memory_mb)
         self._dismiss_excluded()
@@ -227,6 +238,7 @@ class Scheduler:
         self._note_load()
         if self._ending is None:
             self._leave_out_failing_nodes()
+            self._send_away_refusing()
             self._fit_workers_to_work()
         elif self._all_have_left():
             self.outcome = self._ending
@@ -281,6 +293,17 @@ class Scheduler:
         """Nodes on which workers end before they join."""
         for node, reason in self.requester.failing_nodes.items():
             self.policy.exclude(node, reason)
+        self._dismiss_excluded()
+
+    def _send_away_refusing(self) -> None:
+        """Workers that take nothing: that is no configuration's fault, but their node's, or everybody's."""
+        for worker in self.pool.refusing():
+            reason = f"a worker took none of {worker.refusals} evaluations: {worker.refusal}"
+            log.error("%s on %s is sent away: %s", worker.name, worker.host, reason)
+            self._dismiss(worker, "refuses")
+            decision = self.policy.broken(worker.host, reason, self.pool.usable_hosts())
+            if decision.action == "stop":
+                self._break(decision.reason)
         self._dismiss_excluded()
 
     def _fit_workers_to_work(self) -> None:

@@ -101,7 +101,7 @@ class StockWorkerConnection(WorkerConnection):
 
     def _start(self, evaluation: Evaluation) -> dict[str, Any]:
         if self._proxy.is_busy():
-            return {"accepted": False, "reason": "it is busy"}
+            return {"accepted": False, "busy": True, "reason": "it is busy"}
         self._retire_callback()
         self._attempt = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
         self._callback = _AttemptCallback(self, self._attempt, self._post, self._runtime)

@@ -22,6 +22,10 @@ class WorkerState(Enum):
     LEAVING = "leaving"
 
 
+# A worker that did not take what it was given, and again, rests, twice as long each time, and is sent away in the end.
+REST_S, LONGEST_REST_S = 1.0, 60.0
+MAX_REFUSALS = 8
+
 # States in which what a worker says it is at can contradict what the master thinks.
 _COMPARABLE = (WorkerState.TRAINING, WorkerState.IDLE, WorkerState.UNCONFIRMED)
 
@@ -34,6 +38,10 @@ class KnownWorker:
         attempt: what it is at; None when idle.
         since, changed_at: when the state began, s since 1970 and monotonic.
         has_begun: whether it has confirmed its attempt.
+        works: it has delivered an end of an attempt.
+        refusals: dispatches in a row that it did not take; of those for which it was only busy, one counts.
+        refusal: why it did not take the last one.
+        rests_until: it is given nothing before (monotonic), because it has refused.
         is_suspect: it has been silent for some seconds.
         is_lost: it has been silent for too long, and its evaluation was given to others.
         pool: which it belongs to, and hears of what becomes of it.
@@ -46,6 +54,10 @@ class KnownWorker:
     since: float = 0.0
     changed_at: float = 0.0
     has_begun: bool = False
+    works: bool = False
+    refusals: int = 0
+    refusal: str = ""
+    rests_until: float = 0.0
     is_suspect: bool = False
     is_lost: bool = False
     clock: Clock = SYSTEM
@@ -80,6 +92,17 @@ class KnownWorker:
         says_otherwise = self.connection.reported != self.attempt or self.state is WorkerState.UNCONFIRMED
         is_newer = self.connection.reported_at > self.changed_at
         return self.state in _COMPARABLE and not self.is_lost and is_newer and says_otherwise
+
+    def refused(self, reason: str, is_busy: bool = False) -> None:
+        """It did not take what it was given; `is_busy`: with something that will end."""
+        self.refusal = reason
+        self.refusals = 1 if is_busy else self.refusals + 1
+        if self.refusals > 1 or is_busy:
+            self.rests_until = self.clock.monotonic() + min(LONGEST_REST_S, REST_S * 2.0 ** (self.refusals - 1))
+
+    def delivered(self) -> None:
+        """An end of an attempt has come from it."""
+        self.works, self.refusals = True, 0
 
     def become(self, state: WorkerState, attempt: AttemptId | None = None) -> None:
         """Change state."""
@@ -159,8 +182,9 @@ class WorkerPool:
         worker.become(WorkerState.LEAVING if worker.state is WorkerState.LEAVING else WorkerState.IDLE)
 
     def idle(self) -> list[KnownWorker]:
-        """Workers that wait for work, longest waiting first."""
-        return [w for w in self._idle.values() if w.is_usable]
+        """Workers that wait for work and may be given some, longest waiting first."""
+        now = self._clock.monotonic()
+        return [w for w in self._idle.values() if w.is_usable and w.rests_until <= now]
 
     def usable_hosts(self) -> set[str]:
         """Hosts with a worker that can be counted on."""
@@ -169,6 +193,10 @@ class WorkerPool:
     def on_host(self, host: str) -> list[KnownWorker]:
         """The workers on a host."""
         return [w for w in self.workers.values() if w.host == host]
+
+    def refusing(self) -> list[KnownWorker]:
+        """Workers that have taken nothing for too long."""
+        return [w for w in self.workers.values() if w.refusals >= MAX_REFUSALS and w.state is not WorkerState.LEAVING]
 
     def present_count(self) -> int:
         """Workers that need no replacement: a silent one is given the run's patience first."""

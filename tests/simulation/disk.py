@@ -18,6 +18,7 @@ import re
 import shutil
 import stat
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,34 @@ class Entries(list[Entry]):
         return None
 
 
+class Files(dict[str, Content]):
+    """Files by path, and what is in each folder: a search looks into its folders some hundred times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_folder: dict[str, set[str]] = defaultdict(set)
+
+    def __setitem__(self, path: str, content: Content) -> None:
+        super().__setitem__(path, content)
+        self.in_folder[path.rpartition("/")[0]].add(path)
+
+    def setdefault(self, path: str, content: Content) -> Content:  # type: ignore[override]
+        if path not in self:
+            self[path] = content
+        return self[path]
+
+    def __delitem__(self, path: str) -> None:
+        super().__delitem__(path)
+        self.in_folder[path.rpartition("/")[0]].discard(path)
+
+    def take(self, path: str) -> Content | None:
+        """Take a file out; None: it is not there."""
+        content = self.get(path)
+        if content is not None:
+            del self[path]
+        return content
+
+
 class Disk:
     """All files, and what goes wrong with them.
 
@@ -152,7 +181,7 @@ class Disk:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.files: dict[str, Content] = {}
+        self.files = Files()
         self.folders: set[str] = {ROOT}
         self.open_files: dict[int, OpenFile] = {}
         self.is_full = False
@@ -250,7 +279,9 @@ class Disk:
         if source not in self.files:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", source)
         self._need_parent(target)
-        self.files[target] = self.files.pop(source)
+        content = self.files[source]
+        del self.files[source]
+        self.files[target] = content
 
     def link(self, source: str, target: str) -> None:
         self.touch("create", target)
@@ -264,7 +295,7 @@ class Disk:
         if path not in self.files:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
         self.touch("unlink", path)
-        self.files.pop(path, None)
+        self.files.take(path)
 
     def mkdir(self, path: str) -> None:
         if path in self.folders or path in self.files:
@@ -284,10 +315,8 @@ class Disk:
         self.look(path)
         if path not in self.folders:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-        prefix = path + "/"
-        length = len(prefix)
-        names = [n for n in (*self.folders, *self.files) if n.startswith(prefix) and "/" not in n[length:]]
-        return Entries(Entry(self, name) for name in sorted(names))
+        folders = (name for name in self.folders if name.rpartition("/")[0] == path)
+        return Entries(Entry(self, name) for name in sorted((*folders, *self.files.in_folder[path])))
 
     def stat(self, path: str) -> os.stat_result:
         process = current_process()

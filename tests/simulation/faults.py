@@ -32,6 +32,7 @@ PASSIVE = (
     "broken installation on a node",
     "killed at the time limit",
     "a stock worker delivers",
+    "a worker refuses",
 )
 
 
@@ -72,6 +73,7 @@ class Faults:
             "worker killed": self.kill_worker,
             "worker warned to leave": self.warn_worker,
             "worker preempted": self.preempt_worker,
+            "worker takes nothing": self.let_worker_refuse,
             "node lost": self.lose_node,
             "GPU of a worker": self.lose_gpu,
             "node's installation": self.break_node,
@@ -113,6 +115,7 @@ class Faults:
             host.is_up, host.is_broken = True, False
         simulation.network.loss = simulation.network.doubling = simulation.network.slowness = 0.0
         simulation.network.blocked.clear()
+        simulation.network.refusing.clear()
         simulation.disk.is_full, simulation.disk.failing, simulation.disk.stalling = False, 0.0, 0.0
         simulation.disk.fatal.clear()
         simulation.cluster.refuses = simulation.cluster.is_slow = False
@@ -152,6 +155,13 @@ class Faults:
         if worker is not None:
             self.world.bite("worker killed")
             worker.kill()
+
+    def let_worker_refuse(self) -> None:
+        worker = self._worker()
+        if worker is not None:
+            refusing = self.simulation.network.refusing
+            refusing.add(worker)
+            self._for("worker takes nothing", 5, 200, lambda: refusing.discard(worker))
 
     def warn_worker(self) -> None:
         self._signal("signal USR2", "worker warned to leave")

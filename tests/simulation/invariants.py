@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pipeline.master.process as master_process
@@ -17,7 +18,7 @@ from pipeline.master.scheduler import Scheduler
 from pipeline.master.worker_pool import KnownWorker
 from pipeline.records import EvaluationKey
 from pipeline.rpc.messages import AttemptId, Outcome
-from pipeline.run.history import History, Result, parse_draw, parse_result, read_history
+from pipeline.run.history import History, Result, read_history
 from pipeline.search.brackets import planned_evaluations
 from pipeline.search.replay import rebuild
 from pipeline.settings import budget_ladder
@@ -26,7 +27,7 @@ from tests.simulation.world import Process, current_process
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-# The most attempts at one evaluation, whatever happens.
+# The most attempts at one evaluation, whatever happens; those that a worker did not take are held against the worker.
 MOST_ATTEMPTS = 40
 PREFIXES = 4
 
@@ -38,11 +39,13 @@ class Books:
         self.simulation = simulation
         self.world = simulation.world
         self.lost: Counter[EvaluationKey] = Counter()
+        self.refused: Counter[EvaluationKey] = Counter()
         self.believed: set[EvaluationKey] = set()
         self._without_work: dict[str, float] = {}
         self._results: set[EvaluationKey] = set()
         self._read = 0
         self._ends: Counter[str] = Counter()
+        self._run = str(simulation.folder.path)
         simulation.network.observe = self.answered
         simulation.disk.observe = self.begins_to_write
         folder, disk = simulation.folder, simulation.disk
@@ -71,7 +74,7 @@ class Books:
                 self.world.fail(f"nobody is responsible for {key}, which is {job.state.value}; workers {at}")
             if (job.state is EvaluationState.WAITING) != (key in waiting):
                 self.world.fail(f"{key} is {job.state.value}, and in the queue {waiting[key]} times")
-            if job.attempts > MOST_ATTEMPTS:
+            if job.attempts - self.refused[key] > MOST_ATTEMPTS:
                 self.world.fail(f"{key} is tried without end: attempt {job.attempts}")
         running = {
             (config_id, datum.budget)
@@ -141,12 +144,13 @@ class Books:
         scheduler = self.simulation.schedulers.get(process)
         if scheduler is None or operation not in ("create", "write", "unlink") or process.is_dead:
             return
-        folder = self.simulation.folder
-        successor = folder.masters / f"{scheduler.files.term + 1:06d}.json"
-        name = path.removeprefix(f"{folder.path}/")
+        successor = f"{self._run}/masters/{scheduler.files.term + 1:06d}.json"
+        if successor not in self.simulation.disk.files:
+            return
+        name = path.removeprefix(f"{self._run}/")
         # It may write on what it began before, and takes that away if it comes to nothing: a file of its own.
         is_begun = operation in ("write", "unlink") and name.endswith(f".{process.pid}.tmp")
-        if str(successor) in self.simulation.disk.files and not name.startswith("masters/") and not is_begun:
+        if not name.startswith("masters/") and not is_begun:
             self.world.fail(f"{process.name} was superseded, and does this all the same: {operation} {name}")
 
     def attempt_lost(self, key: EvaluationKey) -> None:
@@ -205,23 +209,20 @@ class Books:
         if self.simulation.faults.lines_were_lost:
             return
         folder, disk = self.simulation.folder, self.simulation.disk
+        whole = read_history(folder)
         for _ in range(PREFIXES):
             end = self.world.random.randrange(len(disk.appended) + 1)
             sizes: dict[str, int] = dict(disk.appended[:end])
-            draws, results = (
-                [json.loads(line) for line in self._prefix(str(path), sizes)]
-                for path in (folder.configs, folder.results)
-            )
-            history = History(tuple(map(parse_draw, draws)), tuple(map(parse_result, results)))
+            history = History(whole.draws[: self._whole_lines(folder.configs, sizes)],
+                              whole.results[: self._whole_lines(folder.results, sizes)])  # fmt: skip
             try:
                 rebuild(self.simulation.settings, history)
             except RunError as error:
                 self.world.fail(f"cannot be resumed after write {end}: {error}")
 
-    def _prefix(self, path: str, sizes: dict[str, int]) -> list[bytes]:
-        content = self.simulation.disk.files.get(path)
-        data = b"" if content is None else bytes(content.data[: sizes.get(path, 0)])
-        return data[: data.rfind(b"\n") + 1].splitlines()
+    def _whole_lines(self, path: Path, sizes: dict[str, int]) -> int:
+        content = self.simulation.disk.files.get(str(path))
+        return 0 if content is None else content.data.count(b"\n", 0, sizes.get(str(path), 0))
 
     # For people ------------------------------------------------------------------------------------------------------
     def longest_s(self) -> float:
@@ -262,6 +263,13 @@ def watched(simulation: Simulation) -> Iterator[None]:
                 lose(job, *rest, **others)
 
             self.attempts._lose = lose_noted  # type: ignore[method-assign]
+            requeue = self.attempts.requeue_unstarted
+
+            def requeue_noted(key: EvaluationKey, *rest: Any) -> None:
+                books.refused[key] += 1
+                requeue(key, *rest)
+
+            self.attempts.requeue_unstarted = requeue_noted  # type: ignore[method-assign]
             crashed = self.policy.crashed
 
             def crashed_noted(key: Any, host: str, kind: str, *rest: Any) -> Any:

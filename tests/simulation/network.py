@@ -48,6 +48,7 @@ class Network:
         loss, doubling: chances that a message is lost, that a request comes twice.
         latency_s: longest usual delay.
         blocked: pairs of hosts that do not reach each other.
+        refusing: workers that take nothing, whatever they are given.
     """
 
     def __init__(self, world: World) -> None:
@@ -59,6 +60,7 @@ class Network:
         self.slowness = 0.0
         self.latency_s = 0.01
         self.blocked: set[frozenset[str]] = set()
+        self.refusing: set[Process] = set()
         self.observe: Callable[[str, Any, Any], None] = lambda method, arguments, answer: None
 
     def reaches(self, a: Process, b: Process) -> bool:
@@ -279,7 +281,7 @@ class Proxy:
             try:
                 if target is None:
                     raise Pyro4.errors.DaemonError("unknown object")
-                value = getattr(target, method)(*arguments, **named)
+                value = self._served(target, method, arguments, named, server.process)
                 network.observe(method, arguments, value)
                 answer: tuple[str, Any] = ("ok", json.dumps(value))
             except Killed:
@@ -291,6 +293,12 @@ class Proxy:
                 world.after(network.delay_s(), lambda: self._answer(connection, reply, answer))
 
         network.world.spawn(server.process, serve, f"rpc {method}")
+
+    def _served(self, target: Any, method: str, arguments: Any, named: Any, process: Process) -> Any:
+        if process in self._network.refusing and method == "start_computation":
+            self._network.world.bite("a worker refuses")
+            return {"accepted": False, "reason": "not now"}
+        return getattr(target, method)(*arguments, **named)
 
     def _answer(self, connection: Connection, reply: VirtualReply, answer: Any) -> None:
         is_waited_for = connection.is_open and not reply.done() and not self._process.is_dead

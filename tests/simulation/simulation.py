@@ -136,7 +136,7 @@ class Simulation:
 
     def folder_remove_stop(self) -> None:
         """As `resume-search` does."""
-        self.disk.files.pop(str(self.folder.stop_request), None)
+        self.disk.files.take(str(self.folder.stop_request))
 
     # The whole -------------------------------------------------------------------------------------------------------
     def run(self) -> Outcome:

@@ -107,21 +107,21 @@ def test_a_node_whose_workers_die_at_one_time_after_the_other_is_left_out() -> N
 
 def test_a_broken_installation_stops_the_run_after_a_few_alike() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
-    actions = [policy.broken(key(i), "a", "no data in /data", ONE).action for i in range(3)]
+    actions = [policy.broken("a", "no data in /data", ONE).action for i in range(3)]
     assert actions == ["retry", "retry", "stop"]
 
 
 def test_what_is_broken_on_two_nodes_alike_stops_the_run_at_once() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
-    assert policy.broken(key(0), "a", "no data", TWO).action == "retry"
-    assert policy.broken(key(1), "b", "no data", TWO).action == "retry"
-    decision = policy.broken(key(0), "b", "no data", TWO)
+    assert policy.broken("a", "no data", TWO).action == "retry"
+    assert policy.broken("b", "no data", TWO).action == "retry"
+    decision = policy.broken("b", "no data", TWO)
     assert (decision.action, decision.reason) == ("stop", "no data")
 
 
 def test_what_is_broken_on_one_node_alone_leaves_that_node_out(policy: FailurePolicy) -> None:
     for index in range(3):
-        decision = policy.broken(key(index), "a", "no data", TWO)
+        decision = policy.broken("a", "no data", TWO)
         assert (decision.action, decision.avoid) == ("retry", {"a"})
         policy.finished(key(index), "b")
     assert "broken there alone: no data" in policy.excluded["a"]
@@ -129,7 +129,7 @@ def test_what_is_broken_on_one_node_alone_leaves_that_node_out(policy: FailurePo
 
 def test_a_success_in_between_starts_the_count_of_broken_ones_again(policy: FailurePolicy) -> None:
     for index in range(10):
-        assert policy.broken(key(index), "a", "disk hiccup", ONE).action == "retry"
+        assert policy.broken("a", "disk hiccup", ONE).action == "retry"
         policy.finished(key(index), "a")
 
 
@@ -149,7 +149,7 @@ def test_held_crashes_are_believed_once_something_finishes() -> None:
 def test_the_last_node_is_never_left_out_for_being_broken() -> None:
     policy = FailurePolicy(max_attempts=3, max_broken=3)
     policy.exclude("b", "bad")
-    actions = [policy.broken(key(i), "a", "no data", TWO).action for i in range(3)]
+    actions = [policy.broken("a", "no data", TWO).action for i in range(3)]
     assert actions[-1] == "stop"
     assert list(policy.excluded) == ["b"]
 
@@ -171,7 +171,7 @@ def test_crashes_that_no_second_node_is_left_to_try_stop_a_run_in_which_nothing_
 def test_what_breaks_alike_on_half_of_the_nodes_stops_the_run_also_when_it_worked_before(policy: FailurePolicy) -> None:
     hosts = {"a", "b", "c", "d", "e"}
     policy.finished(((0, 0, 0), 1.0), "a")
-    actions = [policy.broken(((0, 0, i), 1.0), host, "no data", hosts).action for i, host in enumerate("abc")]
+    actions = [policy.broken(host, "no data", hosts).action for i, host in enumerate("abc")]
     assert actions == ["retry", "retry", "stop"]
     assert policy.excluded == {}
 
@@ -179,7 +179,7 @@ def test_what_breaks_alike_on_half_of_the_nodes_stops_the_run_also_when_it_worke
 def test_two_bad_nodes_among_many_are_left_out_and_stop_nothing(policy: FailurePolicy) -> None:
     hosts = set("abcdefgh")
     policy.finished(((0, 0, 0), 1.0), "c")
-    actions = {policy.broken(((0, 0, i), 1.0), host, "no data", hosts).action for i, host in enumerate("ababab")}
+    actions = {policy.broken(host, "no data", hosts).action for i, host in enumerate("ababab")}
     assert actions == {"retry"}
     assert set(policy.excluded) == {"a", "b"}
 

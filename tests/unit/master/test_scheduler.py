@@ -11,7 +11,7 @@ import pytest
 from pipeline.master.evaluations import EvaluationState
 from pipeline.master.events import DispatchEnded, Gone, Unreachable
 from pipeline.master.failures import MAX_FRUITLESS
-from pipeline.master.worker_pool import WorkerState
+from pipeline.master.worker_pool import LONGEST_REST_S, MAX_REFUSALS, WorkerState
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.undelivered import leave_result
 from tests.unit.master.conftest import Master
@@ -417,16 +417,27 @@ def test_what_runs_out_of_memory_on_the_largest_device_is_the_configurations_fau
     assert [r.exception for r in master.history.results] == ["out_of_memory: CUDA"]
 
 
+def rest(master: Master) -> None:
+    """Let every worker that was given a rest have had it."""
+    master.runtime.skipped_s += LONGEST_REST_S
+    for connection in master.connections.values():
+        connection.heard = master.runtime.monotonic()
+
+
 def test_a_worker_that_ends_an_attempt_without_a_word_kills_no_more_than_three(master: Master) -> None:
     master.join("w0")
+    master.step()
+    master.confirm("w0")
+    master.deliver("w0", FINISHED)
     for _ in range(3):
         master.step()
         master.confirm("w0")
-        assert master.connections["w0"].last.key == FIRST
+        assert master.connections["w0"].last.key == ((0, 0, 1), 1.0)
         report(master, "w0", None)
         master.scheduler.tick()
+        rest(master)
     master.step()
-    (result,) = master.history.results
+    result = master.history.results[-1]
     assert result.exception.startswith("killed_its_worker: 3 attempts without progress on a; last: its worker ended it")
 
 
@@ -466,6 +477,75 @@ def test_results_that_cannot_be_sent_from_the_first_on_stop_the_run(make_master:
         master.deliver("w0", Outcome("lost", kind="bad_result", reason="no result was sent"))
     assert "the first 3 evaluations failed alike" in master.scheduler.message
     assert "no result was sent" in master.scheduler.message
+    assert master.history.results == ()
+
+
+def take_nothing(master: Master, name: str) -> None:
+    """The worker is given something, refuses, and has rested."""
+    master.step()
+    connection = master.connections[name]
+    master.scheduler.handle(DispatchEnded(connection, connection.last, "refused", "not now"))
+    report(master, name, None)
+    master.scheduler.tick()
+    rest(master)
+
+
+def test_a_worker_that_takes_nothing_is_sent_away_and_no_configuration_is_blamed(master: Master) -> None:
+    for number in range(2):
+        name = f"w{number}"
+        master.join(name)
+        for _ in range(MAX_REFUSALS):
+            assert master.connections[name].dismissed == []
+            take_nothing(master, name)
+        assert master.scheduler.message == f"worker {name} does not take what it is given: not now"
+        assert master.connections[name].dismissed == ["refuses"]
+        master.leave(name, "refuses")
+    master.join("good")
+    work_off(master, "good")
+    assert len(master.history.results) == 4
+    assert all(result.loss is not None for result in master.history.results)
+
+
+def test_workers_that_take_nothing_one_after_the_other_stop_the_run_with_what_they_say(master: Master) -> None:
+    for number in range(3):
+        master.join(f"w{number}")
+        for _ in range(MAX_REFUSALS):
+            take_nothing(master, f"w{number}")
+        master.leave(f"w{number}", "refuses")
+    assert master.scheduler.state == "stopping"
+    assert master.scheduler.message == f"a worker took none of {MAX_REFUSALS} evaluations: not now"
+    assert master.history.results == ()
+
+
+def test_a_worker_that_refuses_is_given_time_before_it_is_asked_again(master: Master) -> None:
+    master.join("w0")
+    master.step()
+    connection = master.connections["w0"]
+    master.scheduler.handle(DispatchEnded(connection, connection.last, "refused", "not now"))
+    report(master, "w0", None)
+    master.step()  # once is no sign of anything
+    for seconds in (2, 4, 8):
+        master.scheduler.handle(DispatchEnded(connection, connection.last, "refused", "not now"))
+        dispatched = len(connection.dispatched)
+        report(master, "w0", None)
+        master.step()
+        assert len(connection.dispatched) == dispatched
+        master.runtime.skipped_s += seconds
+        connection.heard = master.runtime.monotonic()
+        master.step()
+        assert len(connection.dispatched) == dispatched + 1
+
+
+def test_a_guest_that_is_busy_is_never_sent_away_for_it(master: Master) -> None:
+    master.join("w0")
+    for _ in range(3 * MAX_REFUSALS):
+        master.step()
+        connection = master.connections["w0"]
+        master.scheduler.handle(DispatchEnded(connection, connection.last, "busy", "it is busy"))
+        report(master, "w0", None)
+        master.scheduler.tick()
+        rest(master)
+    assert connection.dismissed == []
     assert master.history.results == ()
 
 
