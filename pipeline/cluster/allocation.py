@@ -22,15 +22,12 @@ from collections.abc import Mapping
 from types import FrameType
 
 from pipeline.cluster import slurm
+from pipeline.cluster.early_signals import END_SIGNALS, WARNING_SIGNALS
 from pipeline.cluster.slurm import run_command, slurm_task_id
 from pipeline.errors import SiteError
 from pipeline.records import WorkerIdentity
 
 log = logging.getLogger(__name__)
-
-# Slurm's and submitit's warnings before the time limit; NCCL may use USR1, so submitit's default is USR2.
-WARNING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
-END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Why a worker leaves in time for the end of its allocation (`pipeline.worker.worker` says the same).
 ALLOCATION_END = "allocation_end"
@@ -105,9 +102,14 @@ class Allocation:
                 self.margin_s = longest
 
     def listen(self) -> None:
-        """From now on, note the signals that end an allocation instead of dying of them (main thread only)."""
-        for number in (*WARNING_SIGNALS, *END_SIGNALS):
+        """From now on, note the signals that end an allocation instead of dying of them (main thread only).
+
+        Those that came while this process was starting, and were held, are noted now.
+        """
+        numbers = (*WARNING_SIGNALS, *END_SIGNALS)
+        for number in numbers:
             signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal is not None:

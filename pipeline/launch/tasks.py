@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cluster.early_signals import hold_signals
 from pipeline.launch import local_workers
 from pipeline.launch.array_tasks import RequeuedAsItIs
 from pipeline.launch.backend import StartedMaster
@@ -50,6 +51,7 @@ class MasterTask:
     def __call__(self) -> None:
         """Become the master; does not return."""
         command = master_command(RunFolder(self.path))
+        hold_signals()  # the master listens to them once it is there
         os.execv(command[0], command)
 
 

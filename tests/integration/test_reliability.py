@@ -342,6 +342,33 @@ def test_who_has_no_certificate_of_the_run_is_refused(tmp_path: Path, processes:
         assert not plain.recv(100).startswith(b"PYRO")
 
 
+# As a job of the master begins, and the first thing that happens is a signal: before anything can listen to it.
+TOO_EARLY = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.launch.tasks import MasterTask
+
+def become(*arguments, execv=os.execv):
+    os.kill(os.getpid(), int(sys.argv[2]))
+    execv(*arguments)
+
+os.execv = become
+MasterTask(Path(sys.argv[1]))()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_that_comes_before_the_master_listens_ends_it_in_order(tmp_path: Path, number: int) -> None:
+    folder = make_run(tmp_path / "run", "workers.count=0", "workers.where=local")
+    folder.logs.mkdir()
+    command = [sys.executable, "-c", TOO_EARLY, str(folder.path), str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    status = read_status(folder)
+    assert status is not None
+    assert (status.state, status.message) == ("left", f"signal {signal.Signals(number).name}")
+
+
 STOCK_WORKER = """
 import logging, sys
 import numpy as np
