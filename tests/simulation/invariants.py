@@ -269,7 +269,7 @@ def watched(simulation: Simulation) -> Iterator[None]:
                 books.refused[key] += 1
                 requeue(key, *rest)
 
-            self.attempts.requeue_unstarted = requeue_noted  # type: ignore[method-assign]
+            self.attempts.requeue_unstarted = requeue_noted  # type: ignore[method-assign,assignment]
             crashed = self.policy.crashed
 
             def crashed_noted(key: Any, host: str, kind: str, *rest: Any) -> Any:
