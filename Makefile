@@ -65,9 +65,10 @@ $(BIN)/.installed: setup.cfg constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@echo "Installing the pinned packages (PyTorch is large: a few minutes) ..."
 	@grep -v -E '$(if $(TORCH),$(OF_TORCH),^$$)' constraints.txt > $(VENV)/constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
 		$(if $(TORCH),$(TORCH_BUILD)) -e '.$(if $(EXTRAS),[$(EXTRAS)])' $(if $(TORCH),|| { echo \
-		"make: pip finds no $(TORCH_BUILD); PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name where they are"; exit 1; })
+		"make: pip did not find $(TORCH_BUILD): run it again with PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS" \
+		"set to where they are (PyTorch's page on installing it names the index of each build)"; exit 1; })
 	@touch $@
 
 demo: install ## A real joint search on this machine: digits, five minutes, with report

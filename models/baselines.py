@@ -15,7 +15,7 @@ from models.network import Branch, Classifier, Convolution
 
 
 def shake_shake_26(width: int) -> Mapping[str, float]:
-    """Architecture of Shake-Shake 26 2x`width`d (Gastaldi 2017) as hyperparameters of the search space."""
+    """Architecture of a Shake-Shake 26 (Gastaldi 2017), 2x32d by width 32, as hyperparameters of the search space."""
     values: dict[str, float] = {"initial_filters": 16, "death_rate": 0.0}
     for i, factor in enumerate((width / 16, 2.0, 2.0), start=1):
         values |= {f"nr_residual_blocks_{i}": 4, f"res_branches_{i}": 2, f"widen_factor_{i}": factor}

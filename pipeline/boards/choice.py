@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +53,6 @@ def _package_of(board: Board) -> ModuleType:
         return importlib.import_module(f"pipeline.boards.to_{board}")
     except ImportError as error:
         raise SiteError(
-            f"The package of {board} cannot be imported ({error}): `pip install {board}` installs it, or "
-            f"`pip install 'tandem-nas[{board}]'` with Tandem."
+            f"The package of {board} cannot be imported ({error}). "
+            f"`{sys.executable} -m pip install {board}` installs it."
         ) from None
