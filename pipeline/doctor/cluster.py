@@ -137,6 +137,9 @@ def _await_answer(folder: Path, job: str, wait_s: float) -> list[Finding]:
     if state.startswith("PENDING"):
         mend = "it waits in the queue: run doctor again with a longer --wait, or on a partition with a free node"
         return [Finding("node", WARNING, f"job {job} has not started: {state}", mend)]
+    if state.startswith(_ALIVE):
+        mend = "run doctor again with a longer --wait; where none is long enough, the node's storage may hang"
+        return [Finding("node", WARNING, f"job {job} has not answered within {wait_s:.0f} s: {state}", mend)]
     log = folder / "job.log"
     said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if is_there(log) else []
     found = f"job {job} gave no answer; its state: {state or 'ended'}" + (f"; it said: {said[0]}" if said else "")

@@ -239,8 +239,9 @@ def test_a_request_that_the_site_refuses_is_a_fault_with_the_sites_reason(
 class HereSlurm:
     """Slurm that runs a job's script on this machine, or lets it wait."""
 
-    def __init__(self, starts: bool) -> None:
+    def __init__(self, starts: bool, state: str = "PENDING (Resources)") -> None:
         self.starts = starts
+        self.state = state
         self.asked: list[tuple[str, ...]] = []
         self.jobs: list[subprocess.Popen[bytes]] = []
 
@@ -250,7 +251,7 @@ class HereSlurm:
             log = Path(next(c.partition("=")[2] for c in command if c.startswith("--output")))
             with log.open("w") as out:
                 self.jobs.append(subprocess.Popen(["bash", command[-1]], stdout=out, stderr=out))
-        return {"sbatch": "12;cluster\n", "squeue": "PENDING (Resources)\n"}.get(command[0], "")
+        return {"sbatch": "12;cluster\n", "squeue": f"{self.state}\n"}.get(command[0], "")
 
 
 @pytest.fixture
@@ -301,13 +302,14 @@ def test_a_job_that_fails_is_a_fault_with_its_last_words(
     assert time.monotonic() - began < 600, "a job that has ended is not waited for"
 
 
-def test_a_job_that_waits_is_no_fault_and_is_taken_out_of_the_queue(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node_settings: Settings
+@pytest.mark.parametrize("state", ["PENDING (Resources)", "RUNNING (None)"])
+def test_a_job_that_waits_or_is_slow_is_no_fault_and_is_taken_out_of_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node_settings: Settings, state: str
 ) -> None:
-    waiting = HereSlurm(starts=False)
+    waiting = HereSlurm(starts=False, state=state)
     monkeypatch.setattr(slurm, "run_command", waiting)
     found = only(cluster.examine_node(node_settings, tmp_path, 1.0, lambda text: None), "node")
-    assert (found.verdict, "PENDING (Resources)" in found.found) == (WARNING, True)
+    assert (found.verdict, state in found.found) == (WARNING, True)
     assert ("scancel", "12") in waiting.asked
 
 
