@@ -5,6 +5,7 @@ A page has the line `<!-- generated: settings -->` where it goes.
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ def _section(section: type[SettingsSection], prefix: str, part: str = "") -> Ite
 
 
 def _said(section: type[SettingsSection]) -> str:
-    return (section.__doc__ or "").strip()
+    return inspect.cleandoc(section.__doc__ or "")
 
 
 def _is_section(kind: Any) -> bool:
@@ -119,10 +120,15 @@ def _plural(kind: str) -> str:
     return kind if kind.endswith("e") else f"{kind}s"
 
 
+# Larger bounds keep nonsense out, and tell a person nothing.
+_LARGEST_BOUND = 1e5
+
+
 def _bounds(shape: Mapping[str, Any]) -> str:
     above, least, below, most = (
         shape.get(key) for key in ("exclusiveMinimum", "minimum", "exclusiveMaximum", "maximum")
     )
+    most = None if most is not None and most >= _LARGEST_BOUND else most
     if above is not None:
         upper = f", below {below:g}" if below is not None else f", at most {_number(most)}" if most is not None else ""
         return f" above {above:g}{upper}"
