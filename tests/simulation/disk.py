@@ -315,16 +315,17 @@ class Disk:
         self.look(path)
         if path not in self.folders:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-        folders = (name for name in self.folders if name.rpartition("/")[0] == path)
+        prefix = path + "/"
+        folders = (name for name in self.folders if name.startswith(prefix) and "/" not in name[len(prefix) :])
         return Entries(Entry(self, name) for name in sorted((*folders, *self.files.in_folder[path])))
 
     def stat(self, path: str) -> os.stat_result:
         process = current_process()
         if process is not None and process.is_dead:
             raise Killed
-        if path in self.folders or self._is_of_a_living_process(path):
-            return os.stat_result((stat.S_IFDIR | 0o700, 1, 1, 1, os.geteuid(), 0, 0, 0, 0, 0))
         content = self.files.get(path)
+        if content is None and (path in self.folders or self._is_of_a_living_process(path)):
+            return os.stat_result((stat.S_IFDIR | 0o700, 1, 1, 1, os.geteuid(), 0, 0, 0, 0, 0))
         if content is None:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
         when = EPOCH + content.modified

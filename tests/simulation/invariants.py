@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # The most attempts at one evaluation, whatever happens; those that a worker did not take are held against the worker.
 MOST_ATTEMPTS = 40
-PREFIXES = 4
+PREFIXES = 2
 
 
 class Books:
@@ -61,15 +61,7 @@ class Books:
         jobs = scheduler.evaluations.jobs
         waiting = Counter(job.key for job in scheduler.evaluations.waiting)
         for key, job in jobs.items():
-            responsible = {
-                EvaluationState.NEW: False,
-                EvaluationState.WAITING: waiting[key] == 1,
-                EvaluationState.RUNNING: scheduler.pool.has_runner(key),
-                EvaluationState.RETURNING: key in scheduler.restored.in_flight,
-                EvaluationState.HELD: key in scheduler.policy.held,
-                EvaluationState.ENDED: scheduler.attempts.has_unwritten,
-            }[job.state]
-            if not responsible:
+            if not self._is_somebody_responsible(scheduler, key, job.state, waiting[key]):
                 at = [(w.name, w.state.value, str(w.attempt), w.is_lost) for w in scheduler.pool.workers.values()]
                 self.world.fail(f"nobody is responsible for {key}, which is {job.state.value}; workers {at}")
             if (job.state is EvaluationState.WAITING) != (key in waiting):
@@ -84,6 +76,22 @@ class Books:
         }
         if running != set(jobs):
             self.world.fail(f"the search and the master disagree on {running ^ set(jobs)}")
+
+    @staticmethod
+    def _is_somebody_responsible(scheduler: Scheduler, key: EvaluationKey, state: EvaluationState, waits: int) -> bool:
+        match state:
+            case EvaluationState.WAITING:
+                return waits == 1
+            case EvaluationState.RUNNING:
+                return scheduler.pool.has_runner(key)
+            case EvaluationState.RETURNING:
+                return key in scheduler.restored.in_flight
+            case EvaluationState.HELD:
+                return key in scheduler.policy.held
+            case EvaluationState.ENDED:
+                return scheduler.attempts.has_unwritten
+            case _:
+                return False
 
     def _look_at_idle_workers(self, scheduler: Scheduler) -> None:
         """A healthy worker gets work when there is some that it may have."""

@@ -18,7 +18,7 @@ from pipeline.master.events import MasterOutcome
 from pipeline.problems.space import serialized_space
 from pipeline.run.folder import RunFolder
 from pipeline.search.verify import verify
-from pipeline.settings import FrozenProblem, MetricSettings, Settings, changed, dump_settings, load_settings
+from pipeline.settings import FrozenProblem, MetricSettings, Settings, changed, load_settings
 from tests.simulation.cluster import Cluster, Trainings
 from tests.simulation.disk import ROOT, Disk
 from tests.simulation.faults import Faults
@@ -144,7 +144,7 @@ class Simulation:
         with self.disk.mounted(), watched(self), quiet(), _unhurried():
             try:
                 self.disk.mkdir(str(self.folder.path))
-                publish_text(self.folder.settings, dump_settings(self.settings))
+                publish_text(self.folder.settings, "# Everybody is given the settings.\n")
                 self.world.at(0.0, self.step)
                 deadline = self.faults.until + 1200 + 4 * self.books.longest_s()
                 self.world.run(lambda: self.finished and not self.cluster.running(), deadline)
@@ -232,12 +232,12 @@ def quiet() -> Any:
 @contextmanager
 def _unhurried() -> Any:
     """Let masters look at the time less often than real ones: that costs most of a simulation."""
-    before = master_process.TICK_S, master_process.STATUS_S
-    master_process.TICK_S, master_process.STATUS_S = 0.5, 3.0
+    before = master_process.TICK_S, master_process.STATUS_S, master_process.BEAT_S
+    master_process.TICK_S, master_process.STATUS_S, master_process.BEAT_S = 0.5, 3.0, 2.0
     try:
         yield
     finally:
-        master_process.TICK_S, master_process.STATUS_S = before
+        master_process.TICK_S, master_process.STATUS_S, master_process.BEAT_S = before
 
 
 def simulate(seed: int, trace: Callable[[str], None] | None = None) -> Outcome:
