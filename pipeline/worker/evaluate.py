@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from pipeline.errors import BrokenError, CrashedError, TandemError, says_out_of_memory
@@ -75,13 +77,19 @@ def is_device_lost(outcome: Outcome) -> bool:
 
 
 class TrainingEvaluator:
-    """The real thing: trains with `pipeline.training`; torch and the data are loaded by the first evaluation."""
+    """The real thing: trains with `pipeline.training`; the data are loaded by the first evaluation.
+
+    torch is imported when this is made, before the worker joins: on a cold file system that takes minutes, in which
+    Python answers no ping.
+    """
 
     def __init__(self, folder: RunFolder, settings: Settings, identity: WorkerIdentity) -> None:
         self._folder = folder
         self._settings = settings
         self._identity = identity
         self._data: Any = None
+        with contextlib.suppress(Exception):  # the first evaluation meets it again, and tells the master
+            import_module("pipeline.training.train")
 
     def __call__(self, evaluation: Evaluation, should_stop: ShouldStop) -> TrainResult:
         """Train one attempt; errors as `pipeline.training.train`."""

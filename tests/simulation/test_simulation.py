@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.master.process as master_process
+from pipeline.run.folder import RunFolder
+from tests.simulation.simulation import Simulation, quiet
+from tests.simulation.world import current_process
+
 ROOT = Path(__file__).parents[2]
 # Seeds that failed once, with what they showed. The order of events behind a number changes with the program, so most
 # of these have a test of their own beside the part that was mended; they are run all the same.
@@ -56,6 +61,27 @@ def test_a_seed_gives_the_same_search_each_time_whatever_was_simulated_before() 
     first, again = simulate("--digests", *seeds), simulate("--digests", *reversed(seeds))
     assert sorted(first.splitlines()) == sorted(again.splitlines())
     assert len(set(first.splitlines())) == len(seeds)
+
+
+def test_a_master_that_reads_a_long_search_is_not_replaced_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = Simulation(2)
+    world, masters = simulation.world, simulation.masters
+
+    def rebuild_slowly(folder: RunFolder) -> str:
+        world.suspend(20.0 if current_process() is masters[0] else 0.0)
+        return folder.run_id
+
+    monkeypatch.setattr(master_process, "run_label", rebuild_slowly)
+    with simulation.disk.mounted(), quiet():
+        simulation.disk.mkdir(str(simulation.folder.path))
+        simulation.start_master()
+        first = masters[0]
+        world.at(1.0, simulation.start_master)
+        world.run(lambda: world.now > 1 and len(masters) == 1, 15.0)
+        world.close()
+    assert masters == [first]
+    assert 1 < world.now < 15
+    assert world.failures == []
 
 
 def test_a_seed_can_be_followed_step_by_step() -> None:

@@ -47,6 +47,11 @@ def test_the_status_says_what_workers_and_evaluations_are_at(publisher: StatusPu
     assert [(i.budget, i.config_id, i.loss) for i in status.incumbents] == [(1.0, "0-0-0", 0.25)]
 
 
+def test_what_is_planned_is_said_before_the_first_bracket_is_there(publisher: StatusPublisher, master: Master) -> None:
+    assert master.scheduler.search.open_brackets() == []
+    assert last_status(publisher, master).planned == 4
+
+
 def test_with_several_objectives_the_status_has_the_front(publisher: StatusPublisher, master: Master) -> None:
     master.scheduler.search.objectives.metrics = (VALIDATION_ERROR, Metric("parameters"))
     assert last_status(publisher, master).front is None

@@ -108,6 +108,9 @@ def test_every_field_is_documented() -> None:
         ),
         ("name=../x", "name", "pattern"),
         ("search.eta=inf", "search.eta", "finite"),
+        ("search.iterations=1000000000", "search.iterations", "less than or equal to 1000000"),
+        ("search.eta=!!float x", "search.eta", "the tag"),
+        ("space.momentum=" + "[" * 5000, "space.momentum", "nested too deeply"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_the_field_and_what_is_allowed(
@@ -176,6 +179,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"name: caf\xe9\n")
     with pytest.raises(SettingsError, match=r"settings\.yaml cannot be read: .*byte 0xe9"):
         load_settings(path)
+
+
+def test_a_name_that_a_file_gives_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("search:\n  eta: 3\n  iterations: 4\n  eta: 2\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"eta is given twice, first in line 2") as refused:
+        load_settings(str(path))
+    assert "\n" not in str(refused.value)
+    assert "line 4" in str(refused.value)
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
