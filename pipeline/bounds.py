@@ -35,7 +35,9 @@ class BoundsError(ValueError):
 
 def legible(text: Any, characters: int) -> Any:
     """A text as UTF-8 can hold it, cut at its limit; what is no text is left for the check that follows."""
-    if not isinstance(text, str) or (len(text) <= characters and text.isascii()):
+    if not isinstance(text, str):
+        return text
+    if type(text) is str and text.isascii() and len(text) <= characters:
         return text
     if len(text) > characters:
         text = text[: characters - len(CUT)] + CUT
