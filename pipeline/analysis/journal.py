@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 from pipeline.analysis import figure_files
 from pipeline.analysis.items import Item
@@ -49,8 +50,12 @@ STYLES = {
         JournalStyle("slides", 10.0, 14.0, 20.0, 1.9, 0.5),
     )
 }
-# The narrowest that figures with texts side by side can be: in a single column, they would lie on each other.
-NARROWEST_IN = dict.fromkeys(("incumbent_architecture", "parallel_coordinates", "coverage", "rank_correlation"), 7.2)
+# The narrowest that figures with long texts can be: in a single column, these would lie on each other or be cut.
+NARROWEST_IN = dict.fromkeys(
+    ("incumbent_architecture", "parallel_coordinates", "coverage", "rank_correlation", "fanova_pairs"), 7.2
+)
+# What a panel needs above and below its rows, and a row of a size of text.
+AROUND_ROWS_IN, ROW_OF_TEXT = 1.1, 1.45
 
 
 def write_panels(item: Item, folder: Path, to: JournalStyle, kind: str = VECTOR) -> list[Path]:
@@ -104,7 +109,7 @@ def _drawn(figure: Figure) -> list[Axes]:
 
 def _leave_only(figure: Figure, panel: Axes) -> None:
     """Make one panel the whole figure, with the labels, the legend and the colour bar that it shared."""
-    across, down = shared_labels(figure, panel)
+    labels = shared_labels(figure, panel)
     bars = {m.colorbar for m in [*panel.collections, *panel.images] if m.colorbar is not None}
     wanted = [(bar.mappable, bar.ax.get_ylabel()) for bar in bars]
     legends = [axis.get_legend() for axis in figure.axes if axis is not panel and not axis.axison]
@@ -115,22 +120,24 @@ def _leave_only(figure: Figure, panel: Axes) -> None:
         axis.remove()
     panel.set_subplotspec(GridSpec(1, 1, figure=figure)[0])
     panel.tick_params(labelbottom=True, labelleft=True)
-    panel.set(xlabel=across, ylabel=down)
+    for label, shared in zip((panel.xaxis.label, panel.yaxis.label), labels, strict=True):
+        if shared is not None:
+            label.set(text=shared.get_text(), fontsize=shared.get_fontsize())
     for mappable, label in wanted:
         figure.colorbar(mappable, ax=panel, pad=0.02, aspect=20).set_label(label)
     for handles, labels in entries:
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
 
 
-def shared_labels(figure: Figure, panel: Axes) -> tuple[str, str]:
-    """Labels of x and y: the panel's own, else the lowest of its column's and the first of its row's."""
+def shared_labels(figure: Figure, panel: Axes) -> tuple[Text | None, Text | None]:
+    """Labels of x and y: the panel's own, else the lowest of its column's and the first of its row's; None: none."""
     spec = panel.get_subplotspec()
     assert spec is not None
     places = [(axis, axis.get_subplotspec()) for axis in figure.axes]
     column = [a for a, s in places if s is not None and s.colspan == spec.colspan]
     row = [a for a, s in places if s is not None and s.rowspan == spec.rowspan]
-    across = next((a.get_xlabel() for a in [panel, *column[::-1]] if a.get_xlabel()), "")
-    down = next((a.get_ylabel() for a in [panel, *row] if a.get_ylabel()), "")
+    across = next((a.xaxis.label for a in [panel, *column[::-1]] if a.get_xlabel()), None)
+    down = next((a.yaxis.label for a in [panel, *row] if a.get_ylabel()), None)
     return across, down
 
 
@@ -138,8 +145,8 @@ def fit(figure: Figure, to: JournalStyle, narrowest_in: float, is_panel: bool) -
     """Give a figure the style's width, and its text, lines and legend the sizes of it."""
     width, height = figure.get_size_inches()
     new_width = max(to.width_in, narrowest_in)
-    shape = to.shape if is_panel else max(height / width, to.shape) if to.width_in < width else height / width
-    figure.set_size_inches(new_width, new_width * shape)
+    shape = to.shape if is_panel else max(height / width, to.shape) if new_width < width else height / width
+    figure.set_size_inches(new_width, max(new_width * shape, _height_of_rows_in(figure, to.smallest_pt)))
     texts: list[Any] = figure.findobj(Text)
     for text in texts:
         text.set_fontsize(min(max(text.get_fontsize() * to.scale, to.smallest_pt), to.largest_pt))
@@ -153,6 +160,13 @@ def fit(figure: Figure, to: JournalStyle, narrowest_in: float, is_panel: bool) -
                 line.set_linewidth(line.get_linewidth() * to.scale)
     for legend in list(figure.legends):
         _fold(figure, legend, new_width, to)
+
+
+def _height_of_rows_in(figure: Figure, text_pt: float) -> float:
+    """What a panel needs whose rows have names, as bars do."""
+    sides = [axis.yaxis for axis in figure.axes if isinstance(axis.yaxis.get_major_locator(), FixedLocator)]
+    rows = max((len(side.get_majorticklocs()) for side in sides), default=0)
+    return AROUND_ROWS_IN + rows * ROW_OF_TEXT * text_pt / 72 if rows else 0.0
 
 
 def _fold(figure: Figure, legend: Any, width_in: float, to: JournalStyle) -> None:

@@ -236,7 +236,7 @@ def draw_ablation(results: Results, path: pd.DataFrame, start: str | None = None
     colours: list[Any] = [style.GREY, *[style.BLUE] * (len(path) - 1)]
     bars = axis.barh(path["step"], values, color=colours, height=0.7)
     axis.bar_label(bars, [metric.number(loss) for loss in path["loss"]], padding=2, size=7)
-    axis.margins(x=0.09)
+    axis.margins(x=0.14)
     axis.set_yticks(path["step"], [start or "the default", *[f"+ {_label(n)}" for n in path["name"][1:]]])
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)

@@ -1,5 +1,6 @@
 """Figures for a paper: sizes, texts, fonts, a file per panel."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,26 @@ def test_all_text_of_a_figure_has_the_size_that_the_style_allows(name: str, tmp_
     sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]  # type: ignore[attr-defined]
     assert to.smallest_pt <= min(sizes) <= max(sizes) <= to.largest_pt
     assert figure.get_size_inches()[0] == to.width_in
+
+
+def test_labels_that_panels_share_have_one_size_in_every_file() -> None:
+    figure = four_panels()
+    figure.axes[0].yaxis.label.set_fontsize(7.5)
+    sizes = {axis.yaxis.label.get_fontsize() for axis in (dict(panels(figure))[n].axes[0] for n in ("-1", "-2"))}
+    assert sizes == {7.5}
+
+
+def test_rows_with_names_have_room_for_their_texts() -> None:
+    figure, axes = style.new_figure(5.0, 1, 2, sharey=True)
+    for axis in axes[0]:
+        axis.barh(range(30), range(30))
+    axes[0, 0].set_yticks(range(30), [f"hyperparameter {i}" for i in range(30)])
+    to = STYLES["single"]
+    panel = dict(panels(figure))["-1"]
+    fit(panel, to, 0.0, is_panel=True)
+    panel.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in panel.axes[0].get_yticklabels()]
+    assert all(below.y0 >= above.y1 or above.y0 >= below.y1 for below, above in pairwise(boxes))
 
 
 def test_pdfs_embed_their_fonts_as_type_42_and_pngs_have_600_dots_an_inch(tmp_path: Path) -> None:
