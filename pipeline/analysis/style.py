@@ -182,18 +182,23 @@ class _Written(Formatter):
 
 
 class _FewTicks(LogLocator):
-    """LogLocator, but no more numbers than have room, and no less than two."""
+    """LogLocator, but no more numbers than have room, and no less than two: a narrow panel gets coarser steps."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        ticks = np.asarray(super().tick_values(vmin, vmax))
-        seen = int(((ticks >= vmin) & (ticks <= vmax)).sum())
+        vmin, vmax = sorted((vmin, vmax))
+        if vmin <= 0:
+            return super().tick_values(vmin, vmax)
         room = max(int(self.axis.get_tick_space()), 3) if self.axis is not None else 9
-        if seen > room:
-            decades = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
-            return 10.0 ** np.array(decades[:: math.ceil(len(decades) / room)])
-        if vmax < 10 * vmin and not 2 <= seen <= 5:
+        powers = np.arange(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1.0)
+        for steps in (self._subs, (1.0, 3.0), (1.0,)):  # type: ignore[attr-defined]
+            ticks = np.outer(10.0**powers, steps).ravel()
+            seen = int(((ticks >= vmin) & (ticks <= vmax)).sum())
+            if 2 <= seen <= room and (seen <= 5 or vmax >= 10 * vmin):
+                return ticks
+        if vmax < 100 * vmin:
             return MaxNLocator(4).tick_values(vmin, vmax)
-        return ticks
+        inside = 10.0 ** powers[(10.0**powers >= vmin) & (10.0**powers <= vmax)]
+        return inside[:: math.ceil(len(inside) / room)]
 
 
 def two_lines(label: str) -> str:

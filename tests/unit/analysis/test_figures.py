@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 
 from pipeline.analysis import (
     compared,
@@ -45,6 +48,21 @@ def test_a_metric_writes_its_own_numbers() -> None:
     assert (loss.label, loss.text(1.5), loss.label_of("loss on 3 h")) == ("loss", "1.500", "loss on 3 h")
     assert error.mean_text(np.array([0.1, 0.2])) == "15.00 ± 5.00"
     assert error.mean_text(np.array([0.1])) == "10.00 (one run)"
+
+
+# Axes -----------------------------------------------------------------------------------------------------------------
+@given(st.floats(-7, 7), st.floats(0.02, 9), st.sampled_from([1.2, 2.0, 6.0]))
+def test_a_logarithmic_axis_has_at_least_two_numbers_and_no_more_than_have_room(
+    low: float, decades: float, width_in: float
+) -> None:
+    figure = Figure(figsize=(width_in, 2))
+    side = figure.subplots().xaxis
+    side.axes.set_xscale("log")
+    style.plain_log_ticks(side)
+    limits = 10**low, 10 ** (low + decades)
+    side.axes.set_xlim(limits)
+    shown = [tick for tick in side.get_majorticklocs() if limits[0] <= tick <= limits[1]]
+    assert 2 <= len(shown) <= max(side.get_tick_space(), 5)
 
 
 # Curves ---------------------------------------------------------------------------------------------------------------
