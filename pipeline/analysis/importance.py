@@ -181,7 +181,7 @@ def _draw_shares(
         doubt = "\ndoubtful" if fit.warnings else ""
         axis.set_title(f"{style.budget_label(budget, results.budget_unit)}\nN = {fit.count}{doubt}")
     axes[0, 0].invert_yaxis()
-    figure.supxlabel("share of the variance of the error (%)", size=9)
+    axes[0, len(fits) // 2].set_xlabel("share of the variance (%)")
     return figure, axes[0]
 
 

@@ -109,7 +109,7 @@ def _drawn(figure: Figure) -> list[Axes]:
 
 def _leave_only(figure: Figure, panel: Axes) -> None:
     """Make one panel the whole figure, with the labels, the legend and the colour bar that it shared."""
-    labels = shared_labels(figure, panel)
+    named = shared_labels(figure, panel)
     bars = {m.colorbar for m in [*panel.collections, *panel.images] if m.colorbar is not None}
     wanted = [(bar.mappable, bar.ax.get_ylabel()) for bar in bars]
     legends = [axis.get_legend() for axis in figure.axes if axis is not panel and not axis.axison]
@@ -120,9 +120,9 @@ def _leave_only(figure: Figure, panel: Axes) -> None:
         axis.remove()
     panel.set_subplotspec(GridSpec(1, 1, figure=figure)[0])
     panel.tick_params(labelbottom=True, labelleft=True)
-    for label, shared in zip((panel.xaxis.label, panel.yaxis.label), labels, strict=True):
+    for own, shared in zip((panel.xaxis.label, panel.yaxis.label), named, strict=True):
         if shared is not None:
-            label.set(text=shared.get_text(), fontsize=shared.get_fontsize())
+            own.set(text=shared.get_text(), fontsize=shared.get_fontsize())
     for mappable, label in wanted:
         figure.colorbar(mappable, ax=panel, pad=0.02, aspect=20).set_label(label)
     for handles, labels in entries:
@@ -130,13 +130,15 @@ def _leave_only(figure: Figure, panel: Axes) -> None:
 
 
 def shared_labels(figure: Figure, panel: Axes) -> tuple[Text | None, Text | None]:
-    """Labels of x and y: the panel's own, else the lowest of its column's and the first of its row's; None: none."""
+    """Labels of x and y: the panel's own, else the lowest of its column's (or one that stands for a whole row) and the
+    first of its row's; None: none.
+    """
     spec = panel.get_subplotspec()
     assert spec is not None
     places = [(axis, axis.get_subplotspec()) for axis in figure.axes]
     column = [a for a, s in places if s is not None and s.colspan == spec.colspan]
     row = [a for a, s in places if s is not None and s.rowspan == spec.rowspan]
-    across = next((a.xaxis.label for a in [panel, *column[::-1]] if a.get_xlabel()), None)
+    across = next((a.xaxis.label for a in [panel, *column[::-1], *row] if a.get_xlabel()), None)
     down = next((a.yaxis.label for a in [panel, *row] if a.get_ylabel()), None)
     return across, down
 

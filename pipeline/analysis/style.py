@@ -49,6 +49,8 @@ RC: dict[str, Any] = {
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
     "savefig.facecolor": "white",
+    # Hinted text is up to a tenth wider or narrower in another resolution than the one that the layout was found in.
+    "text.hinting": "no_hinting",
 }
 
 

@@ -69,6 +69,18 @@ def test_rows_with_names_have_room_for_their_texts() -> None:
     assert all(below.y0 >= above.y1 or above.y0 >= below.y1 for below, above in pairwise(boxes))
 
 
+def test_text_takes_the_same_room_in_every_resolution() -> None:
+    with style.settings():
+        text = style.new_figure(2.0)[0].text(0.5, 0.5, "widening factor, group 1 × ShakeDrop death rate", size=7)
+        figure = text.figure
+        assert figure is not None
+        widths = []
+        for dpi in (72, 130, 600):
+            figure.set_dpi(dpi)
+            widths.append(text.get_window_extent().width / dpi)
+    assert max(widths) < 1.01 * min(widths)
+
+
 def test_pdfs_embed_their_fonts_as_type_42_and_pngs_have_600_dots_an_inch(tmp_path: Path) -> None:
     item = Item("one", "One", "", figure=four_panels())
     pdf = write_panels(item, tmp_path, STYLES["single"])
