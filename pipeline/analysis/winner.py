@@ -65,8 +65,8 @@ def values_table(configuration: dict[str, object], problem: Description) -> pd.D
     rows = []
     for name, value in configuration.items():
         known = BY_NAME.get(name) if problem.is_built_in else None
-        unit = f" {known.unit}" if known and known.unit else ""
         text = value_text(value, 4)
+        unit = f" {known.unit.removesuffix('s') if text == '1' else known.unit}" if known and known.unit else ""
         rows.append((known.label if known else name, text + unit, known.part if known else MISSING))
     table = pd.DataFrame(rows, columns=["hyperparameter", "value", "part"])
     return table if problem.is_built_in else table.drop(columns="part")

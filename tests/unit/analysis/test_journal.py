@@ -77,6 +77,7 @@ def test_text_takes_the_same_room_in_every_resolution() -> None:
         widths = []
         for dpi in (72, 130, 600):
             figure.set_dpi(dpi)
+            figure.draw_without_rendering()
             widths.append(text.get_window_extent().width / dpi)
     assert max(widths) < 1.01 * min(widths)
 
