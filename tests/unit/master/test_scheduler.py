@@ -506,6 +506,18 @@ def test_a_worker_that_takes_nothing_is_sent_away_and_no_configuration_is_blamed
     assert all(result.loss is not None for result in master.history.results)
 
 
+def test_what_a_worker_that_never_delivered_anything_ends_without_a_word_is_its_own_doing(master: Master) -> None:
+    master.join("w0")
+    for _ in range(MAX_REFUSALS):
+        master.step()
+        master.confirm("w0")
+        report(master, "w0", None)
+        master.scheduler.tick()
+        rest(master)
+    assert master.connections["w0"].dismissed == ["refuses"]
+    assert master.history.results == ()
+
+
 def test_workers_that_take_nothing_one_after_the_other_stop_the_run_with_what_they_say(master: Master) -> None:
     for number in range(3):
         master.join(f"w{number}")
