@@ -6,7 +6,9 @@ It reads results.h5 alone: no run folder, no torch, no network; the page needs n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from pipeline.analysis.items import Section
 from pipeline.analysis.journal import VECTOR, JournalStyle, write_panels
 from pipeline.analysis.page import write_page
 from pipeline.analysis.summary import cards, facts
-from pipeline.errors import RunError
+from pipeline.errors import RunError, TandemError
 from pipeline.run.folder import RunFolder
 from pipeline.storage.results import Results, load_results
 from pipeline.storage.tables import write_tables
@@ -57,20 +59,43 @@ def make_report(
         RunError: results.h5 is missing or damaged, or no configuration has the id `start`.
     """
     run = load_results(results)
-    write_tables(run, folder.tables)
-    progress("Tables")
-    return write_page(
-        folder.report,
-        title=f"Joint search on {run.dataset}",
-        subtitle=run.run_id,
-        made_from=f"Collected {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(run.collected))}.",
-        cards=cards(run),
-        facts=facts(run),
-        sections=sections(run, correlation, start),
-        warnings=run.warnings,
-        data=explorer(run),
-        progress=progress,
-    )
+    with naming(results):
+        write_tables(run, folder.tables)
+        progress("Tables")
+        return write_page(
+            folder.report,
+            title=f"Joint search on {run.dataset}",
+            subtitle=run.run_id,
+            made_from=f"Collected {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(run.collected))}.",
+            cards=cards(run),
+            facts=facts(run),
+            sections=sections(run, correlation, start),
+            warnings=run.warnings,
+            data=explorer(run),
+            progress=progress,
+        )
+
+
+@contextmanager
+def naming(results: Path) -> Iterator[None]:
+    """Within it, numbers that nothing can be drawn of are an error that names their file, and the place in the program.
+
+    A results.h5 may have come from elsewhere, and holds whatever another program or a disk has made of it.
+
+    Raises:
+        RunError: in place of any exception that is no answer of the program's own.
+    """
+    try:
+        yield
+    except (TandemError, OSError):
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RunError(
+            f"Of what is in {results} no report can be made ({said}, {Path(last.filename).name}:{last.lineno}). "
+            f"`tandem collect-results` makes the file anew; if it just has, this is a defect of the program."
+        ) from error
 
 
 def sections(run: Results, correlation: str = "spearman", start: str | None = None) -> list[Callable[[], Section]]:
@@ -107,7 +132,7 @@ def make_figures(
     """
     run = load_results(results)
     written, known = [], []
-    with style.settings():
+    with style.settings(), naming(results):
         for make in sections(run):
             for item in make().items:
                 if item.figure is not None:
