@@ -76,7 +76,7 @@ class CheckpointKeeper:
         self._cleared: set[ConfigId] = set()
         self._front: set[ConfigId] = set()  # whose weights are kept
         self._largest = 0
-        self._slots = 0
+        self._load = (0, 0)
         self.used_mb = 0.0
         self.problem = ""
         self._thread = runtime.thread(guarded(inbox, "checkpoints", self._run), "checkpoints")
@@ -85,7 +85,7 @@ class CheckpointKeeper:
     @property
     def bound_mb(self) -> float:
         """See the class."""
-        return self._slots * self._largest / 1e6
+        return most_checkpoints(self._search, *self._load, self._continues) * self._largest / 1e6
 
     def catch_up(self) -> None:
         """Do what an earlier master may have died before: results are durable before checkpoints are looked at."""
@@ -153,7 +153,7 @@ class CheckpointKeeper:
 
     def note_load(self, running: int, interrupted: int) -> None:
         """How many attempts are under way and how many evaluations wait to go on: what the bound depends on."""
-        self._slots = most_checkpoints(self._search, running, interrupted, self._continues)
+        self._load = running, interrupted
 
     def seconds_since_checkpoint(self, attempt: AttemptId, started: float | None, was_seen: bool) -> float:
         """About how long a lost attempt has trained since its last checkpoint, in s.

@@ -423,9 +423,7 @@ def _of_process(original: Callable[[], Any], of: Callable[[Process], Any]) -> Ca
 
 def _inside(path: Any) -> str | None:
     """The path as text if it is below `ROOT`, or a virtual process asks whether another lives; else None."""
-    if isinstance(path, int):
-        return None
-    text = os.fspath(path)
+    text = path if isinstance(path, str | int) else os.fspath(path)
     if not isinstance(text, str):
         return None
     if text.startswith(ROOT) or (text.startswith("/proc/") and PROCESS.fullmatch(text) and current_process()):

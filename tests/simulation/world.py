@@ -157,7 +157,7 @@ class Waiter:
         if not self.is_over:
             self.is_over = self.was_woken = True
             world = self.thread.process.world
-            world.at(world.now + world.random.uniform(0, JITTER_S), self.switch)
+            world.at(world.now + JITTER_S * world.random.random(), self.switch)
 
     def time_out(self) -> None:
         """Its time is up."""
