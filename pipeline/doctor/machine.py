@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from pipeline.doctor.findings import FAULT, OK, WARNING, Finding
 from pipeline.errors import DataError
@@ -38,7 +39,17 @@ def check_versions() -> list[Finding]:
     if wrong:
         mend = "`make install` installs the versions that the tests pass with"
         return [Finding("versions", FAULT, "; ".join(wrong), mend)]
-    return [Finding("versions", OK, f"Python {python} at {sys.executable}, packages as required")]
+    return [Finding("versions", OK, f"Python {python} at {sys.executable}, packages as required"), *_mixed_builds()]
+
+
+def _mixed_builds() -> list[Finding]:
+    """A torchvision of another build than PyTorch cannot be imported; only some data sets need it."""
+    torch, torchvision = (Version(metadata.version(name)) for name in ("torch", "torchvision"))
+    if torch.local == torchvision.local:
+        return []
+    found = f"torch {torch} and torchvision {torchvision} are different builds"
+    mend = "images in folders and downloads of data need both of one build: give pip an index that has it"
+    return [Finding("versions: builds", WARNING, found, mend)]
 
 
 def _unsatisfied() -> list[str]:

@@ -135,6 +135,17 @@ def test_packages_of_other_versions_are_named_by_a_real_environment(tmp_path: Pa
     assert (found.verdict, found.found) == (FAULT, "numpy 1.26.0 is installed, >=2 is required")
 
 
+def test_a_torchvision_of_another_build_is_named(tmp_path: Path) -> None:
+    other = tmp_path / "torchvision-0.29.1+xpu.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.29.1+xpu\n")
+    findings = in_process(
+        "from pipeline.doctor.machine import check_versions; found = check_versions()", first=str(tmp_path)
+    )
+    assert "torchvision 0.29.1+xpu are different builds" in only(findings, "versions: builds").found
+    assert [f.verdict for f in findings] == [OK, WARNING]
+
+
 def test_a_clock_that_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import time\nright = time.time\ntime.time = lambda: right() + 120\n")
     code = (
