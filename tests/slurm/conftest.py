@@ -1,5 +1,6 @@
 """One cluster for all tests of this folder, as it was at the start for each of them."""
 
+import compileall
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ import pytest
 from pipeline.settings import load_settings
 from pipeline.training.data import prepare_data
 from tests.slurm.cluster import Cluster, why_not
-from tests.slurm.runs import Shell
+from tests.slurm.hosts import USER, USERS
+from tests.slurm.runs import CHECKOUT, Shell
 
 # Arrays of four tasks at most: a run with more workers than that takes several.
 MAX_ARRAY_SIZE = 4
@@ -30,6 +32,8 @@ def running_cluster() -> Iterator[Cluster]:
     if reason is not None:
         # Where these tests must run, a machine that cannot run them is a failure.
         (pytest.fail if os.environ.get("TANDEM_TEST_SLURM") == "always" else pytest.skip)(reason)
+    # People cannot write there: left to them, every process would compile the program for itself.
+    compileall.compile_dir(CHECKOUT / "pipeline", quiet=1)
     # Not in pytest's own folder: a Unix socket's path may have 107 characters.
     with (
         tempfile.TemporaryDirectory(prefix="tandem-slurm-", ignore_cleanup_errors=True) as state,
@@ -45,16 +49,19 @@ def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits, prepared once."""
-    root = tmp_path_factory.mktemp("data")
+def data(running_cluster: Cluster) -> Path:
+    """Digits, prepared once, where everybody can read them (pytest's own folders are closed to others)."""
+    root = running_cluster.state / "data"
     prepare_data(load_settings("digits", [f"data.root={root}"]).data)
     return root
 
 
 @pytest.fixture
-def shell(cluster: Cluster, tmp_path: Path, data: Path) -> Iterator[Shell]:
-    """A shell on the login node. Its runs' masters end with the test."""
-    shell = Shell(cluster, tmp_path, data)
+def shell(cluster: Cluster, data: Path) -> Iterator[Shell]:
+    """A shell on the login node, of a person without an administrator's rights. Its runs' masters end with the test."""
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=cluster.state))
+    home.chmod(0o755)
+    os.chown(home, USERS[USER], USERS[USER])
+    shell = Shell(cluster, home, data)
     yield shell
     shell.end_masters()

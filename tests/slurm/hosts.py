@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 NETWORK = "10.78.0"
 BOOT_LIMIT_S = 120.0
+# People without an administrator's rights, by name: their user and group ids, known on every host.
+USER, OTHER_USER = "ada", "ben"
+USERS = {USER: 4711, OTHER_USER: 4712}
 
 
 def wait_until(condition: Callable[[], object], limit_s: float, what: str, pause_s: float = 0.1) -> None:
@@ -36,6 +41,28 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except (OSError, IndexError):
         return False
+
+
+def opened(places: Path, folders: Iterable[Path]) -> list[str]:
+    """Shell commands that let everybody reach folders which lie in closed ones (Python's in /root, say).
+
+    The closed folder is covered by an empty one, in which the folders appear again where they were. To be run in a
+    host's own mount namespace.
+
+    Args:
+        places: an empty folder of the host's.
+    """
+    closed: dict[Path, list[Path]] = {}
+    for folder in {folder.resolve() for folder in folders}:
+        barred = [parent for parent in reversed(folder.parents) if not parent.stat().st_mode & stat.S_IXOTH]
+        if barred:
+            closed.setdefault(barred[0], []).append(folder)
+    kept = [(folder, places / str(n)) for n, folder in enumerate(f for inside in closed.values() for f in inside)]
+    return [
+        *(f"mkdir -p {place}; mount --bind {folder} {place}" for folder, place in kept),
+        *(f"mount -t tmpfs -o mode=755 tmpfs {cover}" for cover in closed),
+        *(f"mkdir -p {folder}; mount --bind {place} {folder}" for folder, place in kept),
+    ]
 
 
 class Host:
@@ -64,13 +91,20 @@ class Host:
         hosts = "".join(f"{address} {name}\n" for name, address in names.items())
         (self._folder / "hosts").write_text("127.0.0.1 localhost\n" + hosts)
         (self._folder / "hostname").write_text(self.name + "\n")
+        people = [(name, str(number)) for name, number in USERS.items()]
+        for file, lines in (
+            ("passwd", [f"{name}:x:{number}:{number}::/tmp:/bin/bash\n" for name, number in people]),
+            ("group", [f"{name}:x:{number}:\n" for name, number in people]),
+        ):
+            (self._folder / file).write_text(Path("/etc", file).read_text() + "".join(lines))
         ready = self._folder / "ready"
         ready.unlink(missing_ok=True)
         steps = [
             f"hostname {self.name}",
             "mount --make-rprivate /",
             f"mount --bind {self._folder}/hosts /etc/hosts",
-            f"mount --bind {self._folder}/hostname /etc/hostname",
+            *(f"mount --bind {self._folder}/{name} /etc/{name}" for name in ("hostname", "passwd", "group")),
+            *opened(self._folder / "opened", (Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2])),
             "mount -t tmpfs tmpfs /dev/shm",
             "ip link set lo up",
             f"touch {ready}",
@@ -132,8 +166,10 @@ class Host:
         """Run a command of the tests' own file system in the host's network."""
         subprocess.run(["nsenter", "-t", str(self.init), "-n", "--", *command], check=check, capture_output=True)
 
-    def enter(self, *command: str) -> list[str]:
-        """The command line that runs a command on this host, in the present folder."""
+    def enter(self, *command: str, user: str = "root") -> list[str]:
+        """The command line that runs a command on this host, in the folder of that path, as one of `USERS` or root."""
         if not self.is_on:
             raise RuntimeError(f"{self.name} is off")
-        return ["nsenter", "-t", str(self.init), "-n", "-u", "-m", "-i", "-p", f"-w{Path.cwd()}", "--", *command]
+        if user != "root":
+            command = ("setpriv", f"--reuid={USERS[user]}", f"--regid={USERS[user]}", "--clear-groups", *command)
+        return ["nsenter", "-t", str(self.init), "-n", "-u", "-m", "-i", "-p", f"--wdns={Path.cwd()}", "--", *command]

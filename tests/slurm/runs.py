@@ -15,7 +15,7 @@ from pipeline.run.identity import run_label
 from pipeline.run.status import RunStatus, read_status
 from tests.slurm.cluster import Cluster
 from tests.slurm.gate import GATE
-from tests.slurm.hosts import wait_until
+from tests.slurm.hosts import USER, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -61,17 +61,18 @@ LIMIT_S = 600
 
 
 class Shell:
-    """A person's shell on the login node, or on another host that may submit."""
+    """The shell of one of `USERS` on the login node, or on another host that may submit."""
 
-    def __init__(self, cluster: Cluster, home: Path, data: Path) -> None:
+    def __init__(self, cluster: Cluster, home: Path, data: Path, user: str = USER) -> None:
         self.cluster = cluster
         self.home = home
+        self.user = user
         self._data = data
 
     def tandem(self, *arguments: str, host: str = "login", check: bool = True) -> str:
         """What `tandem ...` prints; standard error follows standard output."""
         done = self.cluster.run(
-            host, sys.executable, "-m", "pipeline.cli", *arguments, check=check,
+            host, sys.executable, "-m", "pipeline.cli", *arguments, check=check, user=self.user,
             env={"TANDEM_RESULTS": str(self.home / "results"), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         return done.stdout + done.stderr
@@ -95,9 +96,9 @@ class Shell:
 
     def _submit(self, options: list[str]) -> Run:
         before = set(self.home.glob("results/*/settings.yaml"))
-        self.tandem("submit-search", *options)
+        said = self.tandem("submit-search", *options)
         (made,) = {path for path in self.home.glob("results/*/settings.yaml") if not path.parent.is_symlink()} - before
-        return Run(self, RunFolder(made.parent))
+        return Run(self, RunFolder(made.parent), said)
 
     def hasten_requeued(self, name: str) -> None:
         """Let requeued jobs of a name start now: Slurm holds them back for two minutes, a person need not wait."""
@@ -110,7 +111,8 @@ class Shell:
                 and start != "N/A"
                 and datetime.fromisoformat(start) > datetime.now() + timedelta(seconds=10)
             ):
-                self.cluster.run("login", "scontrol", "update", f"JobId={job}", "StartTime=now+3", check=False)
+                hasten = ("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+                self.cluster.run("login", *hasten, check=False, user=self.user)
 
     def state(self, job: str) -> str:
         """Slurm's state of a job, also of one that has ended."""
@@ -127,7 +129,11 @@ class Shell:
         """Submit a script of the checkout as a person does from there; returns the job's id."""
         words = ("sbatch", "--parsable", f"--chdir={self.home}", *arguments)
         environment = {"TANDEM_HOME": str(CHECKOUT), "TANDEM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
-        return self.cluster.output("login", *words, env=environment, check=check).strip()
+        return self.cluster.output("login", *words, env=environment, check=check, user=self.user).strip()
+
+    def scancel(self, *arguments: str) -> None:
+        """Cancel or signal one's own jobs."""
+        self.cluster.run("login", "scancel", *arguments, user=self.user)
 
 
 def _yaml(value: Any) -> str:
@@ -135,11 +141,16 @@ def _yaml(value: Any) -> str:
 
 
 class Run:
-    """A run that was submitted."""
+    """A run that was submitted.
 
-    def __init__(self, shell: Shell, folder: RunFolder) -> None:
+    Attributes:
+        said: what `submit-search` printed.
+    """
+
+    def __init__(self, shell: Shell, folder: RunFolder, said: str = "") -> None:
         self.shell = shell
         self.folder = folder
+        self.said = said
         self.name = f"tandem-{run_label(folder)}"
         self.master_name = f"tandem-master-{run_label(folder)}"
 

@@ -59,11 +59,15 @@ def test_a_node_that_the_master_cannot_call_back_and_that_has_no_gpu_is_named(sh
     assert found["devices"].startswith("fault: "), found
 
 
-def test_a_configuration_that_may_disappoint_is_named(shell: Shell) -> None:
+def test_a_configuration_that_may_disappoint_is_named_and_a_search_needs_no_accounting(shell: Shell) -> None:
     off = {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}  # GPUs need a database
     worse = {**off, "JobRequeue": "0", "PreemptMode": "SUSPEND,GANG"}
     with shell.cluster.configured(**worse):
         found = examined(shell, wait_s=0, workers__count=5)
+        run = shell.submit_at_gate(workers__count=1, search__iterations=1)
+        run.let_through()
+        run.wait_for_end()
+        run.assert_each_evaluation_has_one_result()
     assert found["slurm: accounting"] == "warning: off (accounting_storage/none)"
     assert found["slurm: arrays"].startswith("warning: MaxArraySize 4: 5 workers"), found
     assert found["slurm: requeue"].startswith("warning: JobRequeue is 0")

@@ -42,9 +42,9 @@ def test_cancelled_tasks_hand_back_and_are_replaced(shell: Shell) -> None:
     def is_replaced() -> bool:
         return any(e["slurm_job_id"].partition("_")[0] != array for e in run.events("worker_joined"))
 
-    shell.cluster.run("login", "scancel", f"{array}_0")
+    shell.scancel(f"{array}_0")
     run.wait(is_replaced, "a replacement for the task")
-    shell.cluster.run("login", "scancel", array)
+    shell.scancel(array)
     end_well(run)
     assert {e["outcome"] for e in run.events("returned")} == {"finished", "handed_back"}
 

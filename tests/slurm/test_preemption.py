@@ -16,7 +16,7 @@ def test_a_preempted_master_and_hand_run_worker_come_back_and_a_cancelled_one_do
     urgent = shell.sbatch("--partition=urgent", "--nodes=3", "--exclusive", "--time=5", "--wrap=sleep 300")
     run.wait(lambda: shell.state(urgent) == "RUNNING", "the urgent job to have the nodes")
     assert shell.state(worker) == "PENDING", run.logs()
-    shell.cluster.run("login", "scancel", urgent)
+    shell.scancel(urgent)
 
     def are_back() -> Any:
         for name in (run.name, run.master_name):
@@ -26,6 +26,6 @@ def test_a_preempted_master_and_hand_run_worker_come_back_and_a_cancelled_one_do
     run.wait(are_back, "both to be back")
     assert "Restarts=1" in shell.cluster.output("login", "scontrol", "-o", "show", "job", worker)
 
-    shell.cluster.run("login", "scancel", worker)
+    shell.scancel(worker)
     wait_until(lambda: shell.state(worker) == "CANCELLED", LIMIT_S, "the worker to be gone")
     run.tandem("stop-search")

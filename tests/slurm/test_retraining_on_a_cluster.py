@@ -38,7 +38,7 @@ def test_baselines_are_trained_as_an_array(shell: Shell) -> None:
 
 
 def test_an_incumbent_is_trained_as_an_array_and_one_whose_time_is_up_goes_on_from_its_checkpoint(shell: Shell) -> None:
-    budget = 1500
+    budget = 400  # batches: seconds on a quiet machine, and enough of them to stop it in the middle
     run = shell.submit(search__min_budget=budget, search__max_budget=budget, workers__count=1)  # one evaluation
     run.wait_for_end()
     said = run.tandem("retrain-incumbent", "--seeds", "2")
@@ -48,7 +48,7 @@ def test_an_incumbent_is_trained_as_an_array_and_one_whose_time_is_up_goes_on_fr
     wait_until(
         lambda: path.exists() and len(read_attempt(path)[1]["epoch"]) > 0, LIMIT_S, "the training's first row", 0.1
     )
-    shell.cluster.run("login", "scancel", "--signal=USR2", f"{job}_0")
+    shell.scancel("--signal=USR2", f"{job}_0")
     wait_until(lambda: read_attempt(path)[2] is not None, LIMIT_S, "the training to stop", 0.1)
     assert read_attempt(path)[2].status == "handed_back"
 

@@ -2,10 +2,7 @@
 
 import csv
 import re
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from pipeline.run.folder import RunFolder
 from tests.slurm.conftest import MAX_ARRAY_SIZE
@@ -13,8 +10,14 @@ from tests.slurm.hosts import wait_until
 from tests.slurm.runs import LIMIT_S, Run
 
 
-def test_a_search_on_three_nodes_finishes_and_collects(shell: Any) -> None:
+def test_a_search_on_three_nodes_says_what_it_asks_for_finishes_and_collects(shell: Any) -> None:
     run = shell.submit_at_gate(workers__count=6, search__iterations=8)  # two GPUs on each of three nodes
+    assert (
+        "sbatch --array=0-3%4 --signal=USR2@5 --time=10 --nodes=1 --ntasks=1 --cpus-per-task=1 --requeue --mem=512M "
+        "--gres=gpu:1 (and 1 more arrays: Slurm takes 4 tasks in one)" in run.said
+    )
+    for command in ("status", "collect-results", "stop-search"):
+        assert f"tandem {command} {run.folder.path}" in run.said
     assert "listens on 10.78.0.1:" in run.folder.master_log.read_text()
     run.wait_for_workers(6)
     run.let_through()
@@ -37,9 +40,9 @@ def test_a_search_on_three_nodes_finishes_and_collects(shell: Any) -> None:
         assert len(list(csv.DictReader(file))) == len(run.results)
 
 
-def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Any, tmp_path: Path) -> None:
+def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Any) -> None:
     run = shell.submit_at_gate(workers__count=0)
-    out = tmp_path / "worker-%a.out"
+    out = shell.home / "worker-%a.out"
     options = (*run.worker_options(), "--array=0-1", "--time=5", f"--output={out}")
     array = shell.sbatch(*options, "slurm/worker.sh", str(run.folder.path))
     wait_until(lambda: len(run.queue()) == 2, LIMIT_S, "the tasks to take the name of the run's workers")
@@ -49,13 +52,14 @@ def test_workers_join_by_sbatch_and_say_which_run_they_joined(shell: Any, tmp_pa
     run.assert_each_evaluation_has_one_result()
     assert {event["slurm_job_id"] for event in run.events("worker_joined")} == {f"{array}_0", f"{array}_1"}
     for task in (0, 1):
-        assert f"joins run {run.folder.run_id}" in (tmp_path / f"worker-{task}.out").read_text()
+        assert f"joins run {run.folder.run_id}" in (shell.home / f"worker-{task}.out").read_text()
 
 
-def test_a_worker_whose_allocation_has_too_little_says_what_it_needs_and_leaves(shell: Any, tmp_path: Path) -> None:
+def test_a_worker_whose_allocation_has_too_little_says_what_it_needs_and_leaves(shell: Any) -> None:
     run = shell.submit_at_gate(workers__count=0, slurm__cpus_per_worker=2)
-    out = tmp_path / "worker.out"
-    shell.sbatch("--wait", "--mem=400M", f"--output={out}", "slurm/worker.sh", str(run.folder.path), check=False)
+    out = shell.home / "worker.out"
+    job = shell.sbatch("--mem=400M", f"--output={out}", "slurm/worker.sh", str(run.folder.path))
+    wait_until(lambda: shell.state(job) == "FAILED", LIMIT_S, "the worker to leave")
     assert "lacks what a worker" in out.read_text()
     assert "1 of 2 CPU cores and memory (400 MB of 512 MB)" in out.read_text()
     assert f"`sbatch $(.venv/bin/tandem worker-options {run.folder.path}) slurm/worker.sh" in out.read_text()
@@ -108,32 +112,22 @@ def test_a_worker_that_cannot_reach_the_master_says_so_with_both_addresses_and_f
     assert not run.events("worker_joined")
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
+def test_what_the_site_cannot_do_is_refused_before_anything_is_submitted(shell: Any) -> None:
+    for asked, said in (
         ({"slurm__partition": "gpus"}, "slurm.partition: there is no partition 'gpus'. Partitions: gpu, cpu, "),
         ({"slurm__walltime_min": 90}, "slurm.walltime_min: 90 min is more than partition gpu allows (60 min)"),
+        (
+            {"slurm__master": "slurm", "slurm__master_walltime_min": 1440},
+            "slurm.master_walltime_min: 1440 min is more than partition gpu allows (60 min)",
+        ),
         ({"slurm__account": "nobody"}, "slurm.account: 'nobody' is not one you may charge. Accounts: root."),
         ({"slurm__gpu_type": "a100"}, "no node of partition gpu has a GPU of type 'a100' (it has gpu:2)"),
         ({"slurm__constraint": "fast"}, "Slurm would refuse the workers: "),
         ({"network__address": "ib7"}, "network.address: 'ib7' is no interface of this machine"),
-    ],
-)
-def test_what_the_site_cannot_do_is_refused_before_anything_is_submitted(shell: Any, asked: Any, said: Any) -> None:
-    text = shell.tandem("submit-search", *shell.settings(**asked), check=False)
-    assert said in text
+    ):
+        assert said in shell.tandem("submit-search", *shell.settings(**asked), check=False)
     assert not list(shell.home.glob("results/*/settings.yaml"))
     assert not shell.cluster.output("login", "squeue", "-h")
-
-
-def test_the_request_and_what_comes_next_are_printed(shell: Any) -> None:
-    text = shell.tandem("submit-search", *shell.settings(workers__count=2))
-    assert (
-        "sbatch --array=0-1%2 --signal=USR2@5 --time=10 --nodes=1 --ntasks=1 --cpus-per-task=1 --requeue --mem=512M "
-        "--gres=gpu:1" in text
-    )
-    for command in ("status", "collect-results", "stop-search"):
-        assert f"tandem {command} {shell.home}/results/digits-" in text
 
 
 def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shell: Any) -> None:
@@ -144,7 +138,7 @@ def test_a_hand_run_array_task_requeues_itself_alone_and_stays_with_its_run(shel
     other = shell.submit_at_gate(name="other", workers__count=0)  # the latest run from now on
     before = {e["slurm_job_id"]: e["worker"] for e in run.events("worker_joined")}
     last = f"{array}_2"  # its SLURM_JOB_ID is the array's own
-    shell.cluster.run("login", "scancel", "--signal=USR1", last)
+    shell.scancel("--signal=USR1", last)
 
     def is_back() -> Any:
         shell.hasten_requeued(run.name)
@@ -164,4 +158,4 @@ def test_stopping_a_run_whose_master_waits_in_the_queue_takes_it_out(shell: Any)
     run = shell.submit_at_gate(slurm__master="slurm", slurm__master_partition="cpu", slurm__master_mem_gb=0.5)
     assert "was cancelled before it started" in run.tandem("stop-search")
     assert not shell.cluster.output("login", "squeue", "-h", "-n", run.master_name)
-    shell.cluster.run("login", "scancel", "--name=wrap")
+    shell.scancel("--name=wrap")
