@@ -157,6 +157,7 @@ class _Run:
         self._metrics = trial.folder / "metrics.jsonl"
         self._checkpoint = trial.folder / "checkpoint"
         self._read = 0
+        self._is_whole = False  # a row has said so since the last checkpoint
         shutil.rmtree(self._checkpoint, ignore_errors=True)
         self._metrics.unlink(missing_ok=True)
         loaded = trial.load()
@@ -196,6 +197,8 @@ class _Run:
         for line in whole.splitlines():
             if line.strip():
                 self._take(line)
+        if self._is_whole and self._trial.should_save():
+            self.save()
 
     def _take(self, line: bytes) -> None:
         try:
@@ -208,20 +211,26 @@ class _Run:
         for name, counter in _COUNTED.items():
             if name in row and name not in trial.metric_names:
                 setattr(trial, counter, type(getattr(trial, counter))(row.pop(name)))
-        saved = bool(row.pop(SAVED, False))
+        self._is_whole |= bool(row.pop(SAVED, False))
         known = {name: value for name, value in row.items() if name in trial.metric_names}
         if known:
             trial.report(**known)
         elif row:
             trial.note(f"a row has none of the metrics {', '.join(trial.metric_names)}; it has {', '.join(row)}")
-        if saved:
-            self.save()
 
     def save(self) -> None:
         """Make a checkpoint of what the program has in its folder, if anything."""
+        self._is_whole = False
         if any(self._checkpoint.iterdir()):
             with self._trial.save() as path:
-                shutil.copytree(self._checkpoint, path)
+                shutil.copytree(self._checkpoint, path, copy_function=_copy_if_there)
+
+
+def _copy_if_there(source: str, target: str) -> str:
+    """Copy a file, unless the program, which goes on, has just renamed or removed it."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(source, target)
+    return target
 
 
 def filled(command: Sequence[str], given: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -112,10 +112,13 @@ def test_what_cannot_be_exported_is_refused_with_what_there_is(folder: RunFolder
         export(folder, tmp_path, None, None, print)
 
 
-def test_the_weights_of_an_incumbent_are_found_where_the_run_keeps_them(folder: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whose", [None, (0, 0, 0)])
+def test_the_weights_of_an_incumbent_and_of_a_front_are_found_where_the_run_keeps_them(
+    folder: RunFolder, whose: tuple[int, int, int] | None
+) -> None:
     own = folder.checkpoint((0, 0, 0), 12.0, 1)
-    kept = folder.incumbents / "b12.pt"
-    folder.incumbents.mkdir()
+    kept = folder.kept_weights(12.0, whose)
+    folder.incumbents.mkdir(exist_ok=True)
     own.rename(kept)
     try:
         with pytest.raises(RunError, match="keeps the weights of each budget's best one"):
@@ -124,6 +127,7 @@ def test_the_weights_of_an_incumbent_are_found_where_the_run_keeps_them(folder: 
         assert choose(folder, read_history(folder), None, None).checkpoint == kept
     finally:
         kept.rename(own)
+        kept.with_suffix(".json").unlink(missing_ok=True)
 
 
 def test_classes_are_called_as_their_folders(tmp_path: Path) -> None:

@@ -31,12 +31,16 @@ case $how in
   fails)   echo 'no such layer' >&2; exit 3;;
   keeps)   cat $TANDEM_CHECKPOINT/trained 2>/dev/null; echo $TANDEM_BUDGET >> $TANDEM_CHECKPOINT/trained
            echo "{\"epoch\": $TANDEM_BUDGET, \"loss\": $(wc -l < $TANDEM_CHECKPOINT/trained)}" >> $metrics;;
+  churns)  for i in $(seq 100); do
+             echo $i > $TANDEM_CHECKPOINT/new; mv $TANDEM_CHECKPOINT/new $TANDEM_CHECKPOINT/state
+             echo "{\"epoch\": 1, \"loss\": $i, \"checkpoint\": true}" >> $metrics
+           done;;
   deaf)    trap '' TERM; touch $TANDEM_FOLDER/began; while :; do sleep 0.05; done;;
   polite)  trap 'echo "{\"epoch\": 1, \"loss\": 7}" >> $metrics; exit 0' TERM
            touch $TANDEM_FOLDER/began; while :; do sleep 0.05; done;;
 esac
 """
-HOWS = ["rows", "torn", "prose", "foreign", "silent", "fails", "keeps", "deaf", "polite"]
+HOWS = ["rows", "torn", "prose", "foreign", "silent", "fails", "keeps", "churns", "deaf", "polite"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         "hang_timeout_min": 10,
     }
     search = {"budget_unit": "epochs", "min_budget": 1, "max_budget": 3}
-    training = {"device": "cpu", "threads": 1}
+    training = {"device": "cpu", "threads": 1, "checkpoint_interval_s": 1e-3}
     return create_run(
         validate_settings({"problem": problem, "search": search, "training": training}), place / "results"
     )
@@ -98,6 +102,12 @@ def test_what_a_program_leaves_in_its_checkpoint_is_there_again_on_the_next_budg
     upper = Evaluation(lower.config_id, lower.configuration, 3.0, 1, 3, LowerRung(1.0, 1))
     result = evaluator(upper, lambda: None)
     assert (result.loss, result.info["continued_from"]) == (2, "rung 1 attempt 1")
+
+
+def test_a_program_may_replace_its_checkpoint_at_any_moment(folder: RunFolder, evaluator: OwnEvaluator) -> None:
+    result, given = evaluated(evaluator, "churns")
+    assert result.loss == 100
+    assert folder.checkpoint(given.config_id, 3.0, 1).is_file()
 
 
 @pytest.mark.parametrize("how", ["polite", "deaf"])
