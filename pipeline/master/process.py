@@ -125,6 +125,8 @@ class _Master:
             outcome = MasterOutcome("broken", _explain_disk(error, self.folder))
         except (LeaseLostError, KeyboardInterrupt):
             raise
+        except RunError as error:
+            outcome = MasterOutcome("broken", str(error))
         except Exception:
             outcome = MasterOutcome("broken", f"a defect of the program: {traceback.format_exc()}")
             raise

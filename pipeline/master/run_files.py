@@ -18,8 +18,8 @@ log = logging.getLogger("tandem.master")
 class RunFiles:
     """Appends to configs.json, results.json and journal.jsonl; one fsync covers a batch.
 
-    Opening cuts torn last lines. Every method raises LeaseLostError once another master has taken over, and OSError
-    when the disk is full or gone (what was written of the batch is cut again).
+    Opening cuts torn last lines. Every method raises LeaseLostError once another master has taken over, OSError when
+    the disk is full or gone (what was written of the batch is cut again), RunError when another has written meanwhile.
     """
 
     def __init__(self, folder: RunFolder, lease: Lease, clock: Clock = SYSTEM) -> None:

@@ -61,6 +61,7 @@ class JsonLinesWriter:
         self.torn_bytes = len(content) - whole
         if self.torn_bytes:
             self._file.truncate(whole)
+        self._size = whole
         # A writer before this one may have died between writing and syncing, and what is read counts from now on.
         os.fsync(self._file.fileno())
 
@@ -73,10 +74,17 @@ class JsonLinesWriter:
         Raises:
             ValueError: a value is not JSON (NaN included: hpbandster's loader would make it the incumbent).
             OSError: the disk is full or gone; what was written of this batch is cut again, so the file stays whole.
+            RunError: somebody else has written to the file since, and nothing is written.
         """
         lines = "".join(json.dumps(value, allow_nan=False, separators=(", ", ": ")) + "\n" for value in values)
         before = os.fstat(self._file.fileno()).st_size
-        rest = memoryview(lines.encode())
+        if before != self._size:
+            raise RunError(
+                f"{self.path} has {before} bytes and had {self._size} when this master last wrote to it: another one "
+                f"that was given up, or a hand, has changed it. `tandem resume-search` reads what is there and goes on."
+            )
+        content = lines.encode()
+        rest = memoryview(content)
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -86,6 +94,7 @@ class JsonLinesWriter:
             with contextlib.suppress(OSError):
                 self._file.truncate(before)
             raise
+        self._size = before + len(content)
 
     def close(self) -> None:
         """Close the file."""

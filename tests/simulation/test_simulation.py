@@ -30,6 +30,7 @@ FAILED_ONCE = {
     949: "a result that the network had lost was told as one that a stock worker cannot send",
     985: "the same, while a node was out of reach",
     1909: "the same, after a failover",
+    9792: "a master that stalled in the middle of writing added a draw to those of its successor, which did not notice",
     1670: "a master that could not read its folder took the run for empty, and evaluated everything anew",
 }
 

@@ -92,6 +92,18 @@ def test_a_torn_last_line_is_left_out_by_readers_and_cut_by_the_writer(tmp_path:
     assert read_json_lines(path) == [[1], {"b": 2}, [4]]
 
 
+def test_a_writer_that_finds_lines_of_another_adds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lines.json"
+    with JsonLinesWriter(path) as first:
+        first.append([1])
+        with JsonLinesWriter(path) as second:
+            second.append([2])
+            with pytest.raises(RunError, match=r"has 4 bytes and had 2 .* resume-search"):
+                first.append([3])
+            second.append([4])
+    assert read_json_lines(path) == [1, 2, 4]
+
+
 def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "lines.json"
     path.write_text("[1]\n[2\n[3]\n")
