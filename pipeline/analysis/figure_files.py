@@ -19,7 +19,8 @@ from PIL import Image
 from pipeline.files import publish
 
 PNG_DPI, PDF_DPI = 130, 200  # of what is drawn as pixels inside a PDF
-COLUMNS_PER_IN = 18.4  # characters of 7 pt
+WARNING_PT, LINE_OF_TEXT = 7.0, 1.34
+LETTERS_PER_IN = 18.4  # of that size
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def write_pdf(figure: Figure, path: Path, dpi: int = PDF_DPI) -> None:
         FigureCanvasPdf(figure).print_pdf(str(temporary))  # type: ignore[no-untyped-call]
 
 
-def write_warnings(figure: Figure, warnings: Sequence[str]) -> float:
-    """Write warnings below a figure: one that goes into a paper takes them along.
+def write_warnings(figure: Figure, warnings: Sequence[str], text_pt: float = WARNING_PT) -> float:
+    """Write warnings below a figure, in text of some size: one that goes into a paper takes them along.
 
     Returns:
         The share of the new height that they take.
@@ -100,13 +101,14 @@ def write_warnings(figure: Figure, warnings: Sequence[str]) -> float:
     if not warnings:
         return 0.0
     width, height = figure.get_size_inches()
-    columns = round(width * COLUMNS_PER_IN)
+    columns = round(width * LETTERS_PER_IN * WARNING_PT / text_pt)
     lines = [line for text in warnings for line in textwrap.wrap(f"Warning: {text}", columns)]
-    added = 0.06 + 0.13 * len(lines)
+    added = 0.06 + LINE_OF_TEXT * text_pt / 72 * len(lines)
     figure.set_size_inches(width, height + added)
     foot = added / (height + added)
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, foot, 1, 1 - foot))
-    figure.text(0.01, 0.03 / (height + added), "\n".join(lines), size=7, color="#8A4B00", va="bottom", linespacing=1.3)
+    text, place = "\n".join(lines), 0.03 / (height + added)
+    figure.text(0.01, place, text, size=text_pt, color="#8A4B00", va="bottom", linespacing=1.3)
     return float(foot)

@@ -211,5 +211,7 @@ def draw_pairs(results: Results, fits: Fits) -> Figure:
     pairs = top_pairs(fits, SHOWN_PAIRS)
     tables = {budget: fit.pairs.set_index(["one", "two"]).loc[pairs] for budget, fit in fits.items()}
     figure, axes = _draw_shares(results, fits, tables, 0.26, style.GREEN)
-    axes[0].set_yticks(range(len(pairs)), [f"{_label(a)} × {_label(b)}" for a, b in pairs], size=7.5)
+    axes[0].set_yticks(range(len(pairs)), [f"{_label(a)} × {_label(b)}" for a, b in pairs])
+    for axis in axes:
+        axis.tick_params(axis="y", labelsize=7.5)
     return figure

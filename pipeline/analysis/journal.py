@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
@@ -73,16 +74,16 @@ def write_panels(item: Item, folder: Path, to: JournalStyle, kind: str = VECTOR)
     for name, figure in panels(item.figure):
         path = folder / f"{item.name}{name}.{kind}"
         fit(figure, to, NARROWEST_IN.get(item.name, 0.0), is_panel=bool(name))
-        _write(figure, item.warnings, path)
+        _write(figure, item.warnings, path, to.smallest_pt)
         written.append(path)
     return written
 
 
-def _write(figure: Figure, warnings: Sequence[str], path: Path) -> None:
+def _write(figure: Figure, warnings: Sequence[str], path: Path, text_pt: float) -> None:
+    figure_files.write_warnings(figure, warnings, text_pt)
     if path.suffix == f".{PIXELS}":
-        figure_files.write_png(figure_files.draw(figure, warnings, PRINT_DPI), path, PRINT_DPI)
+        figure_files.write_png(figure_files.draw(figure, (), PRINT_DPI), path, PRINT_DPI)
         return
-    figure_files.write_warnings(figure, warnings)
     figure.set_dpi(72)
     figure_files.lay_out(figure)
     figure_files.write_pdf(figure, path, PRINT_DPI)
@@ -130,15 +131,16 @@ def _leave_only(figure: Figure, panel: Axes) -> None:
 
 
 def shared_labels(figure: Figure, panel: Axes) -> tuple[Text | None, Text | None]:
-    """Labels of x and y: the panel's own, else the lowest of its column's (or one that stands for a whole row) and the
-    first of its row's; None: none.
+    """Labels of x and y: the panel's own, else the lowest of its column's (or of a row that has one x) and the first of
+    its row's; None: none.
     """
     spec = panel.get_subplotspec()
     assert spec is not None
     places = [(axis, axis.get_subplotspec()) for axis in figure.axes]
     column = [a for a, s in places if s is not None and s.colspan == spec.colspan]
     row = [a for a, s in places if s is not None and s.rowspan == spec.rowspan]
-    across = next((a.xaxis.label for a in [panel, *column[::-1], *row] if a.get_xlabel()), None)
+    alike = [a for a in row if panel.get_shared_x_axes().joined(panel, a)]
+    across = next((a.xaxis.label for a in [panel, *column[::-1], *alike] if a.get_xlabel()), None)
     down = next((a.yaxis.label for a in [panel, *row] if a.get_ylabel()), None)
     return across, down
 
@@ -146,9 +148,8 @@ def shared_labels(figure: Figure, panel: Axes) -> tuple[Text | None, Text | None
 def fit(figure: Figure, to: JournalStyle, narrowest_in: float, is_panel: bool) -> None:
     """Give a figure the style's width, and its text, lines and legend the sizes of it."""
     width, height = figure.get_size_inches()
-    new_width = max(to.width_in, narrowest_in)
+    new_width = max(to.width_in, narrowest_in * max(to.scale, 1))
     shape = to.shape if is_panel else max(height / width, to.shape) if new_width < width else height / width
-    figure.set_size_inches(new_width, max(new_width * shape, _height_of_rows_in(figure, to.smallest_pt)))
     texts: list[Any] = figure.findobj(Text)
     for text in texts:
         text.set_fontsize(min(max(text.get_fontsize() * to.scale, to.smallest_pt), to.largest_pt))
@@ -158,17 +159,27 @@ def fit(figure: Figure, to: JournalStyle, narrowest_in: float, is_panel: bool) -
             if ticks:  # those that the new limits bring are like the first
                 side.set_tick_params(labelsize=ticks[0].label1.get_fontsize())
         if to.scale > 1:
-            for line in axis.lines:
-                line.set_linewidth(line.get_linewidth() * to.scale)
+            _enlarge_marks(axis, to.scale)
+    figure.set_size_inches(new_width, max(new_width * shape, _height_of_rows_in(figure)))
     for legend in list(figure.legends):
         _fold(figure, legend, new_width, to)
 
 
-def _height_of_rows_in(figure: Figure, text_pt: float) -> float:
+def _enlarge_marks(axis: Axes, scale: float) -> None:
+    """Lines and dots, as the text beside them."""
+    for line in axis.lines:
+        line.set(linewidth=line.get_linewidth() * scale, markersize=line.get_markersize() * scale)
+    for collection in axis.collections:
+        if isinstance(collection, PathCollection):
+            collection.set_sizes(collection.get_sizes() * scale**2)
+
+
+def _height_of_rows_in(figure: Figure) -> float:
     """What a panel needs whose rows have names, as bars do."""
     sides = [axis.yaxis for axis in figure.axes if isinstance(axis.yaxis.get_major_locator(), FixedLocator)]
-    rows = max((len(side.get_majorticklocs()) for side in sides), default=0)
-    return AROUND_ROWS_IN + rows * ROW_OF_TEXT * text_pt / 72 if rows else 0.0
+    named = [[tick.label1.get_fontsize() for tick in side.get_major_ticks()] for side in sides]
+    rows_pt = max((sum(sizes) for sizes in named), default=0.0)
+    return AROUND_ROWS_IN + ROW_OF_TEXT * rows_pt / 72 if rows_pt else 0.0
 
 
 def _fold(figure: Figure, legend: Any, width_in: float, to: JournalStyle) -> None:

@@ -69,6 +69,27 @@ def test_rows_with_names_have_room_for_their_texts() -> None:
     assert all(below.y0 >= above.y1 or above.y0 >= below.y1 for below, above in pairwise(boxes))
 
 
+def test_a_panel_has_the_label_of_its_row_only_where_they_have_one_axis() -> None:
+    shared = style.new_figure(2.0, 1, 3, sharex=True)
+    own = style.new_figure(2.0, 1, 3)
+    for figure, axes in (shared, own):
+        for axis in axes[0]:
+            axis.plot([1, 2])
+        axes[0, 2].set_xlabel("share (%)")
+    assert [dict(panels(figure))["-1"].axes[0].get_xlabel() for figure, _ in (shared, own)] == ["share (%)", ""]
+
+
+def test_slides_have_larger_dots_and_warnings_of_readable_size(tmp_path: Path) -> None:
+    figure, axes = style.new_figure(3.0)
+    dots = axes[0, 0].scatter([1, 2], [1, 2], s=9)
+    write_panels(
+        Item("one", "One", "", figure=figure, warnings=("This stands on little.",)), tmp_path, STYLES["slides"]
+    )
+    assert dots.get_sizes()[0] > 20
+    (warning,) = [text for text in figure.texts if text.get_text().startswith("Warning")]
+    assert warning.get_fontsize() >= STYLES["slides"].smallest_pt
+
+
 def test_text_takes_the_same_room_in_every_resolution() -> None:
     with style.settings():
         text = style.new_figure(2.0)[0].text(0.5, 0.5, "widening factor, group 1 × ShakeDrop death rate", size=7)
