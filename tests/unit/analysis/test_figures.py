@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -51,6 +51,7 @@ def test_a_metric_writes_its_own_numbers() -> None:
 
 
 # Axes -----------------------------------------------------------------------------------------------------------------
+@settings(max_examples=60, deadline=None)
 @given(st.floats(-7, 7), st.floats(0.02, 9), st.sampled_from([1.2, 2.0, 6.0]))
 def test_a_logarithmic_axis_has_at_least_two_numbers_and_no_more_than_have_room(
     low: float, decades: float, width_in: float

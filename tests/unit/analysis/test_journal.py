@@ -72,7 +72,7 @@ def test_rows_with_names_have_room_for_their_texts() -> None:
 def test_a_panel_has_the_label_of_its_row_only_where_they_have_one_axis() -> None:
     shared = style.new_figure(2.0, 1, 3, sharex=True)
     own = style.new_figure(2.0, 1, 3)
-    for figure, axes in (shared, own):
+    for _, axes in (shared, own):
         for axis in axes[0]:
             axis.plot([1, 2])
         axes[0, 2].set_xlabel("share (%)")

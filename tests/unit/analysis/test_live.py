@@ -5,7 +5,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.analysis.live import BAR_WIDTH, SHOWN_BRACKETS, bar, best_curve, shown_brackets, write_live_page
@@ -60,6 +60,7 @@ def test_a_silent_master_is_told(tmp_path: Path) -> None:
     assert "has been silent for 5 min" in page_of(tmp_path, status_of(updated=NOW - 300))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.lists(st.integers(0, 20), min_size=4, max_size=4))
 def test_the_pieces_of_a_bar_lie_side_by_side_and_never_leave_it(planned: int, counts: list[int]) -> None:
     drawn = bar([RungStatus(1.0, planned, *counts)])

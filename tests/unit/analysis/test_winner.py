@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -38,6 +38,7 @@ def test_wilsons_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         assert binom.pmf(np.arange(151), 150, share)[held].sum() == pytest.approx(0.95, abs=0.025)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(100, 50_000), st.sets(st.integers(1, 99), min_size=30))
 def test_errors_tell_on_how_many_images_they_were_counted(of: int, wrong: set[int]) -> None:
     found = intervals.counted_on(k / of for k in wrong)
