@@ -177,7 +177,7 @@ def _enlarge_marks(axis: Axes, scale: float) -> None:
 def _height_of_rows_in(figure: Figure) -> float:
     """What a panel needs whose rows have names, as bars do."""
     sides = [axis.yaxis for axis in figure.axes if isinstance(axis.yaxis.get_major_locator(), FixedLocator)]
-    named = [[tick.label1.get_fontsize() for tick in side.get_major_ticks()] for side in sides]
+    named = [[float(tick.label1.get_fontsize()) for tick in side.get_major_ticks()] for side in sides]
     rows_pt = max((sum(sizes) for sizes in named), default=0.0)
     return AROUND_ROWS_IN + ROW_OF_TEXT * rows_pt / 72 if rows_pt else 0.0
 
