@@ -194,7 +194,7 @@ def _costs_line(status: RunStatus) -> str:
 
 
 def _worker_line(worker: WorkerStatus, now: float, speed: WorkerSpeed | None) -> str:
-    pace = f"{_pace(speed)} images/s" if speed is not None else ""
+    pace = "" if speed is None else f"{speed.images_per_s:,.0f} images/s" + (" (slow)" if speed.is_slow else "")
     return "  worker " + ", ".join(text for text in (*_worker_cells(worker, now), pace) if text)
 
 
