@@ -198,7 +198,7 @@ class _FewTicks(LogLocator):
             if 2 <= seen <= room and (seen <= 5 or vmax >= 10 * vmin):
                 return ticks
         if vmax < 100 * vmin:
-            return MaxNLocator(4).tick_values(vmin, vmax)
+            return MaxNLocator(4 if room > 5 else 2).tick_values(vmin, vmax)
         inside = 10.0 ** powers[(10.0**powers >= vmin) & (10.0**powers <= vmax)]
         return inside[:: math.ceil(len(inside) / room)]
 

@@ -61,10 +61,12 @@ def front(costs: np.ndarray, losses: np.ndarray, is_less_better: bool) -> np.nda
 def draw_pareto(results: Results, done: pd.DataFrame, known: list[tuple[str, str, bool]]) -> Drawing:
     """A panel per cost: a dot per configuration, the front as steps."""
     metric = objective(results)
-    figure, axes = style.new_figure(3.0, 1, len(known), sharey=True)
+    columns = len(known) if len(known) < len(COSTS) else 2  # all side by side would have no room for their numbers
+    rows = -(-len(known) // columns)
+    figure, axes = style.new_figure(3.0 if rows == 1 else 2.4 * rows, rows, columns, sharey=True)
     marks = []
     losses = metric.shown(done["loss"].to_numpy())
-    for axis, (column, label, is_less) in zip(axes[0], known, strict=True):
+    for axis, (column, label, is_less) in zip(axes.flat, known, strict=True):
         costs = done[column].to_numpy(dtype=float)
         alpha = style.alpha_for(len(done))
         axis.scatter(costs, losses, s=9, color=style.GREY, alpha=alpha, lw=0, rasterized=True)
@@ -77,9 +79,10 @@ def draw_pareto(results: Results, done: pd.DataFrame, known: list[tuple[str, str
         style.plain_log_ticks(axis.xaxis, style.amount, subs=(1,) if is_wide else (1, 3))
         axis.set_xlabel(label)
         marks.append(Marks(axis, EVALUATION, done.index.to_numpy(), costs, losses))
-    style.metric_axis(axes[0, 0], metric, metric.label)
-    for axis in axes[0, 1:]:
-        style.metric_axis(axis, metric)
+    for line in axes:
+        style.metric_axis(line[0], metric, metric.label)
+        for axis in line[1:]:
+            style.metric_axis(axis, metric)
     return Drawing(figure, marks)
 
 
