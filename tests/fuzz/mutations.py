@@ -19,7 +19,8 @@ HOSTILE = [
     "", "many", "0-0-0", "1-2", "3", "nan", "\ud800", "\x00", "a\nb", "x" * 5000, "searching", "finished",
     [], [1], [0, 0, 0], [None, None, None], [1e400] * 3, {}, {"a": 1}, {"__class__": "x"}, {"loss": None, "info": None},
 ]  # fmt: skip
-hostile = st.sampled_from(HOSTILE) | st.recursive(
+# Copies: what is put into a value may be changed there.
+hostile = st.sampled_from(HOSTILE).map(copy.deepcopy) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
