@@ -94,6 +94,10 @@ class Shell:
         """Submit a run of as many evaluations as brackets, each of which waits for `Run.let_through`."""
         return self._submit(self._options(AT_GATE, changed))
 
+    def submit_file(self, settings: Path, **changed: Any) -> Run:
+        """Submit the search of a settings file."""
+        return self._submit(["-p", str(settings), *self._options({}, changed)])
+
     def _submit(self, options: list[str]) -> Run:
         before = set(self.home.glob("results/*/settings.yaml"))
         said = self.tandem("submit-search", *options)
