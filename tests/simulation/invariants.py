@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # The most attempts at one evaluation, whatever happens; those that a worker did not take are held against the worker.
 MOST_ATTEMPTS = 40
 PREFIXES = 2
+# A master that comes round this late stood still itself.
+LATE_S = 2.0
 
 
 class Books:
@@ -42,6 +44,7 @@ class Books:
         self.refused: Counter[EvaluationKey] = Counter()
         self.believed: set[EvaluationKey] = set()
         self._without_work: dict[str, float] = {}
+        self._passed_at: dict[Scheduler, float] = {}
         self._results: set[EvaluationKey] = set()
         self._read = 0
         self._ends: Counter[str] = Counter()
@@ -98,6 +101,10 @@ class Books:
         if scheduler.state == "stopping":
             return
         now = self.world.now
+        stood_still_s = now - self._passed_at.get(scheduler, now)
+        self._passed_at[scheduler] = now
+        if stood_still_s > LATE_S:  # a master that was not there has let nobody wait
+            self._without_work = {name: since + stood_still_s for name, since in self._without_work.items()}
         limit_s = 2 * scheduler.pool.patience_s + 15
         for worker in scheduler.pool.idle():
             name = worker.registration.incarnation

@@ -31,6 +31,7 @@ FAILED_ONCE = {
     985: "the same, while a node was out of reach",
     1909: "the same, after a failover",
     9792: "a master that stalled in the middle of writing added a draw to those of its successor, which did not notice",
+    9928: "a worker had waited for a master that stood still, which the simulator held against it",
     1670: "a master that could not read its folder took the run for empty, and evaluated everything anew",
 }
 
