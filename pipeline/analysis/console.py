@@ -10,7 +10,7 @@ from pipeline.analysis import style
 from pipeline.analysis.metric import TEST_ERROR, objective
 from pipeline.analysis.summary import cards
 from pipeline.storage.results import Results, load_results
-from pipeline.storage.tables import incumbents
+from pipeline.storage.tables import active_values, incumbents
 from pipeline.wording import value_text
 
 
@@ -43,7 +43,7 @@ def _incumbent_table(results: Results, best: pd.DataFrame) -> str:
 
 def _configuration(results: Results, incumbent: pd.Series) -> list[str]:
     budget = style.budget_label(incumbent["budget"], results.budget_unit)
-    values = [f"{name}={value_text(incumbent[name], 4)}" for name in results.hyperparameters]
+    values = [f"{name}={value_text(value, 4)}" for name, value in active_values(results, incumbent).items()]
     return [f"Incumbent {incumbent['config_id']} on {budget}:", *_wrapped(values)]
 
 

@@ -20,7 +20,7 @@ from pipeline.analysis.views import pareto
 from pipeline.problems.description import Description
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
-from pipeline.storage.tables import incumbents
+from pipeline.storage.tables import active_values, incumbents
 from pipeline.wording import value_text
 
 BEST = 10
@@ -38,17 +38,18 @@ def items(results: Results) -> list[Item]:
     if best.empty:
         return [Item("incumbent_values", "Its values", "", lacking="No evaluation has finished yet.")]
     chosen = best.iloc[-1]
-    configuration = {name: chosen[name] for name in ordered(results.hyperparameters) if not pd.isna(chosen[name])}
+    values = active_values(results, chosen)
+    configuration = {name: values[name] for name in ordered(list(values))}
     ten = Item("ten_best", f"The {BEST} best", ten_caption(results), table=ten_table(results))
-    values = Item(
+    shown = Item(
         "incumbent_values", "Its values", values_caption(results, chosen),
         table=values_table(configuration, results.problem), codes=codes(results, chosen, plain(configuration)),
     )  # fmt: skip
     if not results.problem.is_built_in:
-        return [values, incumbent_curve(results), ten, *against_others(results)]
+        return [shown, incumbent_curve(results), ten, *against_others(results)]
     network = architecture_figure(results, str(chosen["config_id"]), configuration)
     costs = replace(pareto(results), has_choice=not objectives(results))
-    return [values, network, incumbent_curve(results), ten, costs]
+    return [shown, network, incumbent_curve(results), ten, costs]
 
 
 def codes(results: Results, chosen: pd.Series, configuration: dict[str, object]) -> tuple[Code, ...]:

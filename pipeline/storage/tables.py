@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,12 @@ def curve_table(results: Results) -> pd.DataFrame:
             values = values.astype("category")
         curves.insert(place, name, values.take(position).array)
     return curves
+
+
+def active_values(results: Results, row: pd.Series) -> dict[str, Any]:
+    """The hyperparameters of an evaluation, without those that a condition switched off."""
+    values = {name: row[name] for name in results.hyperparameters}
+    return {name: value for name, value in values.items() if value != "" and not pd.isna(value)}
 
 
 def incumbents(results: Results) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from pipeline.analysis import exploration, importance
 from pipeline.settings import load_settings
 from pipeline.storage.collect import collect
 from pipeline.storage.results import Results, load_results
-from pipeline.storage.tables import write_tables
+from pipeline.storage.tables import active_values, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,8 @@ def test_inactive_values_are_missing_in_the_tables(results: Results, tmp_path: P
     assert 0.3 < is_adam.mean() < 0.7
     assert (configurations["momentum"].isna() == is_adam).all()
     write_tables(results, tmp_path)
+    for _, row in results.finished().iterrows():
+        assert ("momentum" in active_values(results, row)) == (row["optimiser"] == "sgd")
 
 
 def test_the_category_that_decides_the_error_is_found_important(results: Results) -> None:
