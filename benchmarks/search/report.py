@@ -105,8 +105,8 @@ def _summary(comparison: Comparison, workers: int, names: list[str]) -> Iterator
         numbers.append(f"{len(ranks)} at {until:g}")
     yield (
         f"{len(names)} problems: {', '.join(names)}. Mean regret relative to a random configuration's "
-        f"(standard error), and mean rank among the methods that have every problem (searches of each: "
-        f"{', '.join(numbers)})."
+        f"(standard error, if every problem has several seeds), and mean rank among the methods that have every "
+        f"problem (searches of each: {', '.join(numbers)})."
     )
     yield ""
     goal = None
@@ -116,7 +116,7 @@ def _summary(comparison: Comparison, workers: int, names: list[str]) -> Iterator
     for method in whole[BUDGETS[0]]:
         mean, error = comparison.mean_regret(method, workers, names)
         at = [comparison.budgets.index(b) for b in BUDGETS]
-        cells = [f"{mean[i]:.3f} ({error[i]:.3f})" if np.isfinite(mean[i]) else "-" for i in at]
+        cells = [_with_error(mean[i], error[i]) for i in at]
         places = [f"{ranked[b][method][0]:.2f}" if method in ranked[b] else "-" for b in BUDGETS]
         reach = budget_to_reach(comparison, method, workers, names, goal) if goal is not None else np.nan
         rows.append((mean[at[-1]], [method, *cells, *places, f"{reach:.0f}" if np.isfinite(reach) else "-"]))
@@ -124,6 +124,12 @@ def _summary(comparison: Comparison, workers: int, names: list[str]) -> Iterator
     header = ["method", *(f"regret at {b:g}" for b in BUDGETS), *(f"rank at {b:g}" for b in BUDGETS)]
     yield from table([*header, "budgets to stock BOHB's regret at 100"], [row for _, row in rows])
     yield from _tests(comparison, workers, names, [row[0] for _, row in rows])
+
+
+def _with_error(mean: float, error: float) -> str:
+    if not np.isfinite(mean):
+        return "-"
+    return f"{mean:.3f}" + (f" ({error:.3f})" if np.isfinite(error) else "")  # one search has no standard error
 
 
 def _error(ranks: np.ndarray) -> np.ndarray:
