@@ -176,12 +176,13 @@ def stop(folder: RunFolder, say: Say, wait_s: float = 180.0) -> None:
     backend = backend_for(read_settings(folder))
     try:
         waits_in_queue = _cancel_waiting_master(backend, folder, say)
-        _end_in_order(backend, folder, waits_in_queue, say, wait_s)
+        had_ended = _end_in_order(backend, folder, waits_in_queue, say, wait_s)
     finally:
         if told := backend.cancel_workers(folder):
             say(told)
     run = folder.shell_path
-    say(f"Stopped. `tandem resume-search {run}` goes on; `tandem collect-results {run}` collects.")
+    done = "The run had ended already." if had_ended else "Stopped."
+    say(f"{done} `tandem resume-search {run}` goes on; `tandem collect-results {run}` collects.")
 
 
 def _require_owner(folder: RunFolder, what: str) -> None:
@@ -202,8 +203,8 @@ def _cancel_waiting_master(backend: Backend, folder: RunFolder, say: Say) -> boo
     return waits
 
 
-def _end_in_order(backend: Backend, folder: RunFolder, waits_in_queue: bool, say: Say, wait_s: float) -> None:
-    """Ask the master to stop, and wait until it has; say so if it does not."""
+def _end_in_order(backend: Backend, folder: RunFolder, waits_in_queue: bool, say: Say, wait_s: float) -> bool:
+    """Ask the master to stop, and wait until it has; say so if it does not. Whether the run had ended before."""
     try:
         status = read_status(folder)
     except RunError as error:  # it was damaged; the master can be asked all the same
@@ -213,12 +214,15 @@ def _end_in_order(backend: Backend, folder: RunFolder, waits_in_queue: bool, say
     if states != ENDED and not backend.end_master(folder):
         say("The master cannot be told to stop from here; it asks for workers again until it is.")
     if waits_in_queue:
-        return
-    if status is not None and not status.has_ended and not status.is_stale():
+        return False
+    if status is not None and status.has_ended:
+        return True
+    if status is not None and not status.is_stale():
         say("Asked the master to stop; its workers checkpoint and leave ...")
         status = wait_for(folder, lambda s: s.state in states, wait_s)
     if status is None or status.state not in states:
         say("The master does not answer; its workers are cancelled, and every result it acknowledged is on disk.")
+    return False
 
 
 def _request_stop(folder: RunFolder, say: Say) -> bool:

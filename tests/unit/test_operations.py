@@ -10,7 +10,9 @@ from pipeline import operations
 from pipeline.cluster.users import user_name
 from pipeline.errors import RunError, SettingsError, SiteError
 from pipeline.run.creation import create_run
+from pipeline.run.status import publish_status
 from pipeline.settings import load_settings, validate_settings
+from tests.unit.run.statuses import status_of
 
 
 class FakeBackend:
@@ -68,6 +70,19 @@ def test_stopping_a_run_tells_a_master_that_waited_in_the_queue_from_one_that_is
     assert ("cancelled before it started" in said) is waits
     assert ("does not answer" in said) is not waits
     assert "one hung" in said
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped", "broken"])
+def test_stopping_a_run_that_has_ended_says_so_and_empties_the_queue(
+    run: Any, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    publish_status(run, status_of(state=state))
+    backend = FakeBackend()
+    said = stop(run, monkeypatch, backend)
+    assert "The run had ended already. `tandem resume-search" in said
+    assert "Stopped" not in said
+    assert "does not answer" not in said
+    assert backend.calls == ["cancel master", "cancel workers"]
 
 
 def test_workers_are_cancelled_when_slurm_does_not_answer_and_the_status_is_damaged(
