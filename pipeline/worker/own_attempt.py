@@ -40,7 +40,7 @@ from tandem_trial.problem import Metric
 
 log = logging.getLogger("tandem.worker")
 
-_ANEW = "it begins anew: the objective does not call trial.load(), or saved no checkpoint; what was trained is repeated"
+_ANEW = "it begins anew: no checkpoint was saved before, or trial.load() is not called; what was trained is repeated"
 # What travels with a result.
 MAX_NOTES = 8
 

@@ -204,7 +204,7 @@ def test_what_objectives_do_wrong_stands_in_the_status_and_the_report_and_nothin
         "its output is more than the log keeps",
         "mine.txt came or changed in the run folder while it ran",
         "the objective never asks trial.should_stop()",
-        "it begins anew: the objective does not call trial.load(), or saved no checkpoint",
+        "it begins anew: no checkpoint was saved before, or trial.load() is not called",
     ]
     status = read_status(folder)
     assert status is not None
