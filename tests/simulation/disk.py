@@ -487,4 +487,5 @@ def _calls_of(disk: Disk) -> list[tuple[Any, str, Any]]:
         (io, "open", opened),
         (builtins, "open", opened),
         (shutil, "rmtree", first_path(shutil.rmtree, lambda path, **_: disk.remove_tree(path))),
+        (shutil, "_USE_CP_SENDFILE", False),  # the kernel knows no virtual file
     ]
