@@ -117,7 +117,7 @@ def _summary(comparison: Comparison, workers: int, names: list[str]) -> Iterator
         mean, error = comparison.mean_regret(method, workers, names)
         at = [comparison.budgets.index(b) for b in BUDGETS]
         cells = [_with_error(mean[i], error[i]) for i in at]
-        places = [f"{ranked[b][method][0]:.2f}" if method in ranked[b] else "-" for b in BUDGETS]
+        places = [f"{ranked[b][method][0]:.2f}" if method in ranked[b] and len(ranked[b]) > 1 else "-" for b in BUDGETS]
         reach = budget_to_reach(comparison, method, workers, names, goal) if goal is not None else np.nan
         rows.append((mean[at[-1]], [method, *cells, *places, f"{reach:.0f}" if np.isfinite(reach) else "-"]))
     rows.sort(key=lambda row: np.nan_to_num(row[0], nan=9.0))
@@ -183,8 +183,10 @@ def _figures(comparison: Comparison, folder: Path) -> Iterator[str]:
     folder.mkdir(exist_ok=True)
     for workers in workers_of(comparison):
         names = problems_of(comparison, workers)
-        shown = comparison.whole(workers, names, BUDGETS[-1])
-        if not shown:
+        # As far as there are two to compare: one alone is always the first.
+        compared = (comparison.whole(workers, names, until) for until in reversed(BUDGETS))
+        shown = next((found for found in compared if len(found) > 1), None)
+        if shown is None:
             continue
         name = f"search-quality-{workers}.png"
         _draw(comparison, workers, names, shown, folder / name)
