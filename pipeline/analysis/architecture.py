@@ -17,6 +17,7 @@ from pipeline.storage.results import Results
 from pipeline.training.datasets import DATASET_INFO
 
 COLOURS = ("#5B6472", style.BLUE, style.GREEN, style.PURPLE, "#5B6472")
+OPACITY = 0.85
 
 
 def architecture_figure(results: Results, config_id: str, configuration: Mapping[str, Any]) -> Item:
@@ -125,7 +126,8 @@ def _draw_blocks(axis: Any, left: float, right: float, height: float, blocks: in
         for branch in range(branches):
             low = -height + branch * bar + 0.12 * bar
             inset = 0.14 * width
-            axis.add_patch(Rectangle((x + inset, low), width - 2 * inset, 0.76 * bar, color=colour, alpha=0.85, lw=0))
+            size = (width - 2 * inset, 0.76 * bar)
+            axis.add_patch(Rectangle((x + inset, low), *size, color=colour, alpha=OPACITY, lw=0))
 
 
 def _draw_shares(axis: Any, parts: Sequence[Part]) -> None:
@@ -133,10 +135,11 @@ def _draw_shares(axis: Any, parts: Sequence[Part]) -> None:
         total, left = sum(values), 0.0
         for part, value, colour in zip(parts, values, COLOURS, strict=True):
             share = 100 * value / total
-            axis.barh(row, share, left=left, color=colour, alpha=0.85, height=0.62, edgecolor="white", lw=0.8)
+            axis.barh(row, share, left=left, color=colour, alpha=OPACITY, height=0.62, edgecolor="white", lw=0.8)
             if share > 9:
                 text = f"{part.name}\n{style.amount(value)}"
-                axis.text(left + share / 2, row, text, ha="center", va="center", color="white", size=7)
+                ink = style.ink_on(colour, OPACITY)
+                axis.text(left + share / 2, row, text, ha="center", va="center", color=ink, size=7)
             left += share
     axis.set(xlim=(0, 100), ylim=(1.5, -0.5), xlabel="share (%)")
     totals = [style.amount(sum(p.parameters for p in parts)), style.amount(sum(p.flops_per_image for p in parts))]

@@ -272,7 +272,7 @@ def paired_texts(data: pd.DataFrame, metric: WrittenMetric) -> pd.DataFrame:
             metric.label_of("mean difference"): [metric.number(v) for v in data["difference"]],
             "first is better": [f"{r.wins} of {r.n}" for r in data.itertuples()],
             "ties": data["ties"].astype(str),
-            "p": [MISSING if np.isnan(p) else f"{p:.2g}" for p in data["p"]],
+            "p": [MISSING if np.isnan(p) else style.digits(p, 2) for p in data["p"]],
         }
     )
 

@@ -183,8 +183,7 @@ def cell_colour(correlation: float, n: int, norm: Normalize) -> Any:
 def _cell(axis: Any, x: int, y: int, row: Any, norm: Normalize) -> None:
     colour = cell_colour(row.correlation, row.n, norm)
     axis.fill([x - 0.48, x + 0.48, x + 0.48, x - 0.48], [y - 0.46, y - 0.46, y + 0.46, y + 0.46], color=colour)
-    is_dark = np.dot(colour, [0.299, 0.587, 0.114]) < 0.55
-    ink = "white" if is_dark else "black" if row.n >= FEWEST_INTERVAL else "#5b6472"
+    ink = style.ink_on(colour) if row.n >= FEWEST_INTERVAL else "#5b6472"
     value = "–" if np.isnan(row.correlation) else f"{row.correlation:.2f}"
     axis.text(x, y - 0.1, value, ha="center", va="center", color=ink, size=13)
     interval = f"[{row.low:.2f}, {row.high:.2f}], " if not np.isnan(row.low) else f"{_lacking(row.n)}: "

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from pipeline.analysis import style
@@ -103,7 +104,7 @@ def draw_coverage(results: Results, data: pd.DataFrame, axes: list[Axis]) -> Fig
     panel.grid(False)
     panel.imshow(shares, cmap=style.MAP, vmin=0, vmax=1, aspect="auto")
     for (y, x), share in np.ndenumerate(shares):
-        ink = "white" if share < 0.6 else "black"
+        ink = style.ink_on(colormaps[style.MAP](share))
         panel.text(x, y, f"{100 * share:.0f}", ha="center", va="center", size=7, color=ink)
     panel.set_xticks(range(len(axes)), [axis.label for axis in axes], rotation=40, ha="right", size=7.5)
     budgets = [style.budget_label(b, results.budget_unit) for b in data["budget"]]

@@ -95,7 +95,7 @@ def draw_samples(results: Results, axes: list[Axis]) -> Drawing:
         marks.append(Marks(panel, CONFIGURATION, number, number + 1, values + axis.jitter(len(values))))
         _draw_sample_panel(panel, axis, values, configurations["model_based"].to_numpy(dtype=bool))
         if not best.empty:
-            panel.axhline(values[int(best["configuration"].iloc[-1])], color="#333333", ls="--", lw=0.9)
+            panel.axhline(values[int(best["configuration"].iloc[-1])], **_incumbent_line(len(values)))
         label_coordinates(axis, panel.yaxis)
         panel.set_ylim(-0.09, 1.09)
         panel.set_title(style.two_lines(axis.axis_label), size=7.5)
@@ -132,8 +132,13 @@ def _draw_density(panel: Any, axis: Axis, number: np.ndarray, values: np.ndarray
     panel.grid(False)
 
 
+def _incumbent_line(count: int) -> dict[str, Any]:
+    """How the incumbent's value is drawn: on the darkest places of a density, too, it must be seen."""
+    return {"color": style.VERMILLION if count > style.CROWD else "#333333", "ls": "--", "lw": 0.9}
+
+
 def _sample_legend(count: int) -> list[Any]:
-    dashed = Line2D([], [], color="#333333", ls="--", lw=0.9, label="incumbent")
+    dashed = Line2D([], [], label="incumbent", **_incumbent_line(count))
     if count > style.CROWD:
         return [Patch(color=style.BLUE, label="many proposals"), Patch(color="#DCE9F5", label="few"), dashed]
     return [

@@ -25,7 +25,7 @@ def rank_crossings(results: Results) -> Item:
     name, title = "rank_crossings", "Ranks that cross between budgets"
     table = ranks(results)
     if table.empty:
-        return Item(name, title, "", lacking="Fewer than three configurations have finished on the same budgets.")
+        return Item(name, title, "", lacking="Fewer than three configurations have finished on the same two budgets.")
     data = table.rename(columns=lambda b: f"rank_on_{b:g}")
     data.insert(0, "config_id", results.configurations["config_id"])
     drawing, caption = draw_ranks(results, table), ranks_caption(results, table)
@@ -37,13 +37,15 @@ def ranks(results: Results) -> pd.DataFrame:
 
     Returns:
         A row per configuration, a column per budget: the top rungs that at least three configurations went through.
+        While a search runs, its largest budgets may have no result yet.
     """
     losses = losses_by_budget(results)
     budgets = list(results.budgets)
-    for first in range(len(budgets) - 1):
-        table = losses[budgets[first:]].dropna()
-        if len(table) >= 3:
-            return table.rank(method="min")
+    for end in range(len(budgets), 1, -1):
+        for first in range(end - 1):
+            table = losses[budgets[first:end]].dropna()
+            if len(table) >= 3:
+                return table.rank(method="min")
     return losses.iloc[:0]
 
 

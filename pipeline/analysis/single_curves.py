@@ -22,7 +22,7 @@ from pipeline.training.schedule import schedule_for
 from pipeline.wording import sentence
 
 # A mean over fewer batches than this share of the usual row's is left out: it is of a partial epoch, and jumps.
-FULL_ROW_SHARE = 0.5
+FULL_ROW_SHARE, NEIGHBOURS = 0.5, 9
 SCHEDULE_POINTS = 200
 # A curve alone is followed more closely than one of thousands.
 MARKED_POINTS = 60
@@ -77,9 +77,13 @@ def own_curve(results: Results, chosen: pd.Series, number: int, curve: pd.DataFr
 
 
 def whole_rows(curve: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose means stand on about as many batches as the others': those of partial epochs are left out."""
-    batches = np.diff(curve["batches"].to_numpy(dtype=float), prepend=0)
-    whole: pd.DataFrame = curve[batches >= FULL_ROW_SHARE * np.median(batches)]
+    """The rows whose means stand on about as many batches as their neighbours': those of partial epochs are left out.
+
+    Neighbours, because rows may come more often from some moment on, on another machine for instance.
+    """
+    batches = pd.Series(np.diff(curve["batches"].to_numpy(dtype=float), prepend=0), index=curve.index)
+    usual = batches.rolling(NEIGHBOURS, center=True, min_periods=1).median()
+    whole: pd.DataFrame = curve[batches >= FULL_ROW_SHARE * usual]
     return whole
 
 
@@ -170,7 +174,8 @@ def across_budgets(results: Results) -> Item:
     data = curves_of(results, configuration)
     if data.empty:
         return Item(name, title, "", lacking="The learning curves of the configurations on two budgets are missing.")
-    caption = across_caption(results, configuration, data["budget"].nunique(), len(candidates))
+    finished = int(candidates.notna().to_numpy().sum(axis=1).max())
+    caption = across_caption(results, configuration, data["budget"].nunique(), finished, len(candidates))
     drawing = draw_across(results, data)
     return Item(name, title, caption, drawing.figure, data=data.drop(columns="evaluation"), marks=drawing.marks)
 
@@ -217,15 +222,22 @@ def draw_across(results: Results, data: pd.DataFrame) -> Drawing:
     return Drawing(figure, marks)
 
 
-def across_caption(results: Results, configuration: int, budgets: int, candidates: int) -> str:
-    """Which configuration, and how its budgets belong together."""
+def across_caption(results: Results, configuration: int, begun: int, finished: int, candidates: int) -> str:
+    """Which configuration, and how its budgets belong together.
+
+    Args:
+        begun: on how many budgets it has a curve.
+        finished: on how many of them it has finished.
+        candidates: how many configurations have finished on as many.
+    """
     how = (
         "continued from rung to rung: one curve in pieces"
         if results.settings["search"]["promotion"] == "continue"
         else "trained again on each budget, with the schedule of that budget"
     )
+    still = f" ({begun - finished} not finished)" if begun > finished else ""
+    chosen = f"the best of the {candidates} configurations" if candidates > 1 else "the only configuration"
     return (
         f"{sentence(objective(results).name)} of {results.configurations['config_id'].iloc[configuration]} on its "
-        f"{budgets} budgets, {how}. One configuration of {candidates} that finished on as many budgets: the best of "
-        "them."
+        f"{begun} budgets{still}, {how}. It is {chosen} that finished on {finished} budgets."
     )

@@ -79,7 +79,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
     promotion = {"continue": "continues from the lower rung's checkpoint", "restart": "trains from scratch"}
     return [
         ("data set" if results.problem.is_built_in else "problem", results.dataset),
-        ("method", f"{search['method']}{barriers}, {search['iterations']} iterations, eta {search['eta']:g}"),
+        ("method", f"{search['method']}{barriers}, {search['iterations']:,} iterations, eta {search['eta']:g}"),
         ("budgets", ladder),
         ("a promoted configuration", promotion[search["promotion"]]),
         ("seed", str(results.settings["seed"])),

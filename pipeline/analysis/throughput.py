@@ -180,10 +180,10 @@ def throughput_caption(results: Results, data: pd.DataFrame) -> str:
     for budget, here in data.groupby("budget"):
         name = style.budget_label(float(str(budget)), results.budget_unit)
         if here["images_per_s"].isna().all():
-            parts.append(f"{name}: {here['batches_here'].median():.0f} batches")
+            parts.append(f"{name}: {here['batches_here'].median():,.0f} batches")
             continue
         parts.append(
-            f"{name}: {here['batches_here'].median():.0f} batches, {here['images_per_s'].median():,.0f} images/s"
+            f"{name}: {here['batches_here'].median():,.0f} batches, {here['images_per_s'].median():,.0f} images/s"
         )
     return (
         f"Of {len(data)} finished evaluations, medians: {'; '.join(parts)}. Boxes: quartiles; whiskers: 5% and 95% "

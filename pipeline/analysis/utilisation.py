@@ -101,6 +101,7 @@ def _draw_bars(axis: Any, spans: pd.DataFrame, rows: dict[str, int], colours: di
             _draw_spans(axis, begins, ends, here["worker"].map(rows).to_numpy(float), facecolor=colour, **options)
     crashed = spans[spans["outcome"] == "crashed"]
     places = crashed["end_s"] / unit_s, crashed["worker"].map(rows)
+    axis.plot(*places, "x", color="white", ms=5, mew=2.8)  # around the mark: on the largest budget it would not show
     axis.plot(*places, "x", color=style.CRASH_COLOUR, ms=4, mew=1.2)
 
 

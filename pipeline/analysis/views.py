@@ -90,10 +90,11 @@ def pareto_caption(results: Results, data: pd.DataFrame) -> str:
     """How many there are, and how many of them are on a front."""
     budget = style.budget_label(float(results.finished()["budget"].max()), results.budget_unit)
     fronts = [str(int(data[column].sum())) for column in data if str(column).startswith("on_front_of_")]
+    latency = ", and so is the latency" if "on_front_of_latency_s" in data else ""
     return (
         f"{sentence(objective(results).name)} of {len(data)} configurations on {budget} against what their models "
         f"cost. Blue: the fronts ({', '.join(fronts)} configurations): whatever costs less is worse. Images per second "
-        "are those of the device that trained, and so is the latency."
+        f"are those of the device that trained{latency}."
     )
 
 
@@ -177,7 +178,7 @@ def proposals_table(results: Results, data: pd.DataFrame) -> pd.DataFrame:
             metric.label_of("median, model"): [metric.number(v) for v in data["median_model"]],
             metric.label_of("median, random"): [metric.number(v) for v in data["median_random"]],
             "chance": [MISSING if np.isnan(v) else f"{100 * v:.0f}%" for v in data["chance"]],
-            "p": [MISSING if np.isnan(v) else f"{v:.2g}" for v in data["p"]],
+            "p": [MISSING if np.isnan(v) else style.digits(v, 2) for v in data["p"]],
         }
     )
 

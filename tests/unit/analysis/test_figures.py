@@ -117,6 +117,15 @@ def test_a_row_of_a_partial_epoch_is_no_point_of_the_training_curve() -> None:
     assert single_curves.whole_rows(curve)["training_error"].tolist() == [0.5, 0.4, 0.3]
 
 
+def test_rows_that_come_more_often_from_some_moment_on_stay_on_the_training_curve() -> None:
+    batches = np.cumsum([100] * 30 + [20] * 20 + [3])
+    curve = pd.DataFrame({"batches": batches, "training_error": np.arange(51.0)})
+    kept = single_curves.whole_rows(curve)["training_error"]
+    assert kept.iloc[-1] == 49
+    assert set(range(30)) <= set(kept)
+    assert len(kept) >= 45
+
+
 def test_the_learning_rate_is_that_of_the_schedule_and_starts_again_on_every_rung(results: Results) -> None:
     best = results.finished().sort_values("curve_length").iloc[-1]
     curve = results.curve(int(best.name))
@@ -146,6 +155,20 @@ def test_the_caption_of_the_ranks_says_how_many_are_drawn(with_losses: WithLosse
     assert "Ranks of the 40 configurations" in caption
     assert "the best 30 of them drawn" in caption
     assert "1 s to 3 s 780 of 780 pairs (100%)" in caption
+
+
+def test_budgets_without_a_result_yet_do_not_hide_the_ranks_on_the_others(with_losses: WithLosses) -> None:
+    run = with_losses({1.0: [0.1, 0.2, 0.3], 3.0: [0.3, 0.2, 0.1], 9.0: [0.1]})
+    assert ranks.ranks(run).to_dict("list") == {1.0: [1, 2, 3], 3.0: [3, 2, 1]}
+
+
+def test_a_configuration_across_its_budgets_is_said_to_have_finished_where_it_did(results: Results) -> None:
+    running = single_curves.across_caption(results, 0, begun=4, finished=3, candidates=6)
+    assert "on its 4 budgets (1 not finished)" in running
+    assert "the best of the 6 configurations that finished on 3 budgets" in running
+    alone = single_curves.across_caption(results, 0, begun=2, finished=2, candidates=1)
+    assert "not finished" not in alone
+    assert "the only configuration that finished on 2 budgets" in alone
 
 
 # Correlation ----------------------------------------------------------------------------------------------------------
@@ -223,6 +246,13 @@ def test_whole_numbers_are_shifted_by_less_than_half_the_way_to_the_next() -> No
 def test_numbers_of_one_axis_are_written_alike() -> None:
     assert [style.plain_number(v, 1e-5) for v in (1e-5, 1e-4, 1e-3)] == ["1e-5", "1e-4", "1e-3"]
     assert [style.plain_number(v, 0.5) for v in (0.5, 2.0, 128.0)] == ["0.5", "2", "128"]
+    assert [style.digits(v, 3) for v in (2.914e-5, 1.7e-24, 0.5, 64.0)] == ["2.91e-5", "1.7e-24", "0.5", "64"]
+
+
+def test_text_on_a_colour_is_the_more_legible_of_white_and_black() -> None:
+    assert {style.ink_on(colour) for colour in ("white", "yellow", "#4393c3")} == {"black"}
+    assert {style.ink_on(colour) for colour in ("#3182bd", "#08306b", "black")} == {"white"}
+    assert style.ink_on("black", alpha=0.1) == "black"
 
 
 # Importance -----------------------------------------------------------------------------------------------------------
