@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 
 def value_text(value: object, digits: int) -> str:
-    """A hyperparameter's value: numbers with a point to so many significant digits."""
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    """A value as a person reads it: numbers with a point to so many significant digits, as 0.5 or 2.91e-5."""
+    return re.sub(r"e([+-])0+", r"e\1", f"{value:.{digits}g}") if isinstance(value, float) else str(value)
 
 
 def sentence(text: str) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis.style import MISSING, digits, plain_number
+from pipeline.analysis.style import MISSING, plain_number
 from pipeline.errors import RunError
 from pipeline.settings.space import BY_NAME
+from pipeline.wording import value_text
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Axis:
         """A value as a person reads it: three digits of a number."""
         if not self.is_numeric:
             return str(value)
-        return MISSING if pd.isna(value) else f"{value:.0f}" if self.is_discrete else digits(value, 3)
+        return MISSING if pd.isna(value) else f"{value:.0f}" if self.is_discrete else value_text(float(value), 3)
 
     @property
     def end_texts(self) -> tuple[str, str]:

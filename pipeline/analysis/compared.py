@@ -15,7 +15,7 @@ from scipy.stats import wilcoxon
 from pipeline.analysis import style
 from pipeline.analysis.items import Item
 from pipeline.analysis.metric import MISSING, TEST_ERROR, WrittenMetric
-from pipeline.wording import sentence
+from pipeline.wording import sentence, value_text
 
 # With fewer pairs not even the clearest outcome reaches a p-value of 0.05 (two-sided signed ranks: 2 / 2**n).
 FEWEST_PAIRS = 6
@@ -272,7 +272,7 @@ def paired_texts(data: pd.DataFrame, metric: WrittenMetric) -> pd.DataFrame:
             metric.label_of("mean difference"): [metric.number(v) for v in data["difference"]],
             "first is better": [f"{r.wins} of {r.n}" for r in data.itertuples()],
             "ties": data["ties"].astype(str),
-            "p": [MISSING if np.isnan(p) else style.digits(p, 2) for p in data["p"]],
+            "p": [MISSING if np.isnan(p) else value_text(float(p), 2) for p in data["p"]],
         }
     )
 

@@ -236,11 +236,6 @@ def plain_number(value: float, smallest: float | None = None) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2g}"
 
 
-def digits(value: float, count: int) -> str:
-    """A number with so many digits, its exponent without a zero in front: 2.91e-5."""
-    return re.sub(r"e([+-])0+", r"e\1", f"{value:.{count}g}")
-
-
 def natural(name: str) -> tuple[Any, ...]:
     """A key that sorts w2 before w10."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)

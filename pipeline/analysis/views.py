@@ -15,7 +15,7 @@ from pipeline.analysis.metric import MISSING, WrittenMetric, objective
 from pipeline.analysis.quantiles import column_quantiles
 from pipeline.storage.results import Results
 from pipeline.storage.schema import EVALUATION_STATUSES
-from pipeline.wording import sentence
+from pipeline.wording import sentence, value_text
 
 # Beyond this many ways a figure shows their quantiles: lines would only hide each other.
 MOST_WAYS = 500
@@ -178,7 +178,7 @@ def proposals_table(results: Results, data: pd.DataFrame) -> pd.DataFrame:
             metric.label_of("median, model"): [metric.number(v) for v in data["median_model"]],
             metric.label_of("median, random"): [metric.number(v) for v in data["median_random"]],
             "chance": [MISSING if np.isnan(v) else f"{100 * v:.0f}%" for v in data["chance"]],
-            "p": [MISSING if np.isnan(v) else style.digits(v, 2) for v in data["p"]],
+            "p": [MISSING if np.isnan(v) else value_text(float(v), 2) for v in data["p"]],
         }
     )
 

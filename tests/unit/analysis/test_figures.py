@@ -36,6 +36,7 @@ from pipeline.analysis.importance import fit_budgets, ranking
 from pipeline.errors import RunError
 from pipeline.storage.results import Results
 from pipeline.storage.tables import incumbents
+from pipeline.wording import value_text
 
 WithLosses = Callable[[dict[float, list[float]]], Results]
 NAN = float("nan")
@@ -246,7 +247,7 @@ def test_whole_numbers_are_shifted_by_less_than_half_the_way_to_the_next() -> No
 def test_numbers_of_one_axis_are_written_alike() -> None:
     assert [style.plain_number(v, 1e-5) for v in (1e-5, 1e-4, 1e-3)] == ["1e-5", "1e-4", "1e-3"]
     assert [style.plain_number(v, 0.5) for v in (0.5, 2.0, 128.0)] == ["0.5", "2", "128"]
-    assert [style.digits(v, 3) for v in (2.914e-5, 1.7e-24, 0.5, 64.0)] == ["2.91e-5", "1.7e-24", "0.5", "64"]
+    assert [value_text(v, 3) for v in (2.914e-5, 1.7e-24, 0.5, 64.0)] == ["2.91e-5", "1.7e-24", "0.5", "64"]
 
 
 def test_text_on_a_colour_is_the_more_legible_of_white_and_black() -> None:
