@@ -7,6 +7,7 @@ Zensical calls its reference from code preliminary.)
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +88,20 @@ def _prepare(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = without_links_to_code(with_references(source[0]), DOCS)
 
 
+def readable(text: str | None) -> str | None:
+    """A signature, or what comes after its arrow, as a person would write it.
+
+    A name within brackets is wrapped by autodoc, and a default that is made anew each time is no Python: with it Sphinx
+    prints every module of every type.
+    """
+    return text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text).replace("<factory>", "...")
+
+
+def _sign(app: Sphinx, what: str, name: str, item: object, options: object, *signature: str | None) -> object:
+    return tuple(readable(part) for part in signature)
+
+
 def setup(app: Sphinx) -> None:
     """Fill in what is generated, as each page is read."""
     app.connect("source-read", _prepare)
+    app.connect("autodoc-process-signature", _sign)

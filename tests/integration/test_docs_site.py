@@ -104,3 +104,9 @@ def test_every_column_of_the_results_is_in_the_reference(site: Path) -> None:
     text = (site / "files.html").read_text(encoding="utf-8")
     for column in (*schema.EVALUATIONS, *schema.ATTEMPTS, *schema.LEARNING_CURVES):
         assert f">{column.name}<" in text, column.name
+
+
+def test_a_signature_in_the_reference_reads_as_a_person_would_write_it(site: Path) -> None:
+    text = re.sub(r"<[^>]+>", "", (site / "api.html").read_text(encoding="utf-8"))
+    assert "next_evaluation(may_draw: bool = True)" in text
+    assert not re.findall(r"ForwardRef|&lt;factory&gt;|~[a-z]\w*\.", text)
