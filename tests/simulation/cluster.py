@@ -17,6 +17,8 @@ from pipeline.worker.worker import run_worker
 from tests.simulation.network import Network, ProcessNetwork
 from tests.simulation.world import EPOCH, Host, Killed, Process, World
 
+# From a task's time limit to the end of its processes by force; a site may set Slurm's KillWait so short.
+KILL_WAIT_S = 5.0
 REFUSED = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying"
 
 
@@ -119,7 +121,7 @@ class Cluster:
         runtime, network = _Announced(process, task), ProcessNetwork(self.network, process)
         self.world.note(f"{process.name} starts")
         process.on_death.append(lambda: self._ended(task, process))
-        self.world.after(self.walltime_s + 30, lambda: self._time_is_up(task, process))
+        self.world.after(self.walltime_s + KILL_WAIT_S, lambda: self._time_is_up(task, process))
 
         def main() -> Any:
             self.world.suspend(self.world.random.uniform(0.2, 2.0))  # imports

@@ -274,6 +274,11 @@ class Cluster:
 
         wait_until(are_idle, limit_s, f"nodes to become idle (logs in {self.state}/log)")
 
+    def wait_for_gpus(self, limit_s: float = 300) -> None:
+        """Wait until the controller takes jobs that need one: after its start, its nodes have to tell it first."""
+        job = ("sbatch", "--test-only", "--gres=gpu:1", "--time=1", "--wrap=true")
+        wait_until(lambda: self.run("login", *job, check=False).returncode == 0, limit_s, "the nodes' GPUs")
+
     # Daemons -----------------------------------------------------------------------------------------------------
     def _configure(self) -> None:
         self.state.chmod(0o755)  # munge wants its socket's folder open to everybody

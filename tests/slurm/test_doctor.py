@@ -63,6 +63,7 @@ def test_a_configuration_that_may_disappoint_is_named_and_a_search_needs_no_acco
     off = {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}  # GPUs need a database
     worse = {**off, "JobRequeue": "0", "PreemptMode": "SUSPEND,GANG"}
     with shell.cluster.configured(**worse):
+        shell.cluster.wait_for_gpus()
         found = examined(shell, wait_s=0, workers__count=5)
         run = shell.submit_at_gate(workers__count=1, search__iterations=1)
         run.let_through()

@@ -76,7 +76,7 @@ def test_a_node_that_was_unplugged_comes_back_with_its_old_worker_and_spoils_not
 
 
 def test_the_login_host_reboots_and_resume_search_continues(shell: Shell) -> None:
-    run = shell.submit_at_gate(search__iterations=5)
+    run = shell.submit_at_gate(search__iterations=5, workers__patience_s=120)  # a busy machine boots slowly
     run.wait_for_workers(2)
     run.let_through(1)
     run.wait(lambda: len(run.results) >= 1 and len(run.training()) == 2, "a first result")
