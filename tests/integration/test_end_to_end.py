@@ -234,7 +234,8 @@ def test_a_demo_that_is_interrupted_is_stopped_collected_and_tells_it_by_its_exi
     try:
         demo = subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli", "demo", "--quiet", "--results", str(tmp_path), *overrides],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,  # warnings
+            text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     finally:
         signal.signal(signal.SIGINT, deaf)
