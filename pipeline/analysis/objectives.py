@@ -170,7 +170,7 @@ def front_item(results: Results, metrics: Sequence[Metric]) -> Item:
     caption = (
         f"The {len(front)} of {len(values)} configurations on {_budget(results, values)} that no other dominates, by "
         f"{metrics[0].title}; hypervolume {share:.3f} of the box between the best and the worst values. Each is an "
-        "incumbent: `tandem retrain-incumbent --config ID` trains another one than the first."
+        "incumbent; the command tandem retrain-incumbent --config ID trains another one than the first."
     )
     return Item(name, title, caption, table=front_table(results, front), data=_written(results, front, metrics))
 
@@ -236,11 +236,11 @@ def hypervolume_over_time(results: Results, metrics: Sequence[Metric]) -> Item:
     worst = ", ".join(f"{m.title} {m.text(m.of_loss(loss))}" for m, loss in zip(metrics, _worst(values, metrics),
                                                                              strict=True))  # fmt: skip
     logs = [metric.title for metric in metrics if metric.scale == "log"]
-    measured = f" {', '.join(logs)}: on a logarithmic scale." if logs else ""
+    measured = f" On a logarithmic scale: {', '.join(logs)}." if logs else ""
     caption = (
         f"The share of the box between the best and the worst values of all {len(values)} results on "
         f"{_budget(results, values)} that the results up to then dominate. Reference point: the worst values, "
-        f"{worst}.{measured} A run of its own box: shares of different runs are not to be compared."
+        f"{worst}.{measured} The box is this run's own: shares of different runs are not to be compared."
     )
     return Item(name, title, caption, figure, data=data)
 
