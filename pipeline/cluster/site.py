@@ -242,7 +242,9 @@ def logout_warning() -> str | None:
     """A warning if this system ends a user's processes at logout, the master among them."""
     if shutil.which("loginctl") is None:
         return None
-    command = ["loginctl", "show-session", "--property=KillUserProcesses,KillOnlyUsers,KillExcludeUsers"]
+    # An option for each: loginctl takes no list, and then prints nothing.
+    names = ("KillUserProcesses", "KillOnlyUsers", "KillExcludeUsers")
+    command = ["loginctl", "show-session", *(f"--property={name}" for name in names)]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -153,3 +153,18 @@ def test_a_run_folder_on_a_disk_of_one_machine_is_warned_about(cluster: Any, mon
 )
 def test_whether_logging_out_ends_the_master_is_told_from_logind(properties: Any, killed: Any) -> None:
     assert site.kills_at_logout(properties, "ada") is killed
+
+
+def test_logind_is_asked_for_each_property_by_an_option_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd 252's loginctl answers: to a list of names it prints nothing."""
+    loginctl = tmp_path / "loginctl"
+    loginctl.write_text(
+        '#!/bin/sh\nfor option; do case "$option" in --property=KillUserProcesses) echo KillUserProcesses=yes;; esac; done\n'
+    )
+    loginctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    warning = site.logout_warning()
+    assert warning is not None
+    assert "MASTER=slurm" in warning
