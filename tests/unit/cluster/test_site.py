@@ -161,7 +161,8 @@ def test_logind_is_asked_for_each_property_by_an_option_of_its_own(
     """As systemd 252's loginctl answers: to a list of names it prints nothing."""
     loginctl = tmp_path / "loginctl"
     loginctl.write_text(
-        '#!/bin/sh\nfor option; do case "$option" in --property=KillUserProcesses) echo KillUserProcesses=yes;; esac; done\n'
+        "#!/bin/sh\nfor option; do\n"
+        '  case "$option" in --property=KillUserProcesses) echo KillUserProcesses=yes;; esac\ndone\n'
     )
     loginctl.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
