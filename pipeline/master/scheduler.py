@@ -297,14 +297,16 @@ class Scheduler:
 
     def _send_away_refusing(self) -> None:
         """Workers that take nothing: that is no configuration's fault, but their node's, or everybody's."""
-        for worker in self.pool.refusing():
+        refusing = self.pool.refusing()
+        for worker in refusing:
             reason = f"a worker took none of {worker.refusals} evaluations: {worker.refusal}"
             log.error("%s on %s is sent away: %s", worker.name, worker.host, reason)
             self._dismiss(worker, "refuses")
             decision = self.policy.broken(worker.host, reason, self.pool.usable_hosts())
             if decision.action == "stop":
                 self._break(decision.reason)
-        self._dismiss_excluded()
+        if refusing:
+            self._dismiss_excluded()
 
     def _fit_workers_to_work(self) -> None:
         """Workers that the search cannot use free their GPUs at once; workers that it lacks are asked for."""
