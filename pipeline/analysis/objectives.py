@@ -18,6 +18,7 @@ from pipeline.search.objectives import dominated_share, normalised
 from pipeline.search.pareto import hypervolume, on_front
 from pipeline.settings.space import BY_NAME
 from pipeline.storage.results import Results
+from pipeline.storage.tables import is_switched_off
 from pipeline.wording import sentence, value_text
 from tandem_trial.problem import Metric
 
@@ -198,7 +199,7 @@ def front_table(results: Results, front: pd.DataFrame) -> pd.DataFrame:
 
 def _text(value: object) -> str:
     """Of a hyperparameter; a dash where a condition switched it off."""
-    if value == "" or value != value:
+    if is_switched_off(value):
         return MISSING
     return value_text(value, 3)
 

@@ -83,7 +83,12 @@ def curve_table(results: Results) -> pd.DataFrame:
 def active_values(results: Results, row: pd.Series) -> dict[str, Any]:
     """The hyperparameters of an evaluation, without those that a condition switched off."""
     values = {name: row[name] for name in results.hyperparameters}
-    return {name: value for name, value in values.items() if value != "" and not pd.isna(value)}
+    return {name: value for name, value in values.items() if not is_switched_off(value)}
+
+
+def is_switched_off(value: Any) -> bool:
+    """Whether a condition did so: such a hyperparameter is empty, or NaN where it is a number."""
+    return value == "" or bool(pd.isna(value))
 
 
 def incumbents(results: Results) -> pd.DataFrame:

@@ -34,11 +34,10 @@ ASSUMED_WRITE_BYTES_PER_S = 200e6
 ASSUMED_FORWARD_SHARE = 1 / 3
 # Of all passes that measure the latency; and the metric's name.
 MOST_LATENCY_S, LATENCY = 5.0, "latency_s"
-
-log = logging.getLogger(__name__)
-
 # Taken from its cache, what is compiled still costs 5 to 9 s, for a tenth of speed: docs/performance.md.
 COMPILING_MAY_PAY_FROM_S = 60.0
+
+log = logging.getLogger(__name__)
 
 
 class Pause(Enum):

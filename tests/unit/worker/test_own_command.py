@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +153,19 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run_of_one_evaluation(problem: dict[str, Any], budget_unit: str, results: Path) -> RunFolder:
+    """A run of a problem whose loss is its x, after x = 0.25 was evaluated."""
+    search = {"budget_unit": budget_unit, "min_budget": 1, "max_budget": 1}
+    settings = validate_settings({"problem": problem, "search": search, "training": {"device": "cpu", "threads": 1}})
+    folder = create_run(settings, results)
+    evaluator = OwnEvaluator(folder, read_settings(folder), WorkerIdentity("w", "here"))
+    try:
+        assert evaluator(Evaluation((0, 0, 0), {"x": 0.25}, 1.0, 1, 3), lambda: None).loss == 0.25
+    finally:
+        evaluator.close()
+    return folder
+
+
 def test_a_program_in_python_reports_by_the_tiny_package_in_the_environment_that_its_command_names(
     tmp_path: Path, foreign: Path
 ) -> None:
@@ -167,14 +181,7 @@ def test_a_program_in_python_reports_by_the_tiny_package_in_the_environment_that
         "space": {"x": [0.0, 1.0]},
         "metric": "loss",
     }
-    search = {"budget_unit": "epochs", "min_budget": 1, "max_budget": 1}
-    settings = validate_settings({"problem": problem, "search": search, "training": {"device": "cpu", "threads": 1}})
-    folder = create_run(settings, tmp_path / "results")
-    evaluator = OwnEvaluator(folder, read_settings(folder), WorkerIdentity("w", "here"))
-    try:
-        assert evaluator(Evaluation((0, 0, 0), {"x": 0.25}, 1.0, 1, 3), lambda: None).loss == 0.25
-    finally:
-        evaluator.close()
+    folder = run_of_one_evaluation(problem, "epochs", tmp_path / "results")
     assert f"{foreign} True" in folder.output_log("w").read_text()
     # By hand, it prints its rows.
     by_hand = [sys.executable, "-c", "from tandem_trial import report; report(loss=0.5)"]
@@ -193,13 +200,6 @@ def test_another_interpreter_needs_nothing_of_tandem(tmp_path: Path, foreign: Pa
         "problem = Problem(objective, {'x': [0.0, 1.0]})\n"
     )
     use = {"use": str(tmp_path / "mine.py"), "python": str(foreign / "bin" / "python")}
-    search = {"budget_unit": "steps", "min_budget": 1, "max_budget": 1}
-    settings = validate_settings({"problem": use, "search": search, "training": {"device": "cpu", "threads": 1}})
-    folder = create_run(settings, tmp_path / "results")
-    evaluator = OwnEvaluator(folder, read_settings(folder), WorkerIdentity("w", "here"))
-    try:
-        assert evaluator(Evaluation((0, 0, 0), {"x": 0.25}, 1.0, 1, 3), lambda: None).loss == 0.25
-    finally:
-        evaluator.close()
+    folder = run_of_one_evaluation(use, "steps", tmp_path / "results")
     assert str(foreign) in folder.output_log("w").read_text()
     assert json.loads(folder.provenance.read_text())["problem"][0]["copy"] == "problem/mine.py"
