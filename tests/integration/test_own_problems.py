@@ -118,10 +118,28 @@ def test_a_tabular_search_has_choices_conditions_and_a_maximised_metric_in_its_r
     assert "validation error" not in text.lower().replace("validation_error", "")
 
 
+# These evaluations take milliseconds: without it, the search may be over before the test sees that it has begun.
+HELD = """
+def held(trial, fit=objective):
+    import pathlib, time
+
+    while trial.config_id == (0, 0, 2) and not pathlib.Path({release!r}).exists():
+        time.sleep(0.02)
+    return fit(trial)
+
+
+problem = Problem(held, SPACE, metric=problem.metric, metrics=problem.metrics, forbidden=FORBIDDEN)
+"""
+
+
 def test_a_search_for_two_objectives_ends_alike_though_everything_was_killed_in_between(place: Path) -> None:
     two = ("search.objectives=[accuracy, kilobytes]", "search.max_budget=33")
-    folder, undisturbed = submit_twice(copied("tabular", place), place, *two)
+    settings, release = copied("tabular", place), place / "release"
+    with settings.with_suffix(".py").open("a") as file:
+        file.write(HELD.format(release=str(release)))
+    folder, undisturbed = submit_twice(settings, place, *two)
     kill_all(folder)
+    release.touch()
     operations.resume(folder, None, quietly)
     results = collected(folder)
     assert_ended_alike(folder, undisturbed)
