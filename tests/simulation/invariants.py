@@ -43,6 +43,7 @@ class Books:
         self.lost: Counter[EvaluationKey] = Counter()
         self.refused: Counter[EvaluationKey] = Counter()
         self.believed: set[EvaluationKey] = set()
+        self.found_nothing = False
         self._without_work: dict[str, float] = {}
         self._passed_at: dict[Scheduler, float] = {}
         self._results: set[EvaluationKey] = set()
@@ -175,6 +176,8 @@ class Books:
     def master_ended(self, outcome: MasterOutcome) -> None:
         """A master has ended in order."""
         self._ends[outcome.state] += 1
+        if "nothing was found" in outcome.message:
+            self.found_nothing = True  # a few evaluations, on the smallest node: no master can do more
         if "defect of the program" in outcome.message:
             self.world.fail(outcome.message)
 
@@ -188,6 +191,8 @@ class Books:
                 self.world.fail(f"{key} has {count} results")
         for result in history.results:
             self._look_at_result(result)
+        if self.found_nothing and any(result.loss is not None for result in history.results):
+            self.world.fail("a search that found something ended as one that found nothing")
         if not rebuild(self.simulation.settings, history).is_done:
             self.world.fail("the files do not hold a finished search")
 

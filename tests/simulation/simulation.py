@@ -116,8 +116,7 @@ class Simulation:
             self.world.fail(f"{process.name} ended by {process.error!r}", process.error)
         if isinstance(process.result, MasterOutcome):
             self.books.master_ended(process.result)
-            if process.result.state == "finished":
-                self.finished = True
+            self.finished = process.result.state == "finished" or self.books.found_nothing
 
     def step(self) -> None:
         """What others do every so often: Slurm starts tasks, a person starts a master."""

@@ -29,6 +29,7 @@ FAILED_ONCE = {
     606: "a master that was superseded took away a temporary file of its own, which the simulator held against it",
     949: "a result that the network had lost was told as one that a stock worker cannot send",
     985: "the same, while a node was out of reach",
+    1415: "a search of eight evaluations that all crashed was at its end, and the simulator resumed it for ever",
     1670: "a master that could not read its folder took the run for empty, and evaluated everything anew",
     1909: "a stock worker's lost result, after a failover",
     9049: "a checkpoint that could not be linked was copied by the kernel, which the simulated disk did not know",
