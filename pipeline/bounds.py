@@ -174,9 +174,9 @@ def _fits(value: Any, kind: type) -> bool:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+    where = legible(".".join(str(part) for part in first["loc"] if not str(part).startswith("function-")), 100)
     if first["type"] == "missing":
         return f"{where} is missing"
     what = first["msg"].removeprefix("Value error, ")
-    # Shortened: an input may be as large as a message, or contain itself.
-    return f"{where or 'value'} is {reprlib.repr(first['input'])}: {what[0].lower()}{what[1:]}"
+    # Shortened: an input may be as large as a message, or contain itself; what cannot be printed takes ten characters.
+    return f"{where or 'value'} is {legible(reprlib.repr(first['input']), 200)}: {what[0].lower()}{what[1:]}"

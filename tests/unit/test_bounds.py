@@ -72,6 +72,11 @@ def refusal(kind: Any, value: Any) -> str:
     return ""
 
 
+def test_a_refusal_is_short_whatever_is_refused() -> None:
+    for value in ({"\U000c9189" * 90: {"\U000d8957" * 90: ["\U0001e14a" * 90] * 3}}, {"x" * 2000: {}}):
+        assert 0 < len(refusal(Configuration, value)) < 400
+
+
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
