@@ -23,7 +23,7 @@ from pipeline.launch.tasks import MasterTask, WorkerTask, end_master_here, start
 from pipeline.records import StartedWorkers
 from pipeline.run.folder import RunFolder, ensure_jobs_folder
 from pipeline.run.identity import run_label
-from pipeline.run.status import read_status
+from pipeline.run.status import RunStatus, WorkerStatus, read_status
 from pipeline.settings import Settings, changed
 
 log = logging.getLogger(__name__)
@@ -92,15 +92,10 @@ class SlurmBackend:
         to start at once instead of after Slurm's two minutes.
         """
         status = read_status(folder)
-        joined = set() if status is None else {worker.slurm_job_id for worker in status.workers}
         queue = _settled_queue(folder)
         self._hasten(queue)
         self._failed_starts.look(folder, queue)
-        # A worker that finds no master leaves after its patience: one that runs for longer and is not known hangs.
-        starting_min = self.settings.workers.idle_timeout_min + STARTING_MIN
-        unknown = [task for task in queue if task.is_running and task.job_id not in joined]
-        expected = [t for t in queue if t.is_pending] + [t for t in unknown if t.minutes < starting_min]
-        lacking = count - len(expected)
+        lacking = count - len(on_their_way(queue, status, self.settings, time.time()))
         jobs = self._submit_workers(folder, lacking) if lacking > 0 else []
         self._failed_starts.submitted(jobs)
         return StartedWorkers(tuple(jobs), self._failed_starts.problem, self._failed_starts.failing_nodes)
@@ -202,6 +197,34 @@ class SlurmBackend:
         setup = list(self.settings.slurm.setup)
         request = {"run": str(folder.path), "name": name, "count": count, "options": options, "setup": setup}
         return submit_apart(submit, request, what)
+
+
+def on_their_way(
+    queue: Sequence[slurm.Task], status: RunStatus | None, settings: Settings, now: float
+) -> list[slurm.Task]:
+    """Of a run's tasks, those that bring another worker yet: they wait, or run and have not joined.
+
+    A worker that finds no master leaves after its patience: one that runs for longer and is not known hangs.
+
+    Args:
+        status: the run's, read before the queue was: who joins in between is counted rather twice than not at all.
+        now: s since 1970.
+    """
+    starting_min = settings.workers.idle_timeout_min + STARTING_MIN
+    known = () if status is None else status.workers
+
+    def is_starting(task: slurm.Task) -> bool:
+        has_joined = any(w.slurm_job_id == task.job_id and not _is_before(w, task, now) for w in known)
+        return task.is_running and task.minutes < starting_min and not has_joined
+
+    return [task for task in queue if task.is_pending or is_starting(task)]
+
+
+def _is_before(worker: WorkerStatus, task: slurm.Task, now: float) -> bool:
+    """Whether a worker is the process that a task was before its node was lost and Slurm requeued it: it is silent, and
+    has been for longer than the task has run.
+    """
+    return worker.state == "suspect" and worker.since < now - 60 * task.minutes
 
 
 def _described(task: slurm.Task) -> str:

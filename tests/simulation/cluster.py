@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.cluster import slurm
 from pipeline.errors import BrokenError, CrashedError, SiteError
+from pipeline.launch.slurm_backend import on_their_way
 from pipeline.records import ConfigId, Evaluation, StartedWorkers, TrainResult, WorkerIdentity
 from pipeline.run.folder import RunFolder
+from pipeline.run.status import read_status
 from pipeline.settings import Settings
-from pipeline.worker.connection import MasterConnection
 from pipeline.worker.worker import run_worker
 from tests.simulation.network import Network, ProcessNetwork
-from tests.simulation.world import EPOCH, Host, Killed, Process, World
+from tests.simulation.world import EPOCH, Host, Killed, Process, World, current_process
 
 # From a task's time limit to the end of its processes by force; a site may set Slurm's KillWait so short.
 KILL_WAIT_S = 5.0
@@ -44,20 +46,26 @@ class Nature:
 
 
 class Task:
-    """An array task: waits, runs as a worker, may be requeued."""
+    """An array task: waits, runs as a worker, may be requeued.
+
+    Attributes:
+        started: when its process was, in s.
+    """
 
     def __init__(self, number: int, ready_at: float) -> None:
         self.number = number
         self.ready_at = ready_at
         self.restarts = 0
         self.process: Process | None = None
-        self.connection: MasterConnection | None = None
+        self.started = 0.0
         self.signal: str | None = None
 
-    @property
-    def is_coming(self) -> bool:
-        """It may still join: it waits, or runs and has not registered."""
-        return self.process is None or self.connection is None or not self.connection.is_registered
+    def in_queue(self, now: float) -> slurm.Task:
+        """As squeue shows it."""
+        if self.process is None:
+            return slurm.Task(str(self.number), "", "PENDING", "0:00", "Resources")
+        minutes, seconds = divmod(int(now - self.started), 60)
+        return slurm.Task(str(self.number), "", "RUNNING", f"{minutes}:{seconds:02d}", "", self.process.host.name)
 
 
 class Cluster:
@@ -65,6 +73,7 @@ class Cluster:
 
     Attributes:
         refuses, is_slow: sbatch fails; tasks wait for long.
+        observe: called with the number of workers that a master is about to submit.
     """
 
     def __init__(self, world: World, network: Network, folder: RunFolder, settings: Settings, evaluate: Any) -> None:
@@ -75,16 +84,22 @@ class Cluster:
         self.walltime_s = 1e9
         self.refuses = False
         self.is_slow = False
+        self.observe: Callable[[int], None] = lambda lacking: None
         self._count = 0
 
     def request(self, count: int) -> StartedWorkers:
-        """Ask for workers that are missing, less those that are coming (`run_master`'s `request_workers`)."""
+        """Ask for workers that are missing, less those that are on their way, as `SlurmBackend.start_workers` does."""
+        master = current_process()
+        assert master is not None
+        status = read_status(self.folder)
         self.world.suspend(self.world.random.uniform(0.1, 2.0))
         if self.refuses:
             self.world.bite("slurm refuses")
             raise SiteError(REFUSED)
-        coming = sum(task.is_coming for task in self.tasks)
-        return StartedWorkers(tuple(self.submit() for _ in range(count - coming)))
+        queue = [task.in_queue(self.world.now) for task in self.tasks]
+        lacking = max(0, count - len(on_their_way(queue, status, self.settings, master.runtime.time())))
+        self.observe(lacking)
+        return StartedWorkers(tuple(self.submit() for _ in range(lacking)))
 
     def submit(self) -> str:
         """Put a task into the queue; its id."""
@@ -115,10 +130,10 @@ class Cluster:
     def _start(self, task: Task, node: Host) -> None:
         restarted = f"-r{task.restarts}" if task.restarts else ""
         process = task.process = Process(self.world, node, f"{node.name}-{task.number}{restarted}")
-        task.signal = None
+        task.signal, task.started = None, self.world.now
         end = EPOCH + self.world.now + self.walltime_s + node.clock_offset_s
         identity = WorkerIdentity(process.name, node.name, str(task.number))
-        runtime, network = _Announced(process, task), ProcessNetwork(self.network, process)
+        network = ProcessNetwork(self.network, process)
         self.world.note(f"{process.name} starts")
         process.on_death.append(lambda: self._ended(task, process))
         self.world.after(self.walltime_s + KILL_WAIT_S, lambda: self._time_is_up(task, process))
@@ -134,7 +149,7 @@ class Cluster:
                 evaluate=lambda evaluation, should_stop: self.evaluate(process, evaluation, should_stop),
                 device="virtual",
                 memory_mb=1000.0 * node.memory_gb,
-                runtime=runtime,
+                runtime=process.runtime,
                 network=network,
             )
 
@@ -148,7 +163,7 @@ class Cluster:
     def _ended(self, task: Task, process: Process) -> None:
         """A worker's process is gone: requeued if its time was up or its node failed, else over."""
         self.network.died(process, is_noticed=process.host.is_up)
-        task.process = task.connection = None
+        task.process = None
         if process.error is not None and not isinstance(process.error, SiteError):
             self.world.fail(f"{process.name} ended by {process.error!r}", process.error)
         requeued = process.result in ("allocation_end", "signal USR2") or not process.host.is_up
@@ -161,23 +176,6 @@ class Cluster:
         else:
             self.tasks.remove(task)
             self.world.note(f"{process.name} left: {process.result}")
-
-
-class _Announced:
-    """A process's runtime that lets the cluster see the worker's connection to its master."""
-
-    def __init__(self, process: Process, task: Task) -> None:
-        self._runtime = process.runtime
-        self._task = task
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runtime, name)
-
-    def thread(self, target: Callable[[], None], name: str) -> Any:
-        owner = getattr(target, "__self__", None)
-        if isinstance(owner, MasterConnection):
-            self._task.connection = owner
-        return self._runtime.thread(target, name)
 
 
 class Trainings:

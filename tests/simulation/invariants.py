@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pipeline.master.process as master_process
 from pipeline.errors import RunError
+from pipeline.launch.backend import STARTING_MIN
 from pipeline.master.assignment import may_run
 from pipeline.master.evaluations import EvaluationState
 from pipeline.master.events import MasterOutcome
@@ -22,6 +23,7 @@ from pipeline.run.history import History, Result, read_history
 from pipeline.search.brackets import planned_evaluations
 from pipeline.search.replay import rebuild
 from pipeline.settings import budget_ladder
+from tests.simulation.cluster import Task
 from tests.simulation.world import Process, current_process
 
 if TYPE_CHECKING:
@@ -47,10 +49,13 @@ class Books:
         self.was_written_between = False
         self._without_work: dict[str, float] = {}
         self._passed_at: dict[Scheduler, float] = {}
+        self._joined: set[str] = set()
+        self._needs: dict[Process, tuple[set[str], list[Task], int]] = {}
         self._results: set[EvaluationKey] = set()
         self._read = 0
         self._ends: Counter[str] = Counter()
         self._run = str(simulation.folder.path)
+        simulation.cluster.observe = self.submits
         simulation.network.observe = self.answered
         simulation.disk.observe = self.begins_to_write
         folder, disk = simulation.folder, simulation.disk
@@ -130,9 +135,41 @@ class Books:
             if reason == "not_needed" and may_run(worker, job) and not any(may_run(w, job) for w in others):
                 self.world.fail(f"{worker.name} is dismissed as not needed, though {job.key} waits for it")
 
+    # Workers that are asked for --------------------------------------------------------------------------------------
+    def asks(self, scheduler: Scheduler) -> None:
+        """A master is about to ask for workers: who is there, what is coming, and how many are wanted now."""
+        process = current_process()
+        assert process is not None
+        count = self.simulation.settings.workers.count
+        there = {worker.name for worker in scheduler.pool.workers.values() if worker.is_usable}
+        self._needs[process] = there, self._coming(), min(count, scheduler.search.parallel_now(count))
+
+    def submits(self, lacking: int) -> None:
+        """It has looked into Slurm's queue, and submits so many: never more than it lacks."""
+        process = current_process()
+        assert process is not None
+        there, were_coming, wanted = self._needs.pop(process)
+        # Who has joined meanwhile was coming; whose process has ended is not any more.
+        coming = {*self._coming(), *(task for task in self.simulation.cluster.tasks if task in were_coming)}
+        names = there | {task.process.name if task.process else f"task {task.number}" for task in coming}
+        if lacking and len(names) + lacking > wanted:
+            self.world.fail(f"{process.name} asks for {lacking} workers, wants {wanted}, and has {sorted(names)}")
+
+    def _coming(self) -> list[Task]:
+        """Tasks that wait, or whose process has not joined yet and will: one that finds no master leaves in time."""
+        longest_s = 60 * (self.simulation.settings.workers.idle_timeout_min + STARTING_MIN)
+        return [
+            task
+            for task in self.simulation.cluster.tasks
+            if task.process is None
+            or (task.process.name not in self._joined and self.world.now - task.started < longest_s)
+        ]
+
     # Promises --------------------------------------------------------------------------------------------------------
     def answered(self, method: str, arguments: Any, answer: Any) -> None:
         """A master has answered a worker: what it says must be on disk."""
+        if method == "register_worker" and answer.get("accepted"):
+            self._joined.add(arguments[0]["name"])
         if method != "deliver" or answer.get("again") or answer.get("unknown"):
             return
         attempt = AttemptId.from_plain(arguments[1])
@@ -301,6 +338,16 @@ def watched(simulation: Simulation) -> Iterator[None]:
                 return crashed(key, host, kind, *rest)
 
             self.policy.crashed = crashed_noted  # type: ignore[method-assign,assignment]
+            ask = self.requester.tick
+
+            def ask_noted(*numbers: int) -> None:
+                is_busy = self.requester._busy.is_set
+                was_busy = is_busy()
+                ask(*numbers)
+                if is_busy() and not was_busy:
+                    books.asks(self)
+
+            self.requester.tick = ask_noted  # type: ignore[method-assign,assignment]
             reconsider = self.attempts.reconsider
 
             def reconsider_noted(job: Any) -> None:

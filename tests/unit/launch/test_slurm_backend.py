@@ -1,6 +1,8 @@
 """What a run asks of Slurm."""
 
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,17 @@ def test_workers_on_their_way_are_not_asked_for_again(
     assert backend.start_workers(run, 2).jobs == ()
     assert len(backend.start_workers(run, 3).jobs) == 1, "7_0 is no help: the master counts it already"
     assert submitted[0][1]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "is_coming"), [pytest.param(90, True, id="its node was lost"), pytest.param(10, False, id="it hangs")]
+)
+def test_a_task_that_was_requeued_from_a_lost_node_brings_a_worker_and_one_that_has_fallen_silent_does_not(
+    backend: Any, run: Any, submitted: Any, fake_slurm: Any, publish: Any, silent_s: float, is_coming: bool
+) -> None:
+    publish(workers=(replace(worker("a", "7"), state="suspect", since=time.time() - silent_s),))
+    fake_slurm.has("RUNNING", "0:30")
+    assert len(backend.start_workers(run, 1).jobs) == (0 if is_coming else 1)
 
 
 @pytest.mark.parametrize(("used", "is_coming"), [("0:30", True), ("2:30:00", False), ("INVALID", True)])
