@@ -118,5 +118,5 @@ class Backend(Protocol):
             name: of the jobs.
         """
 
-    def submitted_tasks(self, name: str) -> set[str]:
-        """The ids of the user's jobs of a name that wait or run; of `submit_tasks`."""
+    def submitted_tasks(self, name: str) -> set[str] | None:
+        """The ids of the user's jobs of a name that wait or run; of `submit_tasks`. None: the place has no queue."""

@@ -147,9 +147,9 @@ class LocalBackend:
         """As `Backend.submit_tasks`: there is no queue."""
         return None
 
-    def submitted_tasks(self, name: str) -> set[str]:
+    def submitted_tasks(self, name: str) -> set[str] | None:
         """As `Backend.submitted_tasks`: there is no queue."""
-        return set()
+        return None
 
 
 def start_processes(request: Request) -> list[str]:

@@ -6,15 +6,17 @@ Each is one training for the largest budget on training plus validation data, in
 
 from __future__ import annotations
 
+import platform
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RunError
 from pipeline.files import publish_json, read_fresh, read_json
-from pipeline.records import ConfigId, Configuration, config_name, parse_config_name
+from pipeline.launch.local_workers import process_file
+from pipeline.records import AttemptEnd, AttemptHeader, ConfigId, Configuration, config_name, parse_config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history
 from pipeline.settings import Settings, budget_ladder
@@ -22,6 +24,11 @@ from pipeline.storage.curves import read_attempt_table
 from pipeline.storage.retrained import BASELINES, INCUMBENT, SILENT_S, baseline_path, incumbent_path
 
 SEEDS = (0, 1, 2)
+# States of trainings that nobody need begin, and what is said of those that have ended otherwise.
+UNDER_WAY = ("finished", "running", "submitted")
+ENDED = {"handed_back": "handed back", "died": "died", "crashed": "crashed", "broken": "broken"}
+# Arguments of the processes that train here.
+COMMANDS = {b"retrain-incumbent", b"baselines"}
 # A baseline's architecture is the poster's; how it is trained is the usual for such networks, and the same for all
 # (cutout of half the image, as DeVries and Taylor 2017 found for CIFAR-10).
 BASELINE_TRAINING: Configuration = {
@@ -132,27 +139,66 @@ def plan_incumbent(
     ]
 
 
-def previous_attempt(retraining: Retraining) -> tuple[int, str]:
+def previous_attempt(retraining: Retraining, queue: Collection[str] | None = None) -> tuple[int, str]:
     """(number, state) of what its file holds; (0, "missing"), also when it holds another configuration or budget.
 
-    States: finished, handed_back, crashed, broken, running, silent (it died).
+    States: finished, handed_back, crashed, broken, running, died.
+
+    Args:
+        queue: the ids of the jobs that wait or run; None: nobody knows.
     """
+    found = _read(retraining)
+    if found is None:
+        return 0, "missing"
+    header, last, end = found
+    if end is not None:
+        return header.attempt, end.status
+    return header.attempt, "running" if _is_alive(header, last, queue) else "died"
+
+
+def _read(retraining: Retraining) -> tuple[AttemptHeader, float, AttemptEnd | None] | None:
+    """Of its file, if it is of this training: header, when something was last written, and end."""
     try:
         header, rows, end = read_fresh(retraining.path, read_attempt_table, wait_s=0.0)
     except (OSError, RunError):
-        return 0, "missing"
+        return None
     wanted = (dict(retraining.configuration), retraining.budget, retraining.budget_unit)
     if (dict(header.configuration), header.budget, header.budget_unit) != wanted:
-        return 0, "missing"
-    if end is not None:
-        return header.attempt, end.status
-    last = float(rows["wall_time"][-1]) if len(rows) else header.started
-    return header.attempt, "running" if time.time() - max(last, header.started) < SILENT_S else "silent"
+        return None
+    return header, max(header.started, float(rows["wall_time"][-1]) if len(rows) else 0.0), end
 
 
-def missing(plan: Iterable[Retraining]) -> list[Retraining]:
+def _is_alive(header: AttemptHeader, last: float, queue: Collection[str] | None) -> bool:
+    """Whether the attempt of a file without an end goes on: its job or process tells, else how long it is silent."""
+    if header.slurm_job_id and queue is not None:
+        return header.slurm_job_id in queue
+    pid = header.worker.split("-")[-2:][0]  # see `worker_identity`
+    if not header.slurm_job_id and header.host == platform.node().split(".")[0] and pid.isdigit():
+        arguments = process_file(int(pid), "cmdline").split(b"\0")
+        if arguments == [b""]:
+            return False
+        if COMMANDS & set(arguments):  # another program may have its number by now
+            return True
+    return time.time() - last < SILENT_S
+
+
+def state_of(retraining: Retraining, queue: Collection[str] | None) -> str:
+    """As `previous_attempt`, or "submitted": its job is in the queue and has not begun, or not begun again."""
+    state = previous_attempt(retraining, queue)[1]
+    is_waiting = state not in UNDER_WAY and queue is not None and submitted_as(retraining) in queue
+    return "submitted" if is_waiting else state
+
+
+def jobs_of(retraining: Retraining) -> set[str]:
+    """The jobs that may be at it: the one that was submitted last, and the one that its file names."""
+    found = _read(retraining)
+    jobs = {submitted_as(retraining) or "", found[0].slurm_job_id if found else ""}
+    return jobs - {""}
+
+
+def missing(plan: Iterable[Retraining], queue: Collection[str] | None = None) -> list[Retraining]:
     """The trainings that have neither finished nor are going on."""
-    return [each for each in plan if previous_attempt(each)[1] not in ("finished", "running")]
+    return [each for each in plan if state_of(each, queue) not in UNDER_WAY]
 
 
 def note_submitted(retraining: Retraining, job: str) -> None:
@@ -174,14 +220,13 @@ def _job_file(retraining: Retraining) -> Path:
     return retraining.path.parent / "work" / f"{retraining.path.stem}.job.json"
 
 
-def summary(plan: Iterable[Retraining], waiting: int = 0) -> str:
-    """How far the trainings are, for a person.
-
-    Args:
-        waiting: those that have been submitted and have not begun.
-    """
-    states = Counter(previous_attempt(each)[1] for each in plan)
-    total, finished, running = states.total(), states["finished"], states["running"]
-    todo = total - finished - running - waiting
-    submitted = f"{waiting} submitted, " if waiting else ""
-    return f"Trainings: {finished} of {total} finished, {running} running, {submitted}{todo} to do."
+def summary(plan: Iterable[Retraining], queue: Collection[str] | None = None) -> str:
+    """How far the trainings are, and what became of those that ended without finishing, for a person."""
+    states = Counter(state_of(each, queue) for each in plan)
+    todo = states.total() - sum(states[state] for state in UNDER_WAY)
+    submitted = f"{states['submitted']} submitted, " if states["submitted"] else ""
+    ended = ", ".join(f"{states[state]} {said}" for state, said in ENDED.items() if states[state])
+    return (
+        f"Trainings: {states['finished']} of {states.total()} finished, {states['running']} running, {submitted}"
+        f"{todo} to do{f' ({ended})' if ended else ''}."
+    )

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pipeline.cluster import slurm
@@ -18,7 +17,15 @@ from pipeline.errors import CrashedError
 from pipeline.launch.array_tasks import RequeuedAsItIs
 from pipeline.launch.choice import backend_for
 from pipeline.records import Evaluation, TrainResult
-from pipeline.retraining.plan import Retraining, missing, note_submitted, previous_attempt, submitted_as, summary
+from pipeline.retraining.plan import (
+    UNDER_WAY,
+    Retraining,
+    jobs_of,
+    missing,
+    note_submitted,
+    previous_attempt,
+    summary,
+)
 from pipeline.run.folder import RunFolder
 from pipeline.settings import DataSettings, Settings, changed
 from pipeline.storage.curves import AttemptFile
@@ -82,10 +89,9 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
         BrokenError, DataError: nothing can be trained.
         SiteError: Slurm refused the array.
     """
-    todo = missing(plan)
-    waiting = _waiting(todo, settings)
-    say(summary(plan, len(waiting)))
-    todo = [task for task in todo if task.path not in waiting]
+    queue = _queue(plan, settings)
+    say(summary(plan, queue))
+    todo = missing(plan, queue)
     if not todo:
         return
     settings = changed(settings, {"data.root": settings.data.root.resolve()})
@@ -97,13 +103,11 @@ def retrain_all(plan: Sequence[Retraining], settings: Settings, say: Say) -> Non
         say(f"Submitted as {', '.join(arrays)}. `squeue --me` shows them; run this again for what is missing by then.")
 
 
-def _waiting(todo: Sequence[Retraining], settings: Settings) -> set[Path]:
-    """The files of the trainings whose jobs are in the queue, or have not written anything yet."""
-    noted = {task.path: job for task in todo if (job := submitted_as(task)) is not None}
-    if not noted:
-        return set()
-    queue = backend_for(settings).submitted_tasks(_job_name(todo))
-    return {path for path, job in noted.items() if job in queue}
+def _queue(plan: Sequence[Retraining], settings: Settings) -> set[str] | None:
+    """The jobs that wait or run, if any of the plan's may be among them; None: there is no queue."""
+    if not any(jobs_of(each) for each in plan):
+        return None
+    return backend_for(settings).submitted_tasks(_job_name(plan))
 
 
 def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> None:
@@ -111,6 +115,9 @@ def _train_here(todo: Sequence[Retraining], settings: Settings, say: Say) -> Non
     allocation = Allocation(allocation_end(), settings.workers.handback_margin_s)
     allocation.listen()
     for number, task in enumerate(todo, start=1):
+        if previous_attempt(task)[1] in UNDER_WAY:
+            say(f"[{number}/{len(todo)}] {task.name}: another process has begun it meanwhile.")
+            continue
         say(f"[{number}/{len(todo)}] {task.name}: training for {task.budget:g} {settings.search.budget_unit} ...")
         try:
             result = retrain(task, settings, allocation.should_stop)
@@ -146,8 +153,8 @@ def _submit(todo: Sequence[Retraining], settings: Settings) -> list[str] | None:
     return jobs
 
 
-def _job_name(todo: Sequence[Retraining]) -> str:
-    return f"tandem-{INCUMBENT if todo[0].model == INCUMBENT else 'baselines'}"
+def _job_name(plan: Sequence[Retraining]) -> str:
+    return f"tandem-{INCUMBENT if plan[0].model == INCUMBENT else 'baselines'}"
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,8 @@ class RetrainTask(RequeuedAsItIs):
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)-7s %(message)s")
         allocation = Allocation(allocation_end(), self.settings.workers.handback_margin_s)
         allocation.listen()
+        if previous_attempt(self.task)[1] == "finished":  # it was requeued or submitted once too often
+            return "finished"
         result = retrain(self.task, self.settings, allocation.should_stop)
         if result.status == "handed_back" and allocation.asks_for_requeue(result.reason):
             slurm.requeue_this_job()
