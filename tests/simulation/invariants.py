@@ -34,6 +34,8 @@ MOST_ATTEMPTS = 40
 PREFIXES = 2
 # A master that comes round this late stood still itself.
 LATE_S = 2.0
+# A proposal may take its time, and so may a worker's answer.
+PROMPT_S = 5.0
 
 
 class Books:
@@ -49,6 +51,7 @@ class Books:
         self.was_written_between = False
         self._without_work: dict[str, float] = {}
         self._passed_at: dict[Scheduler, float] = {}
+        self._spare_since: dict[Scheduler, float] = {}
         self._joined: set[str] = set()
         self._needs: dict[Process, tuple[set[str], list[Task], int]] = {}
         self._results: set[EvaluationKey] = set()
@@ -66,6 +69,7 @@ class Books:
         """A master's loop has come round."""
         self._look_at_evaluations(scheduler)
         self._look_at_idle_workers(scheduler)
+        self._look_at_kept_workers(scheduler)
 
     def _look_at_evaluations(self, scheduler: Scheduler) -> None:
         jobs = scheduler.evaluations.jobs
@@ -112,6 +116,7 @@ class Books:
         self._passed_at[scheduler] = now
         if stood_still_s > LATE_S:  # a master that was not there has let nobody wait
             self._without_work = {name: since + stood_still_s for name, since in self._without_work.items()}
+            self._spare_since.pop(scheduler, None)
         limit_s = 2 * scheduler.pool.patience_s + 15
         for worker in scheduler.pool.idle():
             name = worker.registration.incarnation
@@ -120,6 +125,18 @@ class Books:
                 self._without_work[name] = now
             elif now - self._without_work[name] > limit_s:
                 self.world.fail(f"{worker.name} has been idle for {limit_s:.0f} s though there is work for it")
+
+    def _look_at_kept_workers(self, scheduler: Scheduler) -> None:
+        """After a failover one idle worker is kept for each evaluation that may return; the others get work soon."""
+        kept = len(scheduler.restored.in_flight)
+        idle = [worker for worker in scheduler.pool.idle() if not scheduler._is_paused(worker.host)]
+        if kept and idle and not scheduler.message:
+            self.world.fail(f"{len(idle)} workers wait, {kept} of them for what may return, and nothing says so")
+        is_spare = 0 < kept < len(idle) and scheduler.state != "stopping"
+        if not (is_spare and any(self._has_work_for(scheduler, worker) for worker in idle)):
+            self._spare_since.pop(scheduler, None)
+        elif self.world.now - self._spare_since.setdefault(scheduler, self.world.now) > PROMPT_S:
+            self.world.fail(f"{len(idle)} workers are idle for {kept} evaluations that may return")
 
     @staticmethod
     def _has_work_for(scheduler: Scheduler, worker: KnownWorker) -> bool:
