@@ -15,7 +15,7 @@ from pipeline.run.folder import find_run
 
 @app.command("list")
 def list_all(results: ResultsFolder = RESULTS, as_json: AsJson = False) -> None:
-    """List the runs: state, evaluations, best validation error, training spent. `*` is the latest."""
+    """List the runs: state, evaluations, the best result of each, training spent. `*` is the latest."""
     from pipeline.run.listing import list_runs, listing_lines
 
     runs = list_runs(results)
