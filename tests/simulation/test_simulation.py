@@ -33,6 +33,7 @@ FAILED_ONCE = {
     1670: "a master that could not read its folder took the run for empty, and evaluated everything anew",
     1909: "a stock worker's lost result, after a failover",
     2433: "a master that woke in the middle of writing doubled a result, which is found at once and counts once",
+    7392: "the same",
     9049: "a checkpoint that could not be linked was copied by the kernel, which the simulated disk did not know",
     9792: "a master that stalled in the middle of writing added a draw to those of its successor, which did not notice",
     9928: "a worker had waited for a master that stood still, which the simulator held against it",
