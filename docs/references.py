@@ -16,7 +16,8 @@ from typing import Any
 import typer
 
 from pipeline.records import AttemptEnd, AttemptHeader, EpochRow, row_columns
-from pipeline.settings.schema import MetricSettings, PriorSettings, Settings
+from pipeline.settings.schema import MetricSettings, Settings
+from pipeline.settings.search import PriorSettings
 from pipeline.settings.section import SettingsSection
 from pipeline.storage import schema
 from pipeline.storage.columns import Column

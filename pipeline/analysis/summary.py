@@ -74,12 +74,14 @@ def facts(results: Results) -> list[tuple[str, str]]:
         " (with local changes)" if provenance.get("dirty") else ""
     )
     # Runs of earlier versions do not say: they had brackets.
-    barriers = " without barriers (asha)" if search.get("scheduler") == "asha" else ""
+    how = " without barriers (asha)" if search.get("scheduler") == "asha" else ""
+    if search.get("promote_by", "rank") != "rank":
+        how += f", promotions by {search['promote_by']}"
     ladder = ", ".join(style.budget_label(b, results.budget_unit) for b in results.budgets)
     promotion = {"continue": "continues from the lower rung's checkpoint", "restart": "trains from scratch"}
     return [
         ("data set" if results.problem.is_built_in else "problem", results.dataset),
-        ("method", f"{search['method']}{barriers}, {search['iterations']:,} iterations, eta {search['eta']:g}"),
+        ("method", f"{search['method']}{how}, {search['iterations']:,} iterations, eta {search['eta']:g}"),
         ("budgets", ladder),
         ("a promoted configuration", promotion[search["promotion"]]),
         ("seed", str(results.settings["seed"])),

@@ -108,6 +108,9 @@ class NoProposer:
         """A configuration without values."""
         return partial(Proposal, {})
 
+    def expected(self, configurations: Sequence[Configuration], budget: float) -> None:
+        """Nothing: rungs are promoted by rank."""
+
 
 @dataclass
 class _Work:

@@ -186,11 +186,17 @@ class Asha:
         """See `Halving`: every configuration is drawn for the lowest rung."""
         return False
 
-    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
+    def awaited(self, config_id: ConfigId, budget: float) -> Configuration:
         """See `Halving`."""
         datum = self._cohort(config_id).data.get(config_id) if 0 <= config_id[0] < len(self.iterations) else None
         if datum is None or datum.budget != budget or datum.status not in ("QUEUED", "RUNNING"):
             raise ValueError(f"the search does not wait for {config_id} on budget {budget:g}")
+        configuration: Configuration = datum.config
+        return configuration
+
+    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> None:
+        """See `Halving`."""
+        self.awaited(config_id, budget)
         key = (loss, config_id) if loss is not None and math.isfinite(loss) else None
         is_last = budget == self._ladder[-1]
         self._cohort(config_id).end(config_id, "CRASHED" if key is None else "COMPLETED" if is_last else "REVIEW")
@@ -200,8 +206,6 @@ class Asha:
             self._put(promoted, self._ladder[self._ladder.index(budget) + 1])
         if self.is_done():
             self._end()
-        configuration: Configuration = datum.config
-        return configuration
 
     def open(self) -> list[Cohort]:
         """Cohorts whose configurations may still be promoted: all, until the search ends."""

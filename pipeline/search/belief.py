@@ -96,6 +96,7 @@ class Belief:
 
     def __init__(self, observed: Sequence[Observation], under_way: Array, frame: Frame, fitted: Fitted) -> None:
         self._frame = frame
+        self._coupling = fitted.loss.coupling
         finite = [o for o in observed if not o.crashed]
         pending = frame.on_largest(under_way) if len(under_way) else None
         y = standardised(_losses(finite))
@@ -110,6 +111,16 @@ class Belief:
         if fitted.crash is not None:
             data, excess, rate = _crashes(observed, frame)
             self._crash = (Posterior(data, excess, frame.embedding.groups, fitted.crash), rate)
+
+    def expected(self, vectors: Array) -> Array:
+        """The loss that is expected of configurations on the largest budget, standardised; shape (n,)."""
+        mean, _ = self._loss(self._frame.on_largest(vectors))
+        return mean
+
+    def agreement(self, level: int) -> float:
+        """The correlation that is learnt of losses on a budget, by its number, with those on the largest."""
+        largest = self._coupling[-1, -1] * self._coupling[level, level]
+        return float(self._coupling[-1, level] / math.sqrt(largest)) if largest > 0 else 0.0
 
     def merit(self, vectors: Array) -> Array:
         """Logarithm of the expected improvement of configurations on the largest budget over the best that is expected

@@ -17,7 +17,7 @@ from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.densities import Array, Density, fit_density
 from pipeline.search.encoding import Encoding
 from pipeline.search.priors import ExpertPriors
-from pipeline.search.proposers import Pending, Proposal, RandomProposer
+from pipeline.search.proposers import Expected, Pending, Proposal, RandomProposer
 from pipeline.settings import Settings
 
 
@@ -85,6 +85,10 @@ class BohbProposer:
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`."""
         return partial(self.propose, config_id)
+
+    def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
+        """As `Proposer.expected`: densities expect no losses."""
+        return None
 
     def propose(self, config_id: ConfigId) -> Proposal:
         """The proposal of a config_id; at random until there are enough observations, and for a share of the draws."""

@@ -83,8 +83,15 @@ class Halving(Protocol):
         results. They are run again: if they crash again the draw counts, and else it is never made.
         """
 
-    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
-        """Take in a result (None: crashed) and promote; the configuration.
+    def awaited(self, config_id: ConfigId, budget: float) -> Configuration:
+        """The configuration of an evaluation that has no result yet.
+
+        Raises:
+            ValueError: nobody waits for this evaluation.
+        """
+
+    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> None:
+        """Take in a result (None: crashed) and promote.
 
         Raises:
             ValueError: nobody waits for this evaluation.
@@ -154,7 +161,7 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         if self._ranking is None:
             order = sorted(range(len(config_ids)), key=lambda i: (losses[i], config_ids[i]))
         else:
-            ranked = self._ranking(config_ids, float(self.data[config_ids[0]].budget))
+            ranked = self._ranking(config_ids, float(self.budgets[self.stage - 1]))
             order = [config_ids.index(config_id) for config_id in ranked]
         advance = np.zeros(len(config_ids), dtype=bool)
         advance[order[: self.num_configs[self.stage]]] = True
@@ -236,15 +243,18 @@ class Bracket(BaseIteration):  # type: ignore[misc]
             raise ValueError(f"bracket {self.HPB_iter} was not due to draw {config_id} (stage {self.stage})")
         self.add_configuration(dict(configuration), dict(info))
 
-    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> None:
-        """Take in a result; None: crashed.
-
-        Raises:
-            ValueError: the bracket does not wait for this evaluation.
-        """
+    def awaited(self, config_id: ConfigId, budget: float) -> Configuration:
+        """See `Halving`."""
         datum = self.data.get(config_id)
         if datum is None or datum.budget != budget or datum.status not in ("QUEUED", "RUNNING"):
             raise ValueError(f"bracket {self.HPB_iter} does not wait for {config_id} on budget {budget:g}")
+        configuration: Configuration = datum.config
+        return configuration
+
+    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> None:
+        """See `Halving`."""
+        self.awaited(config_id, budget)
+        datum = self.data[config_id]
         if datum.status == "QUEUED":
             datum.status = "RUNNING"
             self.num_running += 1
@@ -334,18 +344,21 @@ class Brackets:
         while (due := bracket.to_draw()) is not None and due[0] in self._early:
             bracket.add_drawn(due[0], *self._early.pop(due[0]))
 
-    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> Configuration:
+    def awaited(self, config_id: ConfigId, budget: float) -> Configuration:
         """See `Halving`."""
         if not 0 <= config_id[0] < len(self.iterations):
             raise ValueError(f"bracket {config_id[0]} has not begun")
+        return self.iterations[config_id[0]].awaited(config_id, budget)
+
+    def add_result(self, config_id: ConfigId, budget: float, loss: float | None) -> None:
+        """See `Halving`."""
+        self.awaited(config_id, budget)
         bracket = self.iterations[config_id[0]]
         stage = bracket.stage
         bracket.add_result(config_id, budget, loss)
         if bracket.stage != stage:
             self._take_in_early(config_id[0])
             self._note_ready(config_id[0])
-        configuration: Configuration = bracket.data[config_id].config
-        return configuration
 
     def open(self) -> list[Bracket]:
         """See `Halving`."""

@@ -22,7 +22,7 @@ from pipeline.search.candidates import most_promising
 from pipeline.search.encoding import Array, Encoding
 from pipeline.search.gaussian_process import Embedding
 from pipeline.search.priors import ExpertPriors
-from pipeline.search.proposers import Pending, Proposal, RandomProposer
+from pipeline.search.proposers import Expected, Pending, Proposal, RandomProposer
 from pipeline.settings import Settings, budget_ladder
 
 # Losses before the model is asked.
@@ -48,7 +48,7 @@ class GpProposer:
         self._ladder = budget_ladder(settings.search)
         self._frame = Frame(Embedding(self._encoding.choices, self._encoding.conditional), len(self._ladder))
         self._observed: list[Observation] = []
-        self._losses = 0
+        self._losses = self._on_largest = 0
         self._fitted: tuple[int, Fitted] | None = None
         # One thread: a master shares its host, and the order of additions must not depend on how many cores there are.
         self._threads = ThreadpoolController()
@@ -59,6 +59,7 @@ class GpProposer:
         vector = self._encoding.vector(configuration)
         self._observed.append(Observation(config_id, vector, self._ladder.index(budget), value))
         self._losses += math.isfinite(value)
+        self._on_largest += math.isfinite(value) and budget == self._ladder[-1]
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`; at random until there are a few results, and for a share of the draws."""
@@ -66,6 +67,19 @@ class GpProposer:
         if self._losses < LEAST or random.random() < self._random_fraction:
             return partial(self._random.propose, config_id, len(self._observed))
         return partial(self._propose, config_id, random, list(self._observed), list(pending)[-PENDING_MOST:])
+
+    def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
+        """As `Proposer.expected`.
+
+        Nothing before there are a few losses on the largest budget: what the model says of it then is what it was told
+        to expect, that budgets agree, and smooths away what each configuration has shown on its own.
+        """
+        if self._on_largest < LEAST:
+            return None
+        with self._threads.limit(limits=1):
+            vectors = np.array([self._encoding.vector(c) for c in configurations])
+            belief = self._belief(self._observed, [])
+            return Expected(belief.expected(vectors), belief.agreement(self._ladder.index(budget)))
 
     def _propose(
         self, config_id: ConfigId, random: np.random.Generator, observed: list[Observation], pending: list[Pending]
@@ -90,12 +104,14 @@ class GpProposer:
 
     def _belief(self, observed: list[Observation], pending: list[Pending]) -> Belief:
         first = milestone(observed)
-        if self._fitted is None or self._fitted[0] != first:
-            self._fitted = (first, fit_belief(_chosen(observed[:first], FIT_MOST), self._frame))
+        # Another thread may be here with other results.
+        fitted = self._fitted
+        if fitted is None or fitted[0] != first:
+            fitted = self._fitted = (first, fit_belief(_chosen(observed[:first], FIT_MOST), self._frame))
         under_way = np.array([self._encoding.vector(c) for c, _ in pending]).reshape(
             len(pending), len(self._encoding.choices)
         )
-        return Belief(_chosen(observed, MOST), under_way, self._frame, self._fitted[1])
+        return Belief(_chosen(observed, MOST), under_way, self._frame, fitted[1])
 
 
 def milestone(observed: Sequence[Observation]) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from pipeline.search.encoding import Array, Encoding
-from pipeline.settings.schema import PriorSettings
+from pipeline.settings.search import PriorSettings
 
 # Standard deviation of a number, as a share of its range; probability of a category besides its even share.
 SPREAD = {"low": 0.5, "medium": 0.25, "high": 0.125}

@@ -15,7 +15,7 @@ import numpy as np
 from ConfigSpace import ConfigurationSpace
 
 from pipeline.records import ConfigId, Configuration, derive_seed
-from pipeline.search.encoding import Encoding
+from pipeline.search.encoding import Array, Encoding
 from pipeline.search.priors import ExpertPriors
 from pipeline.settings.space import plain_configuration
 
@@ -34,6 +34,19 @@ class Proposal:
     configuration: Configuration
     model_budget: float | None = None
     merit: Callable[[Configuration], float] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a model expects.
+
+    Attributes:
+        losses: of configurations on the largest budget, in standard deviations of all losses; shape (n,).
+        agreement: the correlation of losses on their own budget with those on the largest, as far as it is learnt.
+    """
+
+    losses: Array
+    agreement: float
 
 
 # An evaluation under way: its configuration and its budget.
@@ -65,6 +78,9 @@ class Proposer(Protocol):
         What is returned holds all that it needs: another thread may call it, while results are absorbed.
         """
 
+    def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
+        """What a model expects of configurations that have had this budget; None: it knows too little, or is none."""
+
 
 class RandomProposer:
     """Proposes uniformly from the space, as Hyperband and random search do, or where an expert expects good ones.
@@ -92,6 +108,10 @@ class RandomProposer:
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`."""
         return partial(self.propose, config_id, self._results)
+
+    def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
+        """As `Proposer.expected`: nothing."""
+        return None
 
     def propose(self, config_id: ConfigId, results: int = 0) -> Proposal:
         """A proposal that depends on the seed, the config_id and, where there are priors, the number of results."""
@@ -129,6 +149,10 @@ class GivenFirst:
         if config_id in self._given:
             return partial(Proposal, self._whole(config_id))
         return self._proposer.plan(config_id, budget, pending)
+
+    def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
+        """As `Proposer.expected`."""
+        return self._proposer.expected(configurations, budget)
 
     def _whole(self, config_id: ConfigId) -> Configuration:
         """The given values, the others drawn."""

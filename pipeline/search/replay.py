@@ -86,6 +86,7 @@ def rebuild(settings: Settings, history: History, proposer: Proposer | None = No
                 f"is about: it has lost lines. Restore it from a backup; `tandem collect-results` works as it is."
             )
     search = Search(settings, proposer, history.earlier)
+    take_as_promoted(search, history)
     for event in replay_order(history):
         try:
             if isinstance(event, Draw):
@@ -98,6 +99,12 @@ def rebuild(settings: Settings, history: History, proposer: Proposer | None = No
                 f"were edited, or the settings changed since; `tandem verify` lists every difference."
             ) from None
     return search
+
+
+def take_as_promoted(search: Search, history: History) -> None:
+    """Where a model decides who survives a rung: believe what results on the next budget show of it."""
+    if search.model_ranking is not None:
+        search.model_ranking.known = frozenset((result.config_id, result.budget) for result in history.results)
 
 
 def _line_of(event: Draw | Result, history: History) -> str:

@@ -31,6 +31,7 @@ from pipeline.search.asha import Asha
 from pipeline.search.brackets import Brackets, ConfigGroup, Halving, Run
 from pipeline.search.encoding import Encoding
 from pipeline.search.methods import make_proposer
+from pipeline.search.model_ranking import ModelRanking
 from pipeline.search.objectives import Objectives
 from pipeline.search.proposers import Proposal, Proposer
 from pipeline.settings import Settings, budget_ladder
@@ -83,6 +84,7 @@ class Search:
         model_based: draws that a model proposed.
         trained_s: training seconds of all accepted results, each second once.
         remarks: on all accepted results.
+        model_ranking: ranks complete rungs where the proposer's model has a say; None: losses alone do.
     """
 
     def __init__(
@@ -102,7 +104,8 @@ class Search:
         self.trained_s = 0.0
         self.remarks = Remarks()
         halving: type[Brackets] | type[Asha] = Asha if settings.search.scheduler == "asha" else Brackets
-        ranking = self.objectives.ranked if self.objectives else None
+        self.model_ranking = self._model_ranking()
+        ranking = self.objectives.ranked if self.objectives else self.model_ranking
         self._halving: Halving = halving(self.ladder, settings.search.eta, settings.search.iterations, ranking)
         self._making: _Ahead | None = None
         self._ready: _Ahead | None = None
@@ -110,6 +113,12 @@ class Search:
         self._new_draws: list[Draw] = []
         if earlier:
             self._start_from(earlier, build_space(settings))
+
+    def _model_ranking(self) -> ModelRanking | None:
+        promote_by = self.settings.search.promote_by
+        if promote_by == "rank":
+            return None
+        return ModelRanking(self.proposer, lambda: self.iterations, trusts_agreement=promote_by == "agreement")
 
     def _start_from(self, earlier: Sequence[EarlierResult], space: ConfigurationSpace) -> None:
         """Let the proposer know an earlier run's results, as far as they are of this space and ladder."""
@@ -172,9 +181,11 @@ class Search:
         loss = result.loss
         if self.objectives:
             loss = self.objectives.take_in((result.config_id, result.budget), loss, result.info)
-        configuration = self._halving.add_result(result.config_id, result.budget, loss)
+        configuration = self._halving.awaited(result.config_id, result.budget)
+        # The proposer first: what is promoted may depend on what it makes of this result.
         self._learn_on_the_way(result, configuration)
         self.proposer.absorb(result.config_id, configuration, result.budget, loss)
+        self._halving.add_result(result.config_id, result.budget, loss)
         self.results_seen += 1
         attempt, training_s = result.info.get("attempt") or 0, result.info.get("training_s") or 0.0
         has_checkpoint = result.info.get(CHECKPOINT_KEY) is not False

@@ -10,7 +10,7 @@ from pipeline.records import Configuration, Value, config_name
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import Draw, History, Result, read_history, read_journal
 from pipeline.search.proposers import Proposal
-from pipeline.search.replay import replay_order, underivable
+from pipeline.search.replay import replay_order, take_as_promoted, underivable
 from pipeline.search.search import Search
 from pipeline.settings import Settings, load_settings
 
@@ -34,6 +34,9 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
     """
     history = read_history(folder)
     search = Search(settings or load_settings(folder.settings), earlier=history.earlier)
+    take_as_promoted(search, history)
+    if search.model_ranking is not None:
+        search.model_ranking.examines = True
     beyond = underivable(history, read_journal(folder))
     differences = list(_doubles(history))
     seen = 0
@@ -58,7 +61,7 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
             kind = "result" if isinstance(event, Result) else "draw"
             on = f" on budget {event.budget:g}" if isinstance(event, Result) else ""
             differences.append(f"{name}: the {kind}{on} does not follow: {error}")
-    return differences
+    return differences + (search.model_ranking.doubts if search.model_ranking is not None else [])
 
 
 def _doubles(history: History) -> Iterator[str]:

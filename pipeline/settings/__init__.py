@@ -11,13 +11,12 @@ from pipeline.settings.schema import (
     MetricSettings,
     NetworkSettings,
     ProblemSettings,
-    SearchSettings,
     Settings,
     SlurmSettings,
     TrainingSettings,
     WorkerSettings,
-    budget_ladder,
 )
+from pipeline.settings.search import SearchSettings, budget_ladder
 
 __all__ = [
     "DATASETS",

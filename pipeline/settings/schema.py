@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.settings.hooks import HookSettings
-from pipeline.settings.ladder import spaced_budgets
 from pipeline.settings.liveness import least_patience_s, ping_interval_s
-from pipeline.settings.section import Line, Positive, Seed, SettingsSection, Share
+from pipeline.settings.search import SearchSettings, budget_ladder
+from pipeline.settings.section import Line, Positive, Seed, SettingsSection
 from pipeline.settings.space import narrowed
 from tandem_trial.problem import Metric
 
@@ -184,64 +184,6 @@ class ProblemSettings(SettingsSection):
     def is_built_in(self) -> bool:
         """Whether it is the paper's search."""
         return not self.command and self.use == IMAGE_CLASSIFICATION
-
-
-class PriorSettings(SettingsSection):
-    """Where an expert expects a good value of a hyperparameter."""
-
-    value: int | float | str | bool
-    """The value."""
-    confidence: Literal["low", "medium", "high"] = "medium"
-    """Of a number: a standard deviation of a half, a quarter or an eighth of its (logarithmic) range."""
-
-
-class SearchSettings(SettingsSection):
-    """How configurations are proposed and promoted."""
-
-    method: Literal["bohb", "gp", "hyperband", "random"] = "bohb"
-    """BOHB (Falkner et al. 2018), a Gaussian process over configurations and budgets, Hyperband (Li et al. 2018), or
-    random search on the largest budget."""
-    scheduler: Literal["brackets", "asha"] = "brackets"
-    """Hyperband's brackets, whose rungs are promoted when they are complete; or asynchronous successive halving (Li et
-    al. 2020): every configuration begins on the smallest budget and is promoted as soon as it is among the best 1/eta
-    of its rung."""
-    budget_unit: Literal["seconds", "epochs", "batches", "steps"] = "seconds"
-    """What a budget counts: what training takes on any machine, or what an objective counts (steps are batches)."""
-    min_budget: Positive = 400.0
-    """Smallest budget, in budget units."""
-    max_budget: Positive = 10800.0
-    """Largest budget, in budget units; min_budget times a whole power of eta."""
-    eta: Annotated[float, Field(ge=2, le=1e6, allow_inf_nan=False)] = 3.0
-    """One configuration in eta is promoted; each rung's budget is eta times the one below."""
-    iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 64
-    """Number of brackets; under asha, of batches of as many new configurations as the largest bracket has."""
-    promotion: Literal["continue", "restart"] = "continue"
-    """A promoted configuration continues from its lower rung's checkpoint, or is trained from scratch."""
-    random_fraction: Share = 1 / 3
-    """BOHB: share of proposals drawn at random."""
-    top_n_percent: Annotated[int, Field(ge=1, le=99)] = 15
-    """BOHB: share of the observations on a budget that count as good, in percent."""
-    num_samples: Annotated[int, Field(ge=1, le=100_000)] = 64
-    """BOHB: candidates drawn per proposal."""
-    bandwidth_factor: Positive = 3.0
-    """BOHB: candidates come from the good density widened by this factor."""
-    min_bandwidth: Positive = 1e-3
-    """BOHB: lower limit of a kernel's bandwidth (of a unit interval)."""
-    objectives: Annotated[tuple[str, ...], Field(max_length=5)] = ()
-    """Several of the problem's metrics that are optimised together, its own first: [validation_error, parameters].
-    Default: its own alone."""
-    priors: Mapping[str, PriorSettings] = Field(default_factory=dict)
-    """What an expert expects, by hyperparameter: {learning_rate: {value: 0.1, confidence: high}}. It fades as results
-    come in."""
-    try_first: tuple[Mapping[str, int | float | str | bool], ...] = ()
-    """Configurations to begin with, whole or in part (the rest is drawn): [{learning_rate: 0.1, batch_size: 64}]."""
-    start_from: str | None = None
-    """Id or folder of an earlier run of the same problem: the models of bohb and gp begin with its results, as far as
-    their configurations and budgets are of this run. They are copied when the run is made."""
-    gp_random_fraction: Share = 0.2
-    """gp: share of proposals drawn at random."""
-    min_points_in_model: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """BOHB: observations that each density needs; default and least: number of hyperparameters + 1."""
 
 
 class TrainingSettings(SettingsSection):
@@ -432,14 +374,3 @@ class Settings(SettingsSection):
     def _ladder_has_both_ends(self) -> Settings:
         budget_ladder(self.search)
         return self
-
-
-def budget_ladder(search: SearchSettings) -> tuple[float, ...]:
-    """The budgets of a search, ascending; random search has the largest alone.
-
-    Raises:
-        ValueError: as `pipeline.settings.ladder.spaced_budgets`.
-    """
-    if search.method == "random":
-        return (search.max_budget,)
-    return spaced_budgets(search.min_budget, search.max_budget, search.eta)

@@ -25,11 +25,17 @@ METHODS = get_args(SearchSettings.model_fields["method"].annotation)
 SMALL = ["search.min_budget=1", "search.max_budget=9", "search.iterations=12", "search.min_points_in_model=1"]
 
 
-SEARCHES = [*((method, "brackets") for method in METHODS), ("bohb", "asha"), ("gp", "asha"), ("hyperband", "asha")]
+SEARCHES = [
+    *((method, "brackets") for method in METHODS),
+    *((method, "asha") for method in ("bohb", "gp", "hyperband")),
+    ("gp", "brackets by posterior"),
+]
 
 
 def settings_of(method: str, scheduler: str, seed: int) -> Settings:
-    return load_settings("digits", [f"search.method={method}", f"search.scheduler={scheduler}", f"seed={seed}", *SMALL])
+    scheduler, _, promote_by = scheduler.partition(" by ")
+    how = [f"search.scheduler={scheduler}", f"search.promote_by={promote_by or 'rank'}"]
+    return load_settings("digits", [f"search.method={method}", *how, f"seed={seed}", *SMALL])
 
 
 class Elsewhere:

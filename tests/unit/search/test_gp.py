@@ -92,6 +92,9 @@ class Recording:
     def plan(self, config_id: Any, budget: float, pending: Any) -> Any:
         return lambda: Proposal({})
 
+    def expected(self, configurations: Any, budget: float) -> None:
+        pass
+
 
 @pytest.mark.parametrize(
     ("learns", "promotion", "expected"), [(True, "continue", 2), (False, "continue", 0), (True, "restart", 0)]

@@ -22,7 +22,7 @@ from pipeline.search.replay import rebuild
 from pipeline.search.search import Search
 from pipeline.search.verify import verify
 from pipeline.settings import load_settings
-from pipeline.settings.schema import PriorSettings
+from pipeline.settings.search import PriorSettings
 from pipeline.settings.space import build_space
 from tests.unit.search.test_brackets import run, settings_for, write_run
 
