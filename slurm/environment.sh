@@ -8,6 +8,14 @@
 TANDEM_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export TANDEM_HOME
 
+# A signal that comes while the shell gets ready would end it, and its job for good. It is kept for the program, which
+# knows what to do: a preempted job is requeued, a cancelled one is not.
+keep_signal() { export TANDEM_SIGNALS="${TANDEM_SIGNALS:-} $1"; }
+trap 'keep_signal SIGHUP' HUP
+trap 'keep_signal SIGTERM' TERM
+trap 'keep_signal SIGUSR1' USR1
+trap 'keep_signal SIGUSR2' USR2
+
 if [[ -f $TANDEM_HOME/slurm/site.sh ]]; then
     # Not under our own options: modules and conda use unset variables, and return what they like.
     set +euo pipefail
