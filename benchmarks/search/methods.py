@@ -51,7 +51,9 @@ class TandemMethod:
 
 
 def tandem_methods() -> dict[str, dict[str, Any]]:
-    """By name, the settings of what `search.method` and `search.scheduler` know: tandem.bohb, tandem.bohb-asha, ..."""
+    """By name, the settings of what `search.method`, `search.scheduler` and `search.promote_by` know: tandem.bohb,
+    tandem.bohb-asha, tandem.gp-posterior, ...
+    """
     found: dict[str, dict[str, Any]] = {}
     for method in _choices("method"):
         found[f"tandem.{method}"] = {"method": method}
@@ -59,6 +61,9 @@ def tandem_methods() -> dict[str, dict[str, Any]]:
         for scheduler in _choices("scheduler") if method != "random" else ():
             if scheduler != SearchSettings().scheduler:
                 found[f"tandem.{method}-{scheduler}"] = {"method": method, "scheduler": scheduler}
+    for promote_by in _choices("promote_by"):
+        if promote_by != SearchSettings().promote_by:
+            found[f"tandem.gp-{promote_by}"] = {"method": "gp", "promote_by": promote_by}
     return found
 
 

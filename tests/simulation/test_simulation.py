@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import pipeline.master.process as master_process
+import tests.simulation.simulation as simulation_module
+from pipeline.records import Configuration
 from pipeline.run.folder import RunFolder
+from pipeline.search.gp import GpProposer
+from pipeline.search.proposers import Expected
+from pipeline.settings import Settings
 from tests.simulation.simulation import Simulation, quiet
 from tests.simulation.world import current_process
 
@@ -88,6 +95,32 @@ def test_a_master_that_reads_a_long_search_is_not_replaced_meanwhile(monkeypatch
     assert masters == [first]
     assert 1 < world.now < 15
     assert world.failures == []
+
+
+@pytest.mark.parametrize("seed", [4, 8])
+def test_survivors_that_a_model_chose_are_the_same_whatever_goes_wrong(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_of = simulation_module._settings
+
+    def with_a_model(chance: random.Random) -> Settings:
+        chosen = settings_of(chance)
+        how = {"method": "gp", "scheduler": "brackets", "promote_by": "posterior", "max_budget": 9.0, "iterations": 7}
+        return chosen.model_copy(update={"search": chosen.search.model_copy(update=how)})
+
+    asked: list[bool] = []
+    expected = GpProposer.expected
+
+    def watched(self: GpProposer, configurations: Sequence[Configuration], budget: float) -> Expected | None:
+        found = expected(self, configurations, budget)
+        asked.append(found is not None)
+        return found
+
+    monkeypatch.setattr(simulation_module, "_settings", with_a_model)
+    monkeypatch.setattr(GpProposer, "expected", watched)
+    outcome = Simulation(seed).run()
+    assert outcome.failures == []
+    assert any(asked)
 
 
 def test_a_seed_can_be_followed_step_by_step() -> None:
