@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=methods(), metavar="METHOD", help="default: all that are ready")
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=100.0, help="of a search, in evaluations on the largest budget")
     parser.add_argument("--results", type=Path, default=Path("results") / "bench-search")
     parser.add_argument("--share", default="1/1", help="i/n: run the i-th of n shares of the searches")
@@ -53,7 +54,8 @@ def _run(given: argparse.Namespace) -> None:
     missing = sorted({name.split(".")[0] for name in methods()} - {name.split(".")[0] for name in ready})
     if missing and not given.methods:
         print(f"Without {', '.join(missing)}: python -m benchmarks.search.peers.environments makes their environments.")
-    keys = searches(given.problems, given.methods or ready, given.workers, range(given.seeds))
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    keys = searches(given.problems, given.methods or ready, given.workers, seeds)
     run(shared(keys, given.share), given.results, given.budget)
 
 
