@@ -44,7 +44,7 @@ class Books:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.world = simulation.world
-        self.lost: Counter[EvaluationKey] = Counter()
+        self.lost: set[AttemptId] = set()
         self.refused: Counter[EvaluationKey] = Counter()
         self.believed: set[EvaluationKey] = set()
         self.found_nothing = False
@@ -224,9 +224,11 @@ class Books:
         if not name.startswith("masters/") and not is_begun:
             self.world.fail(f"{process.name} was superseded, and does this all the same: {operation} {name}")
 
-    def attempt_lost(self, key: EvaluationKey) -> None:
-        """A master has counted an attempt as lost."""
-        self.lost[key] += 1
+    def knows_larger(self, scheduler: Scheduler, host: str) -> bool:
+        """Whether a master has had a larger device than those of a host."""
+        cluster = self.simulation.cluster
+        memory_gb = {node.name: node.memory_gb for node in cluster.nodes}
+        return host in memory_gb and 1000 * memory_gb[host] < scheduler.pool.largest_mb
 
     def master_ended(self, outcome: MasterOutcome) -> None:
         """A master has ended in order."""
@@ -274,10 +276,8 @@ class Books:
             return
         if kind == "error" and nature.memory_gb > largest:
             return  # a stock worker does not tell one error from another
-        if (
-            kind in ("killed_its_worker", "bad_result")
-            and self.lost[key] >= self.simulation.settings.workers.max_attempts
-        ):
+        lost = sum(attempt.key == key for attempt in self.lost)
+        if kind in ("killed_its_worker", "bad_result") and lost >= self.simulation.settings.workers.max_attempts:
             return  # machines or the network have ended it as often as nobody can tell apart
         self.world.fail(f"{key} is blamed without reason: {result.exception}")
 
@@ -335,9 +335,9 @@ def watched(simulation: Simulation) -> Iterator[None]:
             simulation.schedulers[process] = self
             lose = self.attempts._lose
 
-            def lose_noted(job: Any, *rest: Any, **others: Any) -> None:
-                books.attempt_lost(job.key)
-                lose(job, *rest, **others)
+            def lose_noted(job: Any, attempt: AttemptId, *rest: Any, **others: Any) -> None:
+                books.lost.add(attempt)
+                lose(job, attempt, *rest, **others)
 
             self.attempts._lose = lose_noted  # type: ignore[method-assign]
             requeue = self.attempts.requeue_unstarted
@@ -350,7 +350,7 @@ def watched(simulation: Simulation) -> Iterator[None]:
             crashed = self.policy.crashed
 
             def crashed_noted(key: Any, host: str, kind: str, *rest: Any) -> Any:
-                if kind == "out_of_memory":  # no larger device is known
+                if kind == "out_of_memory" and not books.knows_larger(self, host):
                     books.believed.add(key)
                 return crashed(key, host, kind, *rest)
 

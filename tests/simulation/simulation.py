@@ -186,20 +186,22 @@ def _base() -> Settings:
 
 
 def _settings(chance: random.Random) -> Settings:
-    """Settings of a small search that nobody has tried so far."""
+    """Settings of a search of 20 to 120 evaluations that nobody has tried so far."""
     rungs = chance.choice((1, 2, 3))
     scheduler = chance.choice(("brackets", "brackets", "asha"))
+    method = "gp" if chance.random() < GP_SHARE else chance.choice(("hyperband", "hyperband", "random", "bohb"))
     search = _base().search.model_copy(
         update={
-            "method": "gp"
-            if chance.random() < GP_SHARE
-            else chance.choice(("hyperband", "hyperband", "random", "bohb")),
+            "method": method,
             "scheduler": scheduler,
             "min_budget": 1.0,
             "max_budget": 3.0 ** (rungs - 1),
             "eta": 3.0,
             "iterations": chance.randint(
-                *{1: (20, 60), 2: (6, 24), 3: (3, 15 if scheduler == "brackets" else 9)}[rungs]
+                # Random search has one rung, whatever the ladder.
+                *{1: (20, 60), 2: (7, 24), 3: (3, 15 if scheduler == "brackets" else 9)}[
+                    1 if method == "random" else rungs
+                ]
             ),
             "promotion": chance.choice(("continue", "restart")),
             "min_points_in_model": None,
