@@ -27,7 +27,7 @@ from pipeline.cli.app import (
     say,
 )
 from pipeline.errors import SettingsError, TandemError
-from pipeline.run.folder import RunFolder, find_collected, find_run
+from pipeline.run.folder import RunFolder, find_collected, find_run, make_inside
 
 if TYPE_CHECKING:
     from pipeline.run.status import RunStatus
@@ -334,6 +334,7 @@ def run_master(run: str, results: ResultsFolder = RESULTS) -> None:
     from pipeline import operations
 
     folder = find_run(results, run)
+    make_inside(folder, folder.logs)
     _log_to(folder.master_log)
     try:
         operations.run_master(folder)
@@ -399,7 +400,6 @@ def _collect(folder: RunFolder, correlation: str = "spearman", quiet: bool = Fal
 
 
 def _log_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         filename=path, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
     )

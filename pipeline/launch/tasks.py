@@ -16,7 +16,7 @@ from pipeline.launch import local_workers
 from pipeline.launch.array_tasks import RequeuedAsItIs
 from pipeline.launch.backend import StartedMaster
 from pipeline.launch.local_workers import process_file
-from pipeline.run.folder import RunFolder
+from pipeline.run.folder import RunFolder, make_inside
 from pipeline.run.status import read_status
 
 
@@ -62,7 +62,7 @@ def master_command(folder: RunFolder) -> list[str]:
 
 def start_master_here(folder: RunFolder) -> StartedMaster:
     """Start the master on this host, as a session of its own that outlives the terminal."""
-    folder.logs.mkdir(parents=True, exist_ok=True)
+    make_inside(folder, folder.logs)
     with folder.master_log.open("ab") as output:
         process = subprocess.Popen(
             master_command(folder),

@@ -109,7 +109,7 @@ def take_lease(folder: RunFolder, stopped_s: float = STOPPED_S, runtime: Runtime
     Raises:
         RunError: a living master holds the run; the text says where it is.
     """
-    folder.masters.mkdir(parents=True, exist_ok=True)
+    folder.masters.mkdir(exist_ok=True)
     latest = _latest_term(folder)
     if latest:
         _wait_until_stopped(folder, latest, stopped_s, runtime)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from pipeline.errors import TandemError
 from pipeline.master.run_files import RunFiles
 from pipeline.records import StartedWorkers
 from pipeline.runtime import SYSTEM, Runtime
@@ -84,6 +85,6 @@ class WorkerRequester:
                 log.warning("%s", started.problem)
         except Exception as error:  # a full queue, a partition that is down: the run goes on with what it has
             self.problem = f"workers could not be requested: {error}"
-            log.exception("workers could not be requested")
+            log.warning("%s", self.problem, exc_info=not isinstance(error, TandemError))
         finally:
             self._busy.clear()

@@ -61,7 +61,7 @@ def ensure_authority(folder: Path, run_label: str) -> None:
     Raises:
         RunError: the folder can be read by others.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     _check_private(folder)
     common_name = f"Tandem run {run_label[-50:]}"  # of at most 64 characters; a label ends with what is unique
     if (folder / f"{AUTHORITY}.pem").exists() and (folder / f"{AUTHORITY}.key").exists():

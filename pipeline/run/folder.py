@@ -222,16 +222,28 @@ class RunFolder:
         return self.path / "live.html"
 
 
+def make_inside(folder: RunFolder, path: Path, mode: int = 0o777) -> None:
+    """Make a folder that lies directly in a run's, unless it is there; the run's own is never made again.
+
+    Raises:
+        RunError: the run's folder is gone, or this one cannot be made.
+    """
+    try:
+        path.mkdir(mode=mode, exist_ok=True)
+    except FileNotFoundError:
+        raise RunError(f"The run folder {folder.path} is gone. Was it renamed or moved?") from None
+    except OSError as error:
+        raise RunError(f"Cannot make {path}: {error.strerror}. Move what is in its place away.") from None
+
+
 def ensure_jobs_folder(folder: RunFolder) -> None:
     """Make the folder of submitit's pickles, and check that nobody else can put a pickle there: tasks run them.
 
     Raises:
-        RunError: it, or the run folder that holds it, is not this user's alone to write; says how to mend it.
+        RunError: it, or the run folder that holds it, is not this user's alone to write, which says how to mend it;
+            or as `make_inside`.
     """
-    try:
-        folder.jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"Cannot make {folder.jobs}: {error.strerror}. Move what is in its place away.") from None
+    make_inside(folder, folder.jobs, 0o700)
     for path in (folder.path, folder.jobs):
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:

@@ -50,7 +50,6 @@ class JsonLinesWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
         # Unbuffered: a buffer would keep what a full disk refused, and write it later.
         self._file = path.open("ab", buffering=0)

@@ -133,16 +133,18 @@ class _Output:
 
     def restart(self, name: str) -> None:
         self._left = MAX_OUTPUT_BYTES
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
-            log.write(f"--- {name}\n")
+        with contextlib.suppress(OSError):
+            self._log.parent.mkdir(exist_ok=True)
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(f"--- {name}\n")
 
     @property
     def was_cut(self) -> bool:
         return self._left < 0
 
     def _copy(self) -> None:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            self._log.parent.mkdir(exist_ok=True)  # not the run's folder above it, which may have been renamed
         with self._stream:
             while content := os.read(self._stream.fileno(), 1 << 16):
                 self._note()

@@ -78,6 +78,8 @@ class OwnEvaluator:
         child = self._await_child(should_stop)
         if isinstance(child, str):
             return TrainResult("handed_back", None, {}, child)
+        if not self._folder.path.is_dir():  # the child would make it again
+            raise BrokenError(f"the run folder {self._folder.path} is gone: was it renamed or moved?")
         attempt = OwnAttempt(
             evaluation, self._settings, self._folder, self._identity, self._problem, self._device, self._gpus
         )

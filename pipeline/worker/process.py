@@ -12,7 +12,7 @@ from pipeline.cluster.fit import submit_words, what_is_missing
 from pipeline.errors import SiteError
 from pipeline.files import is_there
 from pipeline.run.creation import read_settings
-from pipeline.run.folder import RunFolder, find_run
+from pipeline.run.folder import RunFolder, find_run, make_inside
 from pipeline.run.identity import find_by_label, require_no_copy, run_label
 from pipeline.run.status import read_status
 from pipeline.settings import changed
@@ -67,6 +67,7 @@ def be_worker(folder: RunFolder) -> str:
     require_no_copy(folder)
     settings = read_settings(folder)
     identity = worker_identity()
+    make_inside(folder, folder.logs)
     _log_to(folder.worker_log(identity.name))
     if needs_no_workers(folder):  # its task waited in the queue for longer than the run took
         log.info("Run %s has ended: there is nothing to join. `tandem resume-search` goes on with it.", folder.run_id)
@@ -101,7 +102,6 @@ def needs_no_workers(folder: RunFolder) -> bool:
 
 def _log_to(path: Path) -> None:
     """Log to the worker's own file, and to standard output (the task's log)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [logging.FileHandler(path), logging.StreamHandler(sys.stdout)]
     form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)

@@ -3,6 +3,7 @@ import os
 import stat
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Never
 
@@ -10,15 +11,18 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.files import publish, publish_json, publish_text, read_json, sweep_temporaries
+from pipeline.launch.tasks import start_master_here
 from pipeline.master.lease import take_lease
 from pipeline.records import AttemptHeader
 from pipeline.rpc.master_address import MasterAddress, publish_master_address
 from pipeline.rpc.messages import AttemptId, Outcome
+from pipeline.rpc.tls import ensure_authority
 from pipeline.rpc.undelivered import leave_result
-from pipeline.run.folder import RunFolder, find_run
+from pipeline.run.folder import RunFolder, ensure_jobs_folder, find_run
 from pipeline.run.json_lines import JsonLinesWriter, read_json_lines
 from pipeline.run.status import publish_status
 from pipeline.storage.curves import AttemptFile
+from pipeline.worker import child_process
 from tests.unit.run.test_status import status_of
 
 HEADER = AttemptHeader(
@@ -125,17 +129,27 @@ def test_no_writer_of_a_run_makes_its_folder_again_once_it_is_renamed(tmp_path: 
     curve.begin(HEADER, [])
     folder.path.rename(tmp_path / "renamed")
     attempt, outcome = AttemptId((0, 0, 0), 1.0, 1), Outcome("finished", loss=0.5)
-    writers = [
+    silent = subprocess.Popen(["true"], stdout=subprocess.PIPE)
+    writers: list[Callable[[], object]] = [
         lambda: publish_status(folder, status_of()),
         lambda: publish_master_address(folder, MasterAddress("run", 1, "h", "127.0.0.1", 1)),
         lambda: leave_result(folder, attempt, outcome, "w", "h"),
         lambda: curve.begin(HEADER, []),
         lease.beat,
         lambda: lease.end("stopped"),
+        lambda: take_lease(folder),
+        lambda: JsonLinesWriter(folder.journal),
+        lambda: ensure_authority(folder.tls, "run-0a1b"),
     ]
     for write in writers:
         with pytest.raises(FileNotFoundError):
             write()
+    for make in (lambda: ensure_jobs_folder(folder), lambda: start_master_here(folder)):
+        with pytest.raises(RunError, match=r"run is gone\. Was it renamed or moved\?"):
+            make()
+    output = child_process._Output(silent, folder.output_log("w"), lambda: None)
+    output.restart("0-0-0 on 1")
+    output.join()
     assert [path.name for path in tmp_path.iterdir()] == ["renamed"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.errors import BrokenError
 from pipeline.records import LowerRung
 from pipeline.run import lineage
 from pipeline.run.lineage import previous_path
@@ -122,3 +123,19 @@ def test_training_from_a_damaged_checkpoint_reaches_the_same_end(bench: Bench) -
     result, _ = bench.train(bench.evaluation(27, 3))
     again = bench.train(bench.evaluation(27, 1))[0]  # attempt 1 has no earlier one: from the start
     assert result.loss == again.loss
+
+
+def test_a_checkpoint_does_not_bring_back_a_run_folder_that_was_renamed(root: Path, tmp_path: Path) -> None:
+    bench = Bench(
+        root, tmp_path / "run", *IN_BATCHES, "training.checkpoint_interval_s=1e-6", "training.overhead_share=1"
+    )
+    asked = stop_after(3)
+
+    def rename_after_three_batches() -> str | None:
+        if asked() is not None and bench.folder.path.exists():
+            bench.folder.path.rename(tmp_path / "renamed")
+        return None
+
+    with pytest.raises(BrokenError, match=r"cannot write the checkpoint .*The folder is gone"):
+        bench.train(bench.evaluation(9), rename_after_three_batches)
+    assert [path.name for path in tmp_path.iterdir()] == ["renamed"]

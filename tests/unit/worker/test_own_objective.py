@@ -176,6 +176,19 @@ def test_a_maximised_metric_is_minimised_in_the_results_and_stands_as_it_is_in_t
     assert (header.dataset, end.status, end.metrics["accuracy"]) == ("mine", "finished", 1 - 1 / 11)
 
 
+def test_a_run_folder_that_was_renamed_is_not_made_again(tmp_path: Path) -> None:
+    run = create_run(settings_for(write_problem(tmp_path / "code")), tmp_path / "results")
+    evaluator = OwnEvaluator(run, read_settings(run), WorkerIdentity("w", "here"))
+    try:
+        evaluator(evaluation("number"), never)
+        run.path.rename(tmp_path / "renamed")
+        with pytest.raises(BrokenError, match=r"run folder .* is gone"):
+            evaluator(evaluation("number"), never)
+        assert not run.path.exists()
+    finally:
+        evaluator.close()
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "said"),
     [
