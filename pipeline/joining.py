@@ -10,6 +10,7 @@ from pipeline.errors import RunError
 from pipeline.launch.choice import backend_for
 from pipeline.run.creation import read_settings
 from pipeline.run.folder import RunFolder
+from pipeline.run.identity import require_no_copy
 from pipeline.run.status import read_status
 
 
@@ -19,12 +20,13 @@ def stock_worker_lines(folder: RunFolder) -> list[str]:
     Issues a certificate for this host, as Tandem's own workers have one.
 
     Raises:
-        RunError: no master is at work, or the run's status or authority cannot be read.
+        RunError: no master is at work, the folder is a copy of a run, or the run's status or authority cannot be read.
     """
     from pipeline.rpc.client import address_towards
     from pipeline.rpc.master_address import read_master_address, rpc_run_id
     from pipeline.rpc.tls import issue_certificate, stock_worker_environment
 
+    require_no_copy(folder)  # the address and the authority are the original's
     master, status = read_master_address(folder), read_status(folder)
     if master is None or (status is not None and (status.has_ended or status.is_stale())):
         raise RunError(

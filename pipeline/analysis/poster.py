@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 import pandas as pd
 
@@ -112,8 +114,10 @@ def table_caption(results: Results, summary: pd.DataFrame) -> str:
 
 
 def _commands(results: Results, missing: pd.Series) -> list[str]:
-    commands = [f"make baselines RUN={results.run_id}"] if (missing != INCUMBENT).any() else []
-    return commands + ([f"make retrain-incumbent RUN={results.run_id}"] if (missing == INCUMBENT).any() else [])
+    commands = [f"make baselines RUN={shlex.quote(results.run_id)}"] if (missing != INCUMBENT).any() else []
+    return commands + (
+        [f"make retrain-incumbent RUN={shlex.quote(results.run_id)}"] if (missing == INCUMBENT).any() else []
+    )
 
 
 def _millions(parameters: float) -> str:

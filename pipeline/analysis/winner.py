@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -55,7 +56,7 @@ def items(results: Results) -> list[Item]:
 def codes(results: Results, chosen: pd.Series, configuration: dict[str, object]) -> tuple[Code, ...]:
     """The configuration as YAML, and, of the paper's search, the command that trains it for the table of results."""
     text = Code("configuration as YAML", as_yaml(results, chosen, configuration))
-    command = f"make retrain-incumbent RUN={results.run_id}"
+    command = f"make retrain-incumbent RUN={shlex.quote(results.run_id)}"
     return (
         (text, Code("train it on training plus validation data", command)) if results.problem.is_built_in else (text,)
     )

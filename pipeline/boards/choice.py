@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,12 @@ def export_board(collected: Path, board: Board, folder: Path) -> tuple[int, str]
             count += 1
     except OSError as error:
         raise SiteError(f"{folder} cannot be written: {error}") from None
-    return count, HOW_TO_LOOK[board].format(folder=folder, name=results.run_id)
+    return count, how_to_look(board, folder, results.run_id)
+
+
+def how_to_look(board: Board, folder: Path, name: str) -> str:
+    """The command that shows a run of this name in a board's folder, as a person types it."""
+    return HOW_TO_LOOK[board].format(folder=shlex.quote(str(folder)), name=shlex.quote(name))
 
 
 def _package_of(board: Board) -> ModuleType:
@@ -54,5 +60,5 @@ def _package_of(board: Board) -> ModuleType:
     except ImportError as error:
         raise SiteError(
             f"The package of {board} cannot be imported ({error}). "
-            f"`{sys.executable} -m pip install {board}` installs it."
+            f"`{shlex.quote(sys.executable)} -m pip install {board}` installs it."
         ) from None

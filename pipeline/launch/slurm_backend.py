@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -139,7 +140,7 @@ class SlurmBackend:
         except SiteError as error:
             raise SiteError(
                 f"{error} Workers that run leave by themselves; what waits in the queue stays there until "
-                f"`scancel --name {name}`."
+                f"`scancel --name {shlex.quote(name)}`."
             ) from None
         return ""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import shlex
 import ssl
 import stat
 from collections.abc import Iterable
@@ -194,8 +195,8 @@ def _check_private(folder: Path) -> None:
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise RunError(
             f"{folder} holds the run's keys, and others can read it (mode {stat.S_IMODE(status.st_mode):04o}, owner "
-            f"{status.st_uid}). It must be yours alone: `chmod 700 {folder}`, or put the run on a file system with "
-            f"permissions."
+            f"{status.st_uid}). It must be yours alone: `chmod 700 {shlex.quote(str(folder))}`, or put the "
+            f"run on a file system with permissions."
         )
 
 

@@ -249,8 +249,8 @@ def ensure_jobs_folder(folder: RunFolder) -> None:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise RunError(
                 f"{path} must be a folder of yours that nobody else may write (mode {stat.S_IMODE(found.st_mode):04o}, "
-                f"owner {found.st_uid}): what lies in it is run as you. If it is yours: `chmod go-w {path}`; else "
-                f"submit a run of your own."
+                f"owner {found.st_uid}): what lies in it is run as you. If it is yours: "
+                f"`chmod go-w {shlex.quote(str(path))}`; else submit a run of your own."
             )
 
 

@@ -206,5 +206,5 @@ def read_status(folder: RunFolder, wait_s: float = 5.0) -> RunStatus | None:
     except (OSError, ValueError) as error:
         raise RunError(
             f"{folder.status} is not a status that this version wrote ({error}). A running master renews it; else "
-            f"move it away: `tandem resume-search {folder.path}` writes another."
+            f"move it away: `tandem resume-search {folder.shell_path}` writes another."
         ) from None

@@ -1,18 +1,25 @@
 """A run is told from its copies, and from runs of the same name elsewhere."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.cluster import slurm
 from pipeline.errors import RunError
+from pipeline.joining import stock_worker_lines
+from pipeline.launch.tasks import WorkerTask
 from pipeline.rpc.master_address import MasterAddress, publish_master_address, read_master_address
+from pipeline.rpc.tls import ensure_authority
 from pipeline.run import creation
 from pipeline.run.creation import create_run
 from pipeline.run.folder import RunFolder
 from pipeline.run.identity import find_by_label, original_of, require_no_copy, run_label, settle_identity
 from pipeline.settings import load_settings
+from pipeline.worker import worker
+from pipeline.worker.process import be_worker, work
 
 
 @pytest.fixture
@@ -43,6 +50,25 @@ def test_nobody_joins_a_copy_before_it_is_resumed(run: Any, copy: Any) -> None:
     assert original_of(copy) == run.path
     with pytest.raises(RunError, match=f"is a copy of the run in {run.path}.*`tandem resume-search {copy.path}`"):
         require_no_copy(copy)
+
+
+def test_no_way_to_become_a_worker_lets_a_copy_join_its_original(
+    run: Any, copy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(slurm, "take_workers_name", done.append)
+    monkeypatch.setattr(worker, "run_worker", lambda folder, *_, **__: done.append("joined") or "ended")
+    shutil.rmtree(run.tls)
+    ensure_authority(run.tls, run_label(run))
+    shutil.copytree(run.tls, copy.tls, dirs_exist_ok=True)
+    ways: list[Callable[[RunFolder], object]] = [work, be_worker, lambda it: WorkerTask(it.path)(), stock_worker_lines]
+    for become_worker in ways:
+        with pytest.raises(RunError, match="is a copy of the run in"):
+            become_worker(copy)
+    assert done == []
+    assert {path.name for path in copy.tls.iterdir()} == {"authority.pem", "authority.key"}
+    assert not copy.logs.exists()
+    assert any("nameserver='10.0.0.1'" in line for line in stock_worker_lines(run))
 
 
 def test_a_copy_that_is_resumed_has_another_label_and_makes_certificates_of_its_own(run: Any, copy: Any) -> None:
