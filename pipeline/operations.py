@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cluster import slurm
 from pipeline.cluster.users import user_name
@@ -17,7 +18,6 @@ from pipeline.errors import RunError, SettingsError, SiteError, TandemError
 from pipeline.files import is_there, publish_json, publish_text
 from pipeline.launch.backend import Backend, StartedMaster
 from pipeline.launch.choice import backend_for, queue_state, settle_where
-from pipeline.planning.forecast import Forecast, forecast
 from pipeline.problems.freezing import changed_since, data_folder, prepare_own_data, read_problem
 from pipeline.records import StartedWorkers
 from pipeline.run.creation import create_run, extend_run, point_latest, problem_origins, read_settings
@@ -25,6 +25,9 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.identity import settle_identity
 from pipeline.run.status import ENDED, STALE_S, RunStatus, read_status
 from pipeline.settings import Settings, budget_ladder
+
+if TYPE_CHECKING:
+    from pipeline.planning.forecast import Forecast
 
 Say = Callable[[str], None]
 
@@ -115,6 +118,8 @@ def check_submission(settings: Settings, results: Path, say: Say) -> None:
 
 def forecast_of(folder: RunFolder, status: RunStatus | None) -> Forecast | None:
     """When a run will end; None where that cannot be told (yet)."""
+    from pipeline.planning.forecast import forecast
+
     try:
         return None if status is None else forecast(folder, read_settings(folder), status)
     except TandemError:  # a status is worth showing also when the run's other files are damaged

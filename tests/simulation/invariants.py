@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pipeline.master.process as master_process
+import pipeline.master.loop as master_loop
 from pipeline.errors import RunError
 from pipeline.launch.backend import STARTING_MIN
 from pipeline.master.assignment import may_run
@@ -381,9 +381,9 @@ def watched(simulation: Simulation) -> Iterator[None]:
             books.dismissed(self, worker, reason)
             super()._dismiss(worker, reason)
 
-    original = master_process.Scheduler
-    master_process.Scheduler = Watched  # type: ignore[misc]
+    original = master_loop.Scheduler
+    master_loop.Scheduler = Watched  # type: ignore[misc]
     try:
         yield
     finally:
-        master_process.Scheduler = original  # type: ignore[misc]
+        master_loop.Scheduler = original  # type: ignore[misc]

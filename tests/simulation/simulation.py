@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pipeline.master.loop as master_loop
 import pipeline.master.process as master_process
 from pipeline.errors import RunError, SiteError
 from pipeline.files import publish_text
@@ -234,12 +235,12 @@ def quiet() -> Any:
 @contextmanager
 def _unhurried() -> Any:
     """Let masters look at the time less often than real ones: that costs most of a simulation."""
-    before = master_process.TICK_S, master_process.STATUS_S, master_process.BEAT_S
-    master_process.TICK_S, master_process.STATUS_S, master_process.BEAT_S = 0.5, 3.0, 2.0
+    before = master_loop.TICK_S, master_loop.STATUS_S, master_process.BEAT_S
+    master_loop.TICK_S, master_loop.STATUS_S, master_process.BEAT_S = 0.5, 3.0, 2.0
     try:
         yield
     finally:
-        master_process.TICK_S, master_process.STATUS_S, master_process.BEAT_S = before
+        master_loop.TICK_S, master_loop.STATUS_S, master_process.BEAT_S = before
 
 
 def simulate(seed: int, trace: Callable[[str], None] | None = None) -> Outcome:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.master.process as master_process
+import pipeline.master.loop as master_loop
 import tests.simulation.simulation as simulation_module
 from pipeline.records import Configuration
 from pipeline.run.folder import RunFolder
@@ -84,7 +84,7 @@ def test_a_master_that_reads_a_long_search_is_not_replaced_meanwhile(monkeypatch
         world.suspend(20.0 if current_process() is masters[0] else 0.0)
         return folder.run_id
 
-    monkeypatch.setattr(master_process, "run_label", rebuild_slowly)
+    monkeypatch.setattr(master_loop, "run_label", rebuild_slowly)
     with simulation.disk.mounted(), quiet():
         simulation.disk.mkdir(str(simulation.folder.path))
         simulation.start_master()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Never
 
 import pytest
 
 from pipeline.errors import RunError
-from pipeline.master import process
+from pipeline.master import loop, process
+from pipeline.master.lease import take_lease
 from pipeline.master.past import Past, read_past
 from pipeline.run.creation import create_run
 from pipeline.run.folder import RunFolder
@@ -19,13 +21,10 @@ from pipeline.settings import Settings, load_settings
 
 
 class NoNetwork:
-    """Lets a master come as far as its listener; before, what a test wants to happen then."""
+    """Lets a master come as far as its listener."""
 
-    def __init__(self, meanwhile: Callable[[], object]) -> None:
-        self._meanwhile = meanwhile
-
-    def make_authority(self, tls: Path, run_label: str) -> None:
-        self._meanwhile()
+    def make_authority(self, *arguments: Any) -> None:
+        pass
 
     def take_credentials(self, *arguments: Any) -> None:
         pass
@@ -39,43 +38,66 @@ def folder(tmp_path: Path) -> RunFolder:
     return create_run(load_settings("digits", ["workers.where=local"]), tmp_path / "results")
 
 
-def begin(folder: RunFolder, network: NoNetwork) -> None:
-    process.run_master(folder, load_settings("digits"), None, "127.0.0.1", network=network)  # type: ignore[arg-type]
+def begin(folder: RunFolder, **options: Any) -> None:
+    process.run_master(folder, load_settings("digits"), None, "127.0.0.1", network=NoNetwork(), **options)  # type: ignore[arg-type]
 
 
-def beats(folder: RunFolder) -> int:
+def beat(folder: RunFolder) -> Any:
     (path,) = folder.masters.glob("*.beat")
-    return int(json.loads(path.read_text())["beats"])
+    return json.loads(path.read_text())
 
 
-def test_the_heart_beats_while_what_the_master_before_wrote_last_is_read(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    times_read = 0
+def files(folder: RunFolder) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file() and p.parent != folder.masters}
+
+
+def test_the_heart_beats_while_a_long_run_is_read(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = []
 
     def read_slowly(folder: RunFolder, settings: Settings) -> Past:
-        nonlocal times_read
-        times_read += 1
-        deadline, before = time.monotonic() + 60, beats(folder) if times_read > 1 else 0
-        while times_read > 1 and beats(folder) < before + 3:
+        deadline = time.monotonic() + 60
+        while not beats or beats[-1] < beats[0] + 3:
             assert time.monotonic() < deadline, "the heart stands still"
+            beats.append(beat(folder)["beats"])
             time.sleep(0.01)
         return read_past(folder, settings)
 
-    def write_last() -> None:
-        line = {"time": 1.0, "event": "master_ended", "term": 0, "reason": "late"}
-        folder.journal.write_text(json.dumps(line) + "\n")
-
     monkeypatch.setattr(process, "BEAT_S", 0.02)
-    monkeypatch.setattr(process, "read_past", read_slowly)
+    monkeypatch.setattr(loop, "read_past", read_slowly)
     with pytest.raises(RunError, match="it would listen now"):
-        begin(folder, NoNetwork(write_last))
-    assert times_read == 2
+        begin(folder)
 
 
-def test_files_that_nobody_wrote_since_are_not_read_again(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    monkeypatch.setattr(process, "read_past", lambda *given: read.append(read_past(*given)) or read[-1])
+def test_a_run_that_cannot_be_rebuilt_is_left_as_it_is_and_the_next_master_waits_for_nobody(folder: RunFolder) -> None:
+    folder.results.write_text("no line\n[]\n")
+    before = files(folder)
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"results\.json, line 1"):
+            begin(folder, stopped_s=1e9)
+    assert files(folder) == before
+    folder.results.write_text("")
     with pytest.raises(RunError, match="it would listen now"):
-        begin(folder, NoNetwork(lambda: None))
-    assert len(read) == 1
+        begin(folder, stopped_s=1e9)
+
+
+def test_a_master_that_was_replaced_while_it_read_touches_nothing(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stand_still(folder: RunFolder, settings: Settings) -> Past:
+        take_lease(folder, stopped_s=0.0)
+        return read_past(folder, settings)
+
+    monkeypatch.setattr(loop, "read_past", stand_still)
+    before = files(folder)
+    begin(folder)
+    assert files(folder) == before
+
+
+def test_what_a_master_imports_before_its_heart_beats_is_light() -> None:
+    """ConfigSpace and scipy take longer than all else before the first beat of a long run's master."""
+    code = (
+        "import sys; sys.argv = ['tandem', 'run-master', 'x']; import pipeline.cli, pipeline.operations;"
+        "import pipeline.cluster.allocation, pipeline.master.process;"
+        "sys.exit(bool({'ConfigSpace', 'numpy', 'scipy', 'torch'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
