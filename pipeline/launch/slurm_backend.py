@@ -24,7 +24,7 @@ from pipeline.launch.tasks import MasterTask, WorkerTask, end_master_here, start
 from pipeline.records import StartedWorkers
 from pipeline.run.folder import RunFolder, ensure_jobs_folder
 from pipeline.run.identity import run_label
-from pipeline.run.status import RunStatus, WorkerStatus, read_status
+from pipeline.run.status import RunStatus, read_status
 from pipeline.settings import Settings, changed
 
 log = logging.getLogger(__name__)
@@ -92,11 +92,12 @@ class SlurmBackend:
         Tasks that wait in the queue, and tasks that run and have not joined yet, are counted. A requeued task is made
         to start at once instead of after Slurm's two minutes.
         """
+        counted = time.time()
         status = read_status(folder)
         queue = _settled_queue(folder)
         self._hasten(queue)
         self._failed_starts.look(folder, queue)
-        lacking = count - len(on_their_way(queue, status, self.settings, time.time()))
+        lacking = count - len(on_their_way(queue, status, self.settings, counted, time.time()))
         jobs = self._submit_workers(folder, lacking) if lacking > 0 else []
         self._failed_starts.submitted(jobs)
         return StartedWorkers(tuple(jobs), self._failed_starts.problem, self._failed_starts.failing_nodes)
@@ -201,31 +202,30 @@ class SlurmBackend:
 
 
 def on_their_way(
-    queue: Sequence[slurm.Task], status: RunStatus | None, settings: Settings, now: float
+    queue: Sequence[slurm.Task], status: RunStatus | None, settings: Settings, counted: float, now: float
 ) -> list[slurm.Task]:
     """Of a run's tasks, those that bring another worker yet: they wait, or run and have not joined.
 
-    A worker that finds no master leaves after its patience: one that runs for longer and is not known hangs.
+    The status may be older than the master's count, or newer where the disk is slow. So a worker that it names is taken
+    for the one that runs, and for one that was counted, only if what it says of it is no older than the task's process
+    and no newer than the count: after a lost node the process before is still known, as silent. In doubt a worker is
+    counted twice: too few are asked for, and the next request brings them.
 
     Args:
-        status: the run's, read before the queue was: who joins in between is counted rather twice than not at all.
-        now: s since 1970.
+        status: the run's, read before the queue was.
+        counted: when the master counted its workers, s since 1970.
+        now: when the queue was read, s since 1970.
     """
+    # A worker that finds no master leaves after its patience: one that runs for longer and is not known hangs.
     starting_min = settings.workers.idle_timeout_min + STARTING_MIN
     known = () if status is None else status.workers
 
     def is_starting(task: slurm.Task) -> bool:
-        has_joined = any(w.slurm_job_id == task.job_id and not _is_before(w, task, now) for w in known)
+        started = now - 60 * task.minutes
+        has_joined = any(w.slurm_job_id == task.job_id and started <= w.since <= counted for w in known)
         return task.is_running and task.minutes < starting_min and not has_joined
 
     return [task for task in queue if task.is_pending or is_starting(task)]
-
-
-def _is_before(worker: WorkerStatus, task: slurm.Task, now: float) -> bool:
-    """Whether a worker is the process that a task was before its node was lost and Slurm requeued it: it is silent, and
-    has been for longer than the task has run.
-    """
-    return worker.state == "suspect" and worker.since < now - 60 * task.minutes
 
 
 def _described(task: slurm.Task) -> str:

@@ -154,8 +154,10 @@ def test_an_evaluation_that_calls_exit_is_a_crash_and_its_worker_goes_on(tmp_pat
 
 def test_a_worker_without_a_master_keeps_its_result_in_the_run_folder(tmp_path: Path, processes: Processes) -> None:
     folder = make_run(tmp_path / "run", "search.iterations=1", "workers.idle_timeout_min=0.1")
+    processes.append(start_master(folder))
+    wait_until(folder.master_address.exists)  # which on a busy machine takes longer than the worker's patience
     worker = start_worker(folder, "w0", seconds=2)
-    processes += [start_master(folder), worker]
+    processes.append(worker)
     log = folder.logs / "worker-w0.log"
     wait_until(lambda: "evaluation (0, 0, 0)" in log.read_text())  # a dispatch is in the journal before it is made
     processes[0].kill()

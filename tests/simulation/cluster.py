@@ -91,13 +91,13 @@ class Cluster:
         """Ask for workers that are missing, less those that are on their way, as `SlurmBackend.start_workers` does."""
         master = current_process()
         assert master is not None
-        status = read_status(self.folder)
+        counted, status = master.runtime.time(), read_status(self.folder)
         self.world.suspend(self.world.random.uniform(0.1, 2.0))
         if self.refuses:
             self.world.bite("slurm refuses")
             raise SiteError(REFUSED)
         queue = [task.in_queue(self.world.now) for task in self.tasks]
-        lacking = max(0, count - len(on_their_way(queue, status, self.settings, master.runtime.time())))
+        lacking = max(0, count - len(on_their_way(queue, status, self.settings, counted, master.runtime.time())))
         self.observe(lacking)
         return StartedWorkers(tuple(self.submit() for _ in range(lacking)))
 

@@ -33,6 +33,7 @@ FAILED_ONCE = {
     163: "a master that was superseded deleted a result that a worker had left for the next one",
     342: "a master that stood still wrote its own address over its successor's",
     434: "a result that a dead master had written and not synced was acknowledged by the next",
+    543: "a requeued task that was starting was taken for the worker before it, and one too many was asked for",
     606: "a master that was superseded took away a temporary file of its own, which the simulator held against it",
     949: "a result that the network had lost was told as one that a stock worker cannot send",
     985: "the same, while a node was out of reach",

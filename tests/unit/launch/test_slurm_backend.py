@@ -14,6 +14,7 @@ from pipeline.launch import slurm_backend
 from pipeline.launch.slurm_backend import SlurmBackend
 from pipeline.run.creation import read_settings
 from pipeline.run.identity import run_label
+from pipeline.run.status import read_status
 from pipeline.settings import changed
 from tests.unit.launch.conftest import worker
 
@@ -54,6 +55,18 @@ def test_workers_on_their_way_are_not_asked_for_again(
     assert backend.start_workers(run, 2).jobs == ()
     assert len(backend.start_workers(run, 3).jobs) == 1, "7_0 is no help: the master counts it already"
     assert submitted[0][1]["count"] == 1
+
+
+def test_a_worker_that_joins_while_the_status_is_read_is_on_its_way_in_the_masters_count(
+    backend: Any, run: Any, submitted: Any, fake_slurm: Any, publish: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_late(folder: Any) -> Any:
+        publish(workers=(worker("a", "7"),))
+        return read_status(folder)
+
+    monkeypatch.setattr(slurm_backend, "read_status", read_late)
+    fake_slurm.has("RUNNING", "0:30")
+    assert backend.start_workers(run, 1).jobs == ()
 
 
 @pytest.mark.parametrize(
