@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from benchmarks.support import TRAINING, Bench, machine_line, prepared, print_table
 from models.recipe import RECIPES
@@ -93,8 +94,6 @@ def explained_by_cutout(cutout: list[float], errors: list[float]) -> float:
 
 def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[list[str], list[list[str]]]]:
     """Errors of the named networks, and what the drawn configurations say."""
-    from scipy.stats import spearmanr
-
     by_name: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         if row["error"] is not None:
@@ -103,21 +102,34 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[list[str], list[list[st
     header = ["network", *(f"error, {r}" for r in RECIPES), "augmented, paper-code"]
     yield header, [[n, *_errors(found)] for n, found in both.items() if not n.startswith("drawn")]
     drawn = [found for name, found in both.items() if name.startswith("drawn")]
-    means = {r: [statistics.fmean(row["error"] for row in found[r]) for found in drawn] for r in RECIPES}
-    cutout = [next(iter(found.values()))[0]["cutout"] for found in drawn]
     if len(drawn) > 4:
-        one, other = means.values()
-        yield (
-            ["drawn configurations", "value"],
-            [
-                ["compared", str(len(drawn))],
-                ["Spearman between the recipes", f"{spearmanr(one, other).statistic:.2f}"],
-                *(
-                    [f"variance explained by cutout, {r}", f"{explained_by_cutout(cutout, means[r]):.2f}"]
-                    for r in RECIPES
-                ),
-            ],
-        )
+        yield ["drawn configurations", "value"], list(_compared(drawn))
+
+
+def _compared(drawn: list[dict[str, list[dict[str, Any]]]]) -> Iterator[list[str]]:
+    """What configurations that were trained by both recipes say of them."""
+    one, other = (np.array([statistics.fmean(row["error"] for row in found[r]) for found in drawn]) for r in RECIPES)
+    cutout = [next(iter(found.values()))[0]["cutout"] for found in drawn]
+    yield ["compared", str(len(drawn))]
+    for recipe, errors in zip(RECIPES, (one, other), strict=True):
+        yield [f"mean error, {recipe}", f"{100 * errors.mean():.1f}%"]
+    apart = other - one
+    yield ["difference, mean (s.e.)", f"{100 * apart.mean():+.1f} ({100 * apart.std(ddof=1) / len(apart) ** 0.5:.1f})"]
+    yield ["Spearman between the recipes", _spearman(one, other)]
+    for recipe in RECIPES:
+        twice = [[row["error"] for row in found[recipe][:2]] for found in drawn if len(found[recipe]) > 1]
+        if len(twice) > 4:
+            yield [f"Spearman between two seeds, {recipe}", _spearman(*np.transpose(twice))]
+    for recipe, errors in zip(RECIPES, (one, other), strict=True):
+        yield [f"variance explained by cutout, {recipe}", f"{explained_by_cutout(cutout, errors.tolist()):.2f}"]
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> str:
+    """The rank correlation, with its 95% interval by 2,000 bootstrap samples of the configurations."""
+    picked = np.random.default_rng(0).integers(len(one), size=(2000, len(one)))
+    some = [spearmanr(one[i], other[i]).statistic for i in picked if len(set(i)) > 1]
+    low, high = np.quantile(some, [0.025, 0.975])
+    return f"{spearmanr(one, other).statistic:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _errors(found: dict[str, list[dict[str, Any]]]) -> list[str]:

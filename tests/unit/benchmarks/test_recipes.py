@@ -31,10 +31,17 @@ def test_the_tables_compare_what_both_recipes_trained() -> None:
     rows = [row(r, "shake", e) for r, e in (("default", 0.1), ("paper-code", 0.2))] + [row("default", "alone", 0.3)]
     for i in range(6):
         rows += [row("default", f"drawn {i}", i / 10, cutout=i), row("paper-code", f"drawn {i}", -i / 10, cutout=i)]
+        rows.append({**row("default", f"drawn {i}", i / 10, cutout=i), "seed": 1})
     rows.append(row("default", "drawn 9", None))
     named, drawn = tables(rows)
     assert named[1] == [["shake", "10.00%", "20.00%", "50.00%"]]
-    assert drawn[1][:2] == [["compared", "6"], ["Spearman between the recipes", "-1.00"]]
+    said = dict(drawn[1])
+    assert said["compared"] == "6"
+    assert said["mean error, default"] == "25.0%"
+    assert said["difference, mean (s.e.)"].startswith("-50.0")
+    assert said["Spearman between the recipes"] == "-1.00 (-1.00 to -1.00)"
+    assert said["Spearman between two seeds, default"].startswith("1.00")
+    assert "Spearman between two seeds, paper-code" not in said
 
 
 def test_the_cutout_length_explains_what_depends_on_it_alone() -> None:
