@@ -1,6 +1,7 @@
 """The two recipes side by side: the same configurations, seeds and budgets under `default` and under `paper-code`.
 
     python -m benchmarks.recipes fashion_mnist --seconds 60 --drawn 40 --seeds 2
+    python -m benchmarks.recipes fashion_mnist --seconds 10 --drawn 40 --seeds 2 --drawn-alone     # half an hour of a core
     python -m benchmarks.recipes digits --seconds 5 --drawn 8 --seeds 1
 
 Trains the named networks and configurations drawn from the preset's space, and prints, in Markdown, the errors of the
@@ -39,20 +40,21 @@ from pipeline.training.device import device_for
 from tandem_trial.clock import PhaseClock
 
 
-def configurations(dataset: str, drawn: int) -> dict[str, dict[str, Any]]:
-    """The networks that differ under the recipes, and some of the space."""
+def configurations(dataset: str, drawn: int, has_named: bool = True) -> dict[str, dict[str, Any]]:
+    """Some configurations of the space, and the named networks that differ under the recipes."""
     settings, _ = prepared(dataset)
     cutout = 2 if dataset == "digits" else 8
     named = {n: {MODEL_KEY: n, "cutout_length": cutout, **TRAINING} for n in MODEL_NAMES if n != RESNET18}
     sample = build_space(settings.space, seed=1).sample_configuration(drawn)
-    return {f"drawn {i}": dict(plain_configuration(dict(c))) for i, c in enumerate(sample)} | named
+    of_space = {f"drawn {i}": dict(plain_configuration(dict(c))) for i, c in enumerate(sample)}
+    return of_space | named if has_named else of_space
 
 
-def run(dataset: str, seconds: float, drawn: int, seeds: int, path: Path) -> None:
+def run(dataset: str, seconds: float, drawn: int, seeds: int, path: Path, has_named: bool = True) -> None:
     """Train what the file lacks."""
     done = {(row["recipe"], row["name"], row["seed"]) for row in read(path)}
     of = {recipe: prepared(dataset, *_overrides(recipe, seconds)) for recipe in RECIPES}
-    given = list(enumerate(configurations(dataset, drawn).items()))
+    given = list(enumerate(configurations(dataset, drawn, has_named).items()))
     with JsonLinesWriter(path) as file:
         for seed, (index, (name, configuration)), recipe in itertools.product(range(seeds), given, RECIPES):
             if (recipe, name, seed) not in done:
@@ -144,12 +146,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="training seconds of each")
     parser.add_argument("--drawn", type=int, default=40, help="configurations drawn from the space")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each")
+    parser.add_argument(
+        "--drawn-alone", action="store_true", help="not the named ones: a CPU validates them for minutes"
+    )
     parser.add_argument("--file", type=Path, help="of the trainings so far")
     given = parser.parse_args()
     if device_for(prepared(given.dataset)[0]).type == "cpu":
         train_module.PhaseClock = partial(PhaseClock, now=time.process_time)
     path = given.file or Path("results") / "recipes" / f"{given.dataset}-{given.seconds:g}s.jsonl"
-    run(given.dataset, given.seconds, given.drawn, given.seeds, path)
+    run(given.dataset, given.seconds, given.drawn, given.seeds, path, not given.drawn_alone)
     print(machine_line(prepared(given.dataset)[1].device))
     for header, lines in tables(read(path)):
         print()

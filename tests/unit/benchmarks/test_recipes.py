@@ -17,7 +17,7 @@ def row(recipe: str, name: str, error: float | None, cutout: int = 0, seed: int 
 def test_what_has_been_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_BENCH_DATA", str(tmp_path / "data"))
     small = {"drawn 0": {**recipes.TRAINING, **recipes.configurations("digits", 2)["drawn 0"], "batch_size": 128}}
-    monkeypatch.setattr(recipes, "configurations", lambda dataset, drawn: small)
+    monkeypatch.setattr(recipes, "configurations", lambda *given: small)
     path = tmp_path / "trainings.jsonl"
     run("digits", 0.2, 1, 1, path)
     first = read(path)
