@@ -1,7 +1,7 @@
 """The two recipes side by side: the same configurations, seeds and budgets under `default` and under `paper-code`.
 
     python -m benchmarks.recipes fashion_mnist --seconds 60 --drawn 40 --seeds 2
-    python -m benchmarks.recipes fashion_mnist --seconds 10 --drawn 40 --seeds 2 --drawn-alone     # half an hour of a core
+    python -m benchmarks.recipes fashion_mnist --seconds 10 --drawn 40 --seeds 2 --drawn-alone   # half an hour
     python -m benchmarks.recipes digits --seconds 5 --drawn 8 --seeds 1
 
 Trains the named networks and configurations drawn from the preset's space, and prints, in Markdown, the errors of the
@@ -55,6 +55,7 @@ def run(dataset: str, seconds: float, drawn: int, seeds: int, path: Path, has_na
     done = {(row["recipe"], row["name"], row["seed"]) for row in read(path)}
     of = {recipe: prepared(dataset, *_overrides(recipe, seconds)) for recipe in RECIPES}
     given = list(enumerate(configurations(dataset, drawn, has_named).items()))
+    path.parent.mkdir(parents=True, exist_ok=True)
     with JsonLinesWriter(path) as file:
         for seed, (index, (name, configuration)), recipe in itertools.product(range(seeds), given, RECIPES):
             if (recipe, name, seed) not in done:
