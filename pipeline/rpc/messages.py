@@ -67,6 +67,8 @@ class Registration:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Registration:
         """As a worker sends it; raises ValueError, TypeError or KeyError on another form."""
+        if not isinstance(plain, Mapping):
+            raise TypeError(f"it is a {type(plain).__name__}, not names and values")
         holds = plain.get("holds")
         return checked(
             cls, {**plain, "holds": None if holds is None else AttemptId.from_plain(holds), "is_stock": False}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.bounds import LINE_BYTES, BoundsError, checked, legible, parse_json, plain
 from pipeline.records import AttemptEnd, Configuration, Evaluation, LowerRung
+from pipeline.rpc.messages import OUTCOME_STATUSES, AttemptId, Outcome, Registration
 from pipeline.run.history import Draw, Result, draw_line, parse_draw, parse_event, parse_result, result_line
 from pipeline.run.status import RunStatus
 
@@ -87,11 +88,12 @@ def test_any_json_value_is_a_record_or_a_value_error_in_one_line(value: Any) -> 
         text = refusal(kind, value)
         assert "\n" not in text
         assert len(text) < 400
-    for parse in (parse_draw, parse_result, parse_event):
+    for parse in (parse_draw, parse_result, parse_event, AttemptId.from_plain, Registration.from_plain):
         try:
             parse(value)
         except (ValueError, TypeError, KeyError):
             continue
+    assert Outcome.from_plain(value).status in OUTCOME_STATUSES
 
 
 def test_deep_nesting_is_no_json() -> None:

@@ -328,7 +328,12 @@ def report(master: Master, name: str, attempt: AttemptId | None) -> None:
     connection.reported_at = master.runtime.monotonic()
 
 
-def test_an_evaluation_whose_first_worker_returned_is_not_forgotten_when_both_hand_it_back(master: Master) -> None:
+@pytest.mark.parametrize(
+    "end", [Outcome("handed_back", reason="allocation_end", is_leaving=True), Outcome("crashed", kind="not_finite")]
+)
+def test_an_evaluation_whose_first_worker_returned_is_not_forgotten_when_the_other_ends_it_and_it_is_handed_back(
+    master: Master, end: Outcome
+) -> None:
     master.join("w0")
     master.step()
     master.confirm("w0")
@@ -341,10 +346,13 @@ def test_an_evaluation_whose_first_worker_returned_is_not_forgotten_when_both_ha
     master.confirm("w1")
     report(master, "w0", first)  # it is back, and still at it
     master.step()
-    master.deliver("w1", Outcome("handed_back", reason="allocation_end", is_leaving=True), second)
+    master.deliver("w1", end, second)
     assert state_of(master, first.key) is EvaluationState.RUNNING  # by w0
     master.deliver("w0", Outcome("handed_back", reason="allocation_end", is_leaving=True), first)
     assert state_of(master, first.key) is EvaluationState.WAITING
+    master.join("w2", "c")
+    master.step()
+    assert AttemptId(*first.key, 3) in [master.connections[name].last for name in ("w1", "w2")]
 
 
 def test_an_end_that_is_delivered_again_because_its_answer_was_lost_counts_once(master: Master) -> None:
