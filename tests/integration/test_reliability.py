@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.analysis.summary import cards, facts
+from pipeline.rpc.server import HANDSHAKE_S
 from pipeline.rpc.tls import ensure_authority, issue_certificate
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_history, read_journal
@@ -106,7 +107,7 @@ def test_of_a_frozen_worker_that_returns_the_first_result_counts_and_only_that(
     wait_until(lambda: events(folder, "dispatched", worker="frozen"))
     workers[0].send_signal(signal.SIGSTOP)
     wait_until(lambda: events(folder, "returned", worker="frozen", outcome="lost"), 15)
-    workers.append(start_worker(folder, "lively", seconds=4))
+    workers.append(start_worker(folder, "lively", seconds=60))
     processes.append(workers[1])
     wait_until(lambda: events(folder, "dispatched", worker="lively", attempt=2))
     workers[0].send_signal(signal.SIGCONT)
@@ -115,6 +116,9 @@ def test_of_a_frozen_worker_that_returns_the_first_result_counts_and_only_that(
     finish(folder, processes)
     results = read_history(folder).results
     assert len({(r.config_id, r.budget) for r in results}) == len(results)
+    given = events(folder, "dispatched", worker="frozen")[0]
+    (counted,) = [r for r in results if ([*r.config_id], r.budget) == (given["config_id"], given["budget"])]
+    assert counted.info["attempt"] == 1, "of the frozen worker: the other one would have taken a minute"
 
 
 def test_a_worker_that_joins_late_has_work_within_half_a_second(tmp_path: Path, processes: Processes) -> None:
@@ -316,10 +320,10 @@ def test_a_silent_client_is_cut_off_after_the_deadline(tmp_path: Path, processes
     folder = make_run(tmp_path / "run", "search.iterations=1")
     processes.append(start_master(folder))
     with socket.create_connection(address(folder)) as client:
-        client.settimeout(20)
+        client.settimeout(60)
         began = time.monotonic()
         assert client.recv(1) == b""
-        assert 5 < time.monotonic() - began < 15
+        assert time.monotonic() - began > HANDSHAKE_S - 0.5
 
 
 def test_who_has_no_certificate_of_the_run_is_refused(tmp_path: Path, processes: Processes) -> None:

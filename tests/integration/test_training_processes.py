@@ -145,7 +145,7 @@ def test_the_papers_presets_train_on_a_directory_in_cifar10s_own_format(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++)")
 def test_compiled_training_is_charged_for_compiling_and_the_next_run_finds_it_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from pipeline.settings import DataSettings, load_settings
 from pipeline.training import device as device_module
 from pipeline.training.augment import Batch, network_input, normalise
 from pipeline.training.data import ImageData, load_data, prepare_data
-from pipeline.training.device import device_for, device_name, memory_limit_bytes, set_up_device
+from pipeline.training.device import device_for, device_name, memory_limit_bytes, set_up_device, uses_bfloat16
 from pipeline.training.finite import FiniteCheck
 from pipeline.training.measure import Measurement, measure
 from pipeline.training.optimiser import AdamW, NesterovSGD
@@ -117,6 +117,23 @@ def test_cuda_that_is_asked_for_and_not_there_is_the_installations_fault(monkeyp
     with pytest.raises(BrokenError, match=r"training\.device is cuda.*slurm\.gpus_per_worker=1"):
         device_for(load_settings("digits", ["training.device=cuda"]))
     assert device_for(load_settings("digits", ["training.device=auto"])) == CPU
+
+
+@pytest.mark.parametrize(("recipe", "matmul", "tf32"), [("default", "high", True), ("paper-code", "highest", False)])
+def test_the_papers_code_trains_in_float32_without_tf32_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, recipe: str, matmul: str, tf32: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    for name in ("benchmark", "allow_tf32"):
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    before = torch.get_float32_matmul_precision()
+    settings = load_settings("digits", [f"training.recipe={recipe}", f"training.threads={torch.get_num_threads()}"])
+    try:
+        set_up_device(settings, torch.device("cuda"))
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (matmul, tf32)
+        assert uses_bfloat16(settings, torch.device("cuda")) is (recipe == "default")
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_threads_are_shared_among_the_workers_of_a_machine_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from pipeline.errors import BrokenError, CrashedError
-from pipeline.records import INFO_KEYS, NOTES_KEY, EpochRow, Evaluation, LowerRung
+from pipeline.records import INFO_KEYS, NOTES_KEY, EpochRow, Evaluation, LowerRung, derive_seed
 from pipeline.run.lower_rungs import LOWER_RUNGS_KEY
+from pipeline.training.augment import network_input
 from pipeline.training.latency import measure_latency
-from pipeline.training.trainer import Trainer
+from pipeline.training.trainer import Trainer, seed_device
 from tests.unit.training.support import Bench, KeptCurve, stop_after, without_clocks
 
 pytestmark = pytest.mark.slow
@@ -259,5 +260,16 @@ def test_the_loss_is_the_error_on_clean_images_whatever_the_recipe(root: Path, t
     augmented = result.info["augmented_validation_error"]
     assert (augmented is not None) is (recipe == "paper-code")
     assert (curve.header.recipe, curve.header.threads) == (recipe, 1)
-    again = Bench(root, tmp_path / "again", *IN_BATCHES, f"training.recipe={recipe}")
-    assert again.train(again.evaluation(9, cutout_length=8))[0].info["augmented_validation_error"] == augmented
+    trainer = Trainer(bench.evaluation(9, cutout_length=8), bench.settings, bench.data)
+    trainer.model.load_state_dict(weights(bench, bench.evaluation(9)))
+    images, labels = bench.data.validation.images, bench.data.validation.labels
+
+    def error(prepared: torch.Tensor) -> float:
+        with torch.inference_mode():
+            return float((trainer.model.eval()(prepared).argmax(1) != labels).double().mean())
+
+    clean = network_input((images.float() - bench.data.mean) / bench.data.deviation)
+    seed_device(torch.device("cpu"), derive_seed(5, "augmented validation", 9))
+    with_cutout = error(trainer.augmenter.unmixed(images))
+    assert result.loss == error(clean) != with_cutout
+    assert augmented in (None, with_cutout)
