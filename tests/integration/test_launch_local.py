@@ -130,8 +130,9 @@ def is_alive(process: Any) -> Any:
         return False
 
 
-def test_ctrl_c_while_a_search_is_submitted_leaves_nothing_running(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.cli", "submit-search", "--results", str(tmp_path / "my results")]
+@pytest.mark.parametrize("how", ["submit-search", "demo"])
+def test_ctrl_c_while_a_search_is_submitted_leaves_nothing_running(tmp_path: Path, how: str) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", how, "--results", str(tmp_path / "my results")]
     settings = ["--set", f"data.root={tmp_path / 'data'}", "--set", "workers.where=local", "--set", "workers.count=1"]
     # As a terminal starts it: a shell makes what it runs in the background deaf to SIGINT, and children inherit that.
     deaf = signal.signal(signal.SIGINT, signal.SIG_DFL)

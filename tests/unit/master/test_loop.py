@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.master.process import LATE_S, TICK_S, _Loop
+from pipeline.master.loop import LATE_S, TICK_S, Loop
 from tests.unit.master.conftest import Master
 
 
-def loop_of(master: Master) -> _Loop:
+def loop_of(master: Master) -> Loop:
     """A loop that looks at time and events alone."""
     unused: Any = SimpleNamespace()
-    loop = _Loop(master.folder, master.scheduler, unused, unused, lambda: None, unused, master.lease, master.runtime)
+    loop = Loop(master.folder, master.scheduler, unused, unused, lambda: None, unused, master.lease, master.runtime)
     loop._next_tick, loop._next_status = master.runtime.monotonic(), math.inf
     return loop
 
