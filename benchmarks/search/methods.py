@@ -51,7 +51,7 @@ class TandemMethod:
 
 
 def tandem_methods() -> dict[str, dict[str, Any]]:
-    """By name, the settings of what `search.method`, `search.scheduler` and `search.promote_by` know: tandem.bohb,
+    """By name, the settings of what `search.method`, `search.scheduler` and the options of `gp` know: tandem.bohb,
     tandem.bohb-asha, tandem.gp-posterior, ...
     """
     found: dict[str, dict[str, Any]] = {}
@@ -61,9 +61,10 @@ def tandem_methods() -> dict[str, dict[str, Any]]:
         for scheduler in _choices("scheduler") if method != "random" else ():
             if scheduler != SearchSettings().scheduler:
                 found[f"tandem.{method}-{scheduler}"] = {"method": method, "scheduler": scheduler}
-    for promote_by in _choices("promote_by"):
-        if promote_by != SearchSettings().promote_by:
-            found[f"tandem.gp-{promote_by}"] = {"method": "gp", "promote_by": promote_by}
+    for option in ("promote_by", "acquisition"):
+        for choice in _choices(option):
+            if choice != getattr(SearchSettings(), option):
+                found[f"tandem.gp-{choice}"] = {"method": "gp", option: choice}
     return found
 
 

@@ -19,6 +19,7 @@ from threadpoolctl import ThreadpoolController
 from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.belief import Belief, Fitted, Frame, Observation, fit_belief
 from pipeline.search.candidates import most_promising
+from pipeline.search.costs import CostModel, UnitCost, learnt_from
 from pipeline.search.encoding import Array, Encoding
 from pipeline.search.gaussian_process import Embedding
 from pipeline.search.priors import ExpertPriors
@@ -50,15 +51,27 @@ class GpProposer:
         self._observed: list[Observation] = []
         self._losses = self._on_largest = 0
         self._fitted: tuple[int, Fitted] | None = None
+        self._per_second = settings.search.acquisition == "improvement_per_second"
+        self._costs: list[UnitCost] = []
+        self._cost_model: tuple[int, CostModel] | None = None
         # One thread: a master shares its host, and the order of additions must not depend on how many cores there are.
         self._threads = ThreadpoolController()
 
-    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
+    def absorb(
+        self,
+        config_id: ConfigId,
+        configuration: Configuration,
+        budget: float,
+        loss: float | None,
+        training_s: float = 0.0,
+    ) -> None:
         """As `Proposer.absorb`."""
         value = math.inf if loss is None or not math.isfinite(loss) else loss
         vector = self._encoding.vector(configuration)
         self._observed.append(Observation(config_id, vector, self._ladder.index(budget), value))
         self._losses += math.isfinite(value)
+        if self._per_second and training_s > 0 and math.isfinite(value):
+            self._costs.append(UnitCost(config_id, vector, math.log(training_s / budget)))
         self._on_largest += math.isfinite(value) and budget == self._ladder[-1]
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
@@ -66,7 +79,8 @@ class GpProposer:
         random = np.random.default_rng(derive_seed(self._seed, "model", *config_id))
         if self._losses < LEAST or random.random() < self._random_fraction:
             return partial(self._random.propose, config_id, len(self._observed))
-        return partial(self._propose, config_id, random, list(self._observed), list(pending)[-PENDING_MOST:])
+        costs = self._costs[: learnt_from(len(self._costs))]
+        return partial(self._propose, config_id, random, list(self._observed), costs, list(pending)[-PENDING_MOST:])
 
     def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
         """As `Proposer.expected`.
@@ -82,14 +96,17 @@ class GpProposer:
             return Expected(belief.expected(vectors), belief.agreement(self._ladder.index(budget)))
 
     def _propose(
-        self, config_id: ConfigId, random: np.random.Generator, observed: list[Observation], pending: list[Pending]
-    ) -> Proposal:
+        self, config_id: ConfigId, random: np.random.Generator, observed: list[Observation], costs: list[UnitCost],
+        pending: list[Pending],
+    ) -> Proposal:  # fmt: skip
         with self._threads.limit(limits=1):
             belief = self._belief(observed, pending)
+            log_cost = self._log_cost(costs)
 
             def merit(points: Array) -> Array:
                 weight = 0.0 if self._priors is None else self._priors.log_weight(points, len(observed))
-                return belief.merit(points) + weight
+                merit = belief.merit(points) + weight
+                return merit if log_cost is None else merit - log_cost(points)
 
             vector = most_promising(self._encoding, belief.best_first, belief.known, merit, random)
         if vector is None:
@@ -101,6 +118,14 @@ class GpProposer:
             return float(merit(self._encoding.vector(configuration)[None])[0])
 
         return Proposal(self._encoding.configuration(vector), self._ladder[-1], merit_of)
+
+    def _log_cost(self, costs: list[UnitCost]) -> CostModel | None:
+        if not costs:
+            return None
+        model = self._cost_model
+        if model is None or model[0] != len(costs):
+            model = self._cost_model = (len(costs), CostModel(costs, self._frame))
+        return model[1]
 
     def _belief(self, observed: list[Observation], pending: list[Pending]) -> Belief:
         first = milestone(observed)

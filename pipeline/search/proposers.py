@@ -65,10 +65,20 @@ class Proposer(Protocol):
     is_slow: bool
     learns_on_the_way: bool
 
-    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
+    def absorb(
+        self,
+        config_id: ConfigId,
+        configuration: Configuration,
+        budget: float,
+        loss: float | None,
+        training_s: float = 0.0,
+    ) -> None:
         """Take in a line of results.json, in the file's order; a loss of None is a crash.
 
         To one that learns on the way, the losses on the lower rungs come just before the result that brought them.
+
+        Args:
+            training_s: training seconds that the whole budget took; 0: unknown.
         """
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
@@ -101,7 +111,14 @@ class RandomProposer:
         self._encoding = Encoding(space)
         self._results = 0
 
-    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
+    def absorb(
+        self,
+        config_id: ConfigId,
+        configuration: Configuration,
+        budget: float,
+        loss: float | None,
+        training_s: float = 0.0,
+    ) -> None:
         """As `Proposer.absorb`; only how many there are counts."""
         self._results += 1
 
@@ -140,9 +157,16 @@ class GivenFirst:
         self._given = given
         self.is_slow, self.learns_on_the_way = proposer.is_slow, proposer.learns_on_the_way
 
-    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
+    def absorb(
+        self,
+        config_id: ConfigId,
+        configuration: Configuration,
+        budget: float,
+        loss: float | None,
+        training_s: float = 0.0,
+    ) -> None:
         """As `Proposer.absorb`."""
-        self._proposer.absorb(config_id, configuration, budget, loss)
+        self._proposer.absorb(config_id, configuration, budget, loss, training_s)
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`."""

@@ -184,12 +184,12 @@ class Search:
         configuration = self._halving.awaited(result.config_id, result.budget)
         # The proposer first: what is promoted may depend on what it makes of this result.
         self._learn_on_the_way(result, configuration)
-        self.proposer.absorb(result.config_id, configuration, result.budget, loss)
+        attempt, training_s = int(result.info.get("attempt") or 0), float(result.info.get("training_s") or 0.0)
+        self.proposer.absorb(result.config_id, configuration, result.budget, loss, training_s)
         self._halving.add_result(result.config_id, result.budget, loss)
         self.results_seen += 1
-        attempt, training_s = result.info.get("attempt") or 0, result.info.get("training_s") or 0.0
         has_checkpoint = result.info.get(CHECKPOINT_KEY) is not False
-        accepted = Accepted(loss, int(attempt), float(training_s), has_checkpoint)
+        accepted = Accepted(loss, attempt, training_s, has_checkpoint)
         self.accepted[result.config_id, result.budget] = accepted
         # An objective without checkpoints has trained all of it anew.
         is_anew = result.info.get("continued_from") == "start"

@@ -69,8 +69,22 @@ class SearchSettings(SettingsSection):
     their configurations and budgets are of this run. They are copied when the run is made."""
     gp_random_fraction: Share = 0.2
     """gp: share of proposals drawn at random."""
+    acquisition: Literal["improvement", "improvement_per_second"] = "improvement"
+    """gp: what a proposal shall promise most of: improvement on the largest budget, or improvement per second of
+    training, where budgets count epochs, batches or steps, and what one takes is learnt (docs/proposals.md)."""
     min_points_in_model: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """BOHB: observations that each density needs; default and least: number of hyperparameters + 1."""
+
+    @model_validator(mode="after")
+    def _costs_differ(self) -> SearchSettings:
+        if self.acquisition == "improvement":
+            return self
+        if self.method != "gp" or self.budget_unit == "seconds" or len(self.objectives) > 1:
+            raise ValueError(
+                "acquisition: improvement_per_second needs method=gp, one objective, and a budget_unit other than "
+                "seconds (of which every configuration costs the same); leave it at improvement"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whoever_promotes_is_there(self) -> SearchSettings:

@@ -86,7 +86,9 @@ class Recording:
         self.learns_on_the_way = learns_on_the_way
         self.told: list[Any] = []
 
-    def absorb(self, config_id: Any, configuration: Any, budget: float, loss: float | None) -> None:
+    def absorb(
+        self, config_id: Any, configuration: Any, budget: float, loss: float | None, training_s: float = 0.0
+    ) -> None:
         self.told.append((config_id, budget, loss))
 
     def plan(self, config_id: Any, budget: float, pending: Any) -> Any:
