@@ -15,8 +15,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from pipeline.bounds import parse_json
 from pipeline.errors import RunError
-from pipeline.files import publish_json, read_json, sync_folder
+from pipeline.files import publish_json, read_json, read_whole, sync_folder
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import SYSTEM, Runtime
 
@@ -83,7 +84,7 @@ class Lease:
             # Opening revalidates even on file systems that cache folders, and the successor replaced this very file.
             # A passing error of the file system (ESTALE) is no reason to give up a run.
             holder = read_json(self._path, wait_s=CHECK_S).get("token")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:  # the last: it is no mapping
             raise LeaseLostError(f"The lease {self._path} cannot be read ({error}); this master stops.") from None
         if holder != self._token or self._successor.exists():
             raise LeaseLostError(
@@ -147,7 +148,7 @@ def _lease_path(folder: RunFolder, term: int) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_whole(path))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -213,7 +213,10 @@ def parse_earlier(line: Any) -> EarlierResult:
     """A line of earlier.json; raises ValueError, TypeError or KeyError on another form."""
     configuration, budget, loss, *measured = line
     return EarlierResult(
-        dict(configuration), float(budget), None if loss is None else float(loss), *(dict(each) for each in measured)
+        checked(Configuration, configuration),
+        checked(BudgetNumber, budget),
+        checked(Number | None, loss),
+        *(dict(each) for each in measured),
     )
 
 

@@ -17,6 +17,7 @@ READERS = {
     "configs.json": (resume, verify_run, collect_run),
     "results.json": (resume, verify_run, collect_run),
     "journal.jsonl": (resume, verify_run, collect_run),
+    "earlier.json": (resume, verify_run, collect_run),
     "status.json": (show_status, collect_run),
     "provenance.json": (collect_run,),
     "configspace.json": (collect_run,),
@@ -25,7 +26,7 @@ READERS = {
     "settings.yaml": (resume, verify_run, collect_run),
 }
 FILES = list(READERS)
-LINES, WHOLE = FILES[:3], FILES[3:8]
+LINES, WHOLE = FILES[:4], FILES[4:9]
 ADDRESS = {"run_id": "run", "term": 1, "host": "login", "address": "10.0.0.1", "port": 9090}
 UNDELIVERED = {
     "attempt": [[0, 0, 0], 1.0, 1], "worker": "w1", "host": "node1",
@@ -37,6 +38,9 @@ UNDELIVERED = {
 @pytest.fixture(scope="module")
 def complete(folder: RunFolder) -> RunFolder:
     folder.master_address.write_bytes(as_json(ADDRESS))
+    configuration = json.loads(folder.configs.read_bytes().splitlines()[0])[1]
+    earlier = ([configuration, 1.0, 0.5], [configuration, 3, None, {"parameters": 100.0}])
+    folder.earlier.write_bytes(b"".join(as_json(line) + b"\n" for line in earlier))
     folder.undelivered.mkdir()
     (folder.undelivered / "0-0-0-b1-a1.json").write_bytes(as_json(UNDELIVERED))
     return folder

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from pipeline.bounds import LINE_BYTES, BoundsError, checked, legible, parse_json, plain
 from pipeline.records import AttemptEnd, Configuration, Evaluation, LowerRung
 from pipeline.rpc.messages import OUTCOME_STATUSES, AttemptId, Outcome, Registration
-from pipeline.run.history import Draw, Result, draw_line, parse_draw, parse_event, parse_result, result_line
+from pipeline.run.history import (
+    Draw,
+    Result,
+    draw_line,
+    parse_draw,
+    parse_earlier,
+    parse_event,
+    parse_result,
+    result_line,
+)
 from pipeline.run.status import RunStatus
 
 RESULT = Result((0, 0, 1), 3.0, 1.0, 2.0, 3.0, 0.25, {"attempt": 1, "training_s": 2.5}, None)
@@ -34,6 +43,13 @@ def test_what_a_reader_would_refuse_is_refused_before_it_is_written(field: str, 
         line[2][field] = number
     with pytest.raises(BoundsError, match=f"^{field} is "):
         parse_result(line)
+
+
+@pytest.mark.parametrize("number", [n for n in NOT_NUMBERS if n is not None])
+def test_a_result_of_an_earlier_run_has_numbers_within_bounds(number: Any) -> None:
+    for line in ([{"x": 1}, number, 0.5], [{"x": 1}, 3.0, number], [{"x": [number]}, 3.0, 0.5]):
+        with pytest.raises(BoundsError):
+            parse_earlier(line)
 
 
 def test_a_result_that_an_earlier_version_took_from_a_guest_is_read_without_its_misfits() -> None:
@@ -88,7 +104,7 @@ def test_any_json_value_is_a_record_or_a_value_error_in_one_line(value: Any) -> 
         text = refusal(kind, value)
         assert "\n" not in text
         assert len(text) < 400
-    for parse in (parse_draw, parse_result, parse_event, AttemptId.from_plain, Registration.from_plain):
+    for parse in (parse_draw, parse_result, parse_event, parse_earlier, AttemptId.from_plain, Registration.from_plain):
         try:
             parse(value)
         except (ValueError, TypeError, KeyError):
