@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+from hypothesis import event
 from rich.console import Console
 
 from pipeline.analysis.axes import read_axes
@@ -26,6 +30,10 @@ from pipeline.search.verify import verify
 from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
 from pipeline.storage.tables import evaluation_table, incumbent_table
+
+FORK = get_context("fork")
+# A damaged file is read within milliseconds; on a busy machine within seconds.
+LIBRARY_S = 15.0
 
 
 def show_status(folder: RunFolder) -> None:
@@ -81,6 +89,38 @@ def complaint(command: Callable[..., object], *arguments: object) -> str:
         assert 10 < len(text) < 1500, text
         return text
     return ""
+
+
+def complaint_apart(command: Callable[..., object], *arguments: object) -> str:
+    """As `complaint`, in a process of its own: some damage lets the HDF5 library crash, or go on for ever.
+
+    Neither is the program's; hypothesis shows how often they happen (`--hypothesis-show-statistics`).
+    """
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=_tell, args=(sender, command, arguments))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(LIBRARY_S):
+            event("the HDF5 library goes on for ever")
+            return ""
+        is_well, text = receiver.recv()
+    except EOFError:
+        event("the HDF5 library has crashed")
+        return ""
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+    assert is_well, text
+    return str(text)
+
+
+def _tell(sender: Connection, command: Callable[..., object], arguments: Sequence[object]) -> None:
+    try:
+        sender.send((True, complaint(command, *arguments)))
+    except BaseException:
+        sender.send((False, traceback.format_exc()))
 
 
 def check_commands(folder: RunFolder, damaged: Path, commands: Sequence[Callable[[RunFolder], None]]) -> None:
