@@ -149,7 +149,7 @@ format: install ## Format the code
 	@$(BIN)/ruff format .
 
 test: install ## Everything that this machine can test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m tests
 
 test-unit: install ## The fast tests alone: two minutes
 	@$(BIN)/python -m pytest tests/unit -m "not slow"
