@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.rpc.messages import Outcome
@@ -19,13 +19,18 @@ from tests.unit.master.conftest import Master
 
 INFO = {"attempt": 1, "training_s": 1.0, "batches": 7, "parameters": 100, "test_error": 0.5, "notes": "slow",
         "metrics": {"accuracy": 0.5}, "host": "node1", "origin": "start"}  # fmt: skip
-ENDS = [
+ENDS: list[dict[str, Any]] = [
     {"status": "finished", "loss": 0.5, "info": INFO, "kind": "", "reason": "", "is_leaving": False},
     {"status": "crashed", "loss": None, "info": {}, "kind": "not_finite", "reason": "nan", "is_leaving": False},
     {"status": "handed_back", "loss": None, "info": {}, "kind": "", "reason": "walltime", "is_leaving": False},
     {"status": "lost", "loss": None, "info": {}, "kind": "", "reason": "the GPU is gone", "is_leaving": True},
 ]
 LONG = st.sampled_from(["x" * 3_000_000, "\ud800" * 1_000_000, "a\nb\x00" * 500_000])
+KNOWN_TO_HURT: list[Any] = [
+    {**ENDS[0], "info": {**INFO, "notes": "x" * 3_000_000}},
+    {**ENDS[0], "info": {**INFO, "training_s": 10**400}},
+    {**ENDS[1], "reason": "\ud800" * 1_000_000},
+]
 
 
 @st.composite
@@ -48,6 +53,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(tries(12), derandomize=True)
+@example(KNOWN_TO_HURT)
 @given(st.lists(sent(), min_size=1, max_size=4))
 def test_nothing_that_a_guest_delivers_becomes_durable_and_cannot_be_read_again(
     fresh: Path, tmp_path_factory: pytest.TempPathFactory, ends: list[Any]
