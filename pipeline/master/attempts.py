@@ -208,11 +208,11 @@ class AttemptTracker:
 
     def take_undelivered(self, claim: Callable[[AttemptId], None]) -> None:
         """Take results that workers left in the run folder because no master took them."""
-        for attempt, worker, host, outcome in read_undelivered(self._folder):
-            claim(attempt)
-            self.take(attempt, outcome, worker, host, None)
-            if attempt.key not in self._late:
-                self._remove_undelivered(attempt)
+        for left in read_undelivered(self._folder):
+            claim(left.attempt)
+            self.take(left.attempt, left.outcome, left.worker, left.host, None, left.memory_mb)
+            if left.attempt.key not in self._late:
+                self._remove_undelivered(left.attempt)
 
     # Writing -----------------------------------------------------------------------------------------------------
     def commit(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.bounds import Name, checked, parse_json
+from pipeline.bounds import Name, Number, checked, parse_json
 from pipeline.files import publish_json, read_whole
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.run.folder import RunFolder
@@ -16,31 +17,57 @@ log = logging.getLogger("tandem.rpc")
 _damaged: set[Path] = set()
 
 
-def leave_result(folder: RunFolder, attempt: AttemptId, outcome: Outcome, worker: str, host: str) -> Path:
+@dataclass(frozen=True)
+class Undelivered:
+    """How an attempt ended, and on which device: a master that hears of it judges it by that.
+
+    Attributes:
+        memory_mb: of the device; 0: unknown.
+    """
+
+    attempt: AttemptId
+    outcome: Outcome
+    worker: str
+    host: str
+    memory_mb: float = 0.0
+
+
+def leave_result(folder: RunFolder, left: Undelivered) -> Path:
     """Leave a result in the run folder; returns where.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    path = undelivered_path(folder, attempt)
-    content = {"attempt": attempt.to_plain(), "outcome": outcome.to_plain(), "worker": worker, "host": host}
+    path = undelivered_path(folder, left.attempt)
+    content = {
+        "attempt": left.attempt.to_plain(),
+        "outcome": left.outcome.to_plain(),
+        "worker": left.worker,
+        "host": left.host,
+        "memory_mb": left.memory_mb,
+    }
     publish_json(path, content, inside=folder.path)
     return path
 
 
-def read_undelivered(folder: RunFolder) -> list[tuple[AttemptId, str, str, Outcome]]:
-    """Results that workers left in the run folder because no master took them: (attempt, worker, host, outcome).
+def read_undelivered(folder: RunFolder) -> list[Undelivered]:
+    """Results that workers left in the run folder because no master took them.
 
     A damaged file is left where it is, and said so: its evaluation is run again.
     """
-    found: list[tuple[AttemptId, str, str, Outcome]] = []
+    found = []
     for path in sorted(folder.undelivered.glob("*.json")) if folder.undelivered.is_dir() else []:
         try:
             plain = parse_json(read_whole(path))
-            attempt = AttemptId.from_plain(plain["attempt"])
-            outcome = Outcome.from_plain(plain["outcome"])
-            found.append((attempt, checked(Name, plain["worker"]), checked(Name, plain["host"]), outcome))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            left = Undelivered(
+                AttemptId.from_plain(plain["attempt"]),
+                Outcome.from_plain(plain["outcome"]),
+                checked(Name, plain["worker"]),
+                checked(Name, plain["host"]),
+                checked(Number, plain.get("memory_mb", 0.0)),  # earlier versions did not say
+            )
+            found.append(left)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if path not in _damaged:
                 log.warning("%s is damaged (%s); its evaluation is run again", path, error)
             _damaged.add(path)

@@ -16,7 +16,7 @@ from pipeline.rpc.client import CALL_ERRORS, explain
 from pipeline.rpc.master_address import MasterAddress, read_master_address
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.network import PYRO, Network
-from pipeline.rpc.undelivered import leave_result
+from pipeline.rpc.undelivered import Undelivered, leave_result
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import read_status
 from pipeline.runtime import SYSTEM, Runtime
@@ -246,10 +246,10 @@ class MasterConnection:
         self.note_life()
         return answer
 
-    def leave_behind(self, attempt: AttemptId, outcome: Outcome, worker: str, host: str) -> None:
+    def leave_behind(self, left: Undelivered) -> None:
         """Leave a result in the run folder: the next master takes it from there."""
         try:
-            path = leave_result(self._folder, attempt, outcome, worker, host)
+            path = leave_result(self._folder, left)
         except OSError as error:
             where = self._folder.undelivered
             log.error("no master took the result, and it cannot be left in %s (%s): it is lost", where, error)

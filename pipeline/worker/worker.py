@@ -22,6 +22,7 @@ from pipeline.records import Evaluation, WorkerIdentity
 from pipeline.rpc.master_address import MasterAddress, rpc_run_id
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.network import PYRO, Network, Server
+from pipeline.rpc.undelivered import Undelivered
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import SYSTEM, Runtime
 from pipeline.settings import Settings
@@ -197,7 +198,8 @@ class TandemWorker(Worker):  # type: ignore[misc]
         log.info("%s%s", outcome.status, f": {outcome.reason}" if outcome.reason else "")
         if not self.connection.deliver(attempt, outcome, self._may_wait_for_master):
             if outcome.status in ("finished", "crashed"):
-                self.connection.leave_behind(attempt, outcome, self.identity.name, self.identity.host)
+                left = Undelivered(attempt, outcome, self.identity.name, self.identity.host, self._memory_mb)
+                self.connection.leave_behind(left)
             # Why it may not wait for a master counts more: a task whose time is up is requeued.
             self._dismissal = self._reason_to_leave() or NO_MASTER
         self._abandon.pop(attempt, None)

@@ -35,6 +35,7 @@ FAILED_ONCE = {
     434: "a result that a dead master had written and not synced was acknowledged by the next",
     543: "a requeued task that was starting was taken for the worker before it, and one too many was asked for",
     606: "a master that was superseded took away a temporary file of its own, which the simulator held against it",
+    927: "what a worker had left for the next master did not say on how small a device memory ran out",
     949: "a result that the network had lost was told as one that a stock worker cannot send",
     985: "the same, while a node was out of reach",
     1415: "a search of eight evaluations that all crashed was at its end, and the simulator resumed it for ever",

@@ -17,7 +17,7 @@ from pipeline.records import AttemptHeader
 from pipeline.rpc.master_address import MasterAddress, publish_master_address
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.tls import ensure_authority
-from pipeline.rpc.undelivered import leave_result
+from pipeline.rpc.undelivered import Undelivered, leave_result
 from pipeline.run.folder import RunFolder, ensure_jobs_folder, find_run
 from pipeline.run.json_lines import JsonLinesWriter, read_json_lines
 from pipeline.run.status import publish_status
@@ -133,7 +133,7 @@ def test_no_writer_of_a_run_makes_its_folder_again_once_it_is_renamed(tmp_path: 
     writers: list[Callable[[], object]] = [
         lambda: publish_status(folder, status_of()),
         lambda: publish_master_address(folder, MasterAddress("run", 1, "h", "127.0.0.1", 1)),
-        lambda: leave_result(folder, attempt, outcome, "w", "h"),
+        lambda: leave_result(folder, Undelivered(attempt, outcome, "w", "h")),
         lambda: curve.begin(HEADER, []),
         lease.beat,
         lambda: lease.end("stopped"),

@@ -13,7 +13,7 @@ from pipeline.master.events import DispatchEnded, Gone, Unreachable
 from pipeline.master.failures import MAX_FRUITLESS
 from pipeline.master.worker_pool import LONGEST_REST_S, MAX_REFUSALS, WorkerState
 from pipeline.rpc.messages import AttemptId, Outcome
-from pipeline.rpc.undelivered import leave_result
+from pipeline.rpc.undelivered import Undelivered, leave_result
 from tests.unit.master.conftest import Master
 
 FINISHED = Outcome("finished", loss=0.5, info={"training_s": 1.0})
@@ -245,7 +245,7 @@ def test_a_result_that_was_left_in_the_run_folder_counts(master: Master) -> None
     master.step()
     master.confirm("w0")
     attempt = master.connections["w0"].last
-    leave_result(master.folder, attempt, FINISHED, "w0", "a")
+    leave_result(master.folder, Undelivered(attempt, FINISHED, "w0", "a"))
     master.close()
     master.start()
     master.step()
@@ -414,6 +414,21 @@ def test_what_ran_out_of_memory_on_a_small_device_goes_to_a_larger_one_and_the_s
     master.deliver("large", FINISHED)
     master.step()
     assert master.connections["large"].last == AttemptId(*first.key, 2)
+
+
+def test_a_crash_that_was_left_in_the_run_folder_says_on_how_small_a_device(master: Master) -> None:
+    master.join("small", "a", memory_mb=8_000)
+    master.step()
+    master.confirm("small")
+    attempt = master.connections["small"].last
+    ended = Outcome("crashed", kind="out_of_memory", reason="CUDA")
+    leave_result(master.folder, Undelivered(attempt, ended, "small", "a", 8_000))
+    master.close()
+    master.start()
+    master.join("large", "b", memory_mb=24_000)
+    master.step()
+    assert not master.history.results
+    assert master.connections["large"].last == AttemptId(*attempt.key, 2)
 
 
 def test_what_runs_out_of_memory_on_the_largest_device_is_the_configurations_fault(master: Master) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.rpc.master_address import MasterAddress, publish_master_address
 from pipeline.rpc.messages import AttemptId, Outcome
-from pipeline.rpc.undelivered import read_undelivered
+from pipeline.rpc.undelivered import Undelivered, read_undelivered
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import RunStatus, publish_status
 from pipeline.worker import connection as connection_module
@@ -79,8 +79,9 @@ def test_a_result_that_no_master_takes_is_left_whole_in_the_run_folder(folder: R
     attempt, outcome = AttemptId((0, 0, 1), 0.4, 2), Outcome("finished", 0.25, {"epochs": 2.0})
     connection = contact_of(folder)
     assert not connection.deliver(attempt, outcome, may_wait=lambda: False)
-    connection.leave_behind(attempt, outcome, "w0", "node1")
-    assert read_undelivered(folder) == [(attempt, "w0", "node1", outcome)]
+    left = Undelivered(attempt, outcome, "w0", "node1", 8_000.0)
+    connection.leave_behind(left)
+    assert read_undelivered(folder) == [left]
 
 
 def test_a_damaged_result_in_the_run_folder_is_passed_over(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
