@@ -108,7 +108,9 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[list[str], list[list[st
             by_name.setdefault(row["name"], {}).setdefault(row["recipe"], []).append(row)
     both = {name: found for name, found in by_name.items() if len(found) == len(RECIPES)}
     header = ["network", *(f"error, {r}" for r in RECIPES), "augmented, paper-code"]
-    yield header, [[n, *_errors(found)] for n, found in both.items() if not n.startswith("drawn")]
+    named = [[n, *_errors(found)] for n, found in both.items() if not n.startswith("drawn")]
+    if named:
+        yield header, named
     drawn = [found for name, found in both.items() if name.startswith("drawn")]
     if len(drawn) > 4:
         yield ["drawn configurations", "value"], list(_compared(drawn))
