@@ -8,10 +8,14 @@ A killed writer costs no row that was written: what is on disk is always the las
     /learning_curve         a row per epoch, one compound element each, fields as in `records.EpochRow`, or the counters
                             among them and a problem's own metrics; attributes `columns`, `units` and `descriptions`, a
                             text per field, in the order of the fields
+
+After HDF5's own bytes, which say where they end, comes a seal: `SEAL` and the SHA-256 of all before it. Of some damaged
+bytes the HDF5 library never comes back, so they must not get that far.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +41,7 @@ ROW_DTYPE: np.dtype[Any] = np.dtype([(f.name, np.int64 if f.type == "int" else n
 _JSON_FIELDS = ("configuration", "versions", "metrics")
 # By which a file that is made in memory grows.
 _MEMORY_STEP_BYTES = 1 << 16
+SEAL = b"tandem sha256 "
 # Name, unit and description of a column.
 CurveColumn = tuple[str, str, str]
 IMAGE_COLUMNS: tuple[CurveColumn, ...] = tuple(row_columns(EpochRow))
@@ -152,14 +157,19 @@ def _write_file(
 ) -> None:
     header, end = within_bounds(header), None if end is None else within_bounds(end)
     record = json.dumps({"header": asdict(header), "end": None if end is None else asdict(end)})
-    path.write_bytes(
-        _image(
-            str(path),
-            {"schema": CURVE_SCHEMA, **header_attributes(header), **end_attributes(end), "record": record},
-            table,
-            {name: [column[i] for column in columns] for i, name in enumerate(("columns", "units", "descriptions"))},
-        )
+    image = _image(
+        str(path),
+        {"schema": CURVE_SCHEMA, **header_attributes(header), **end_attributes(end), "record": record},
+        table,
+        {name: [column[i] for column in columns] for i, name in enumerate(("columns", "units", "descriptions"))},
     )
+    path.write_bytes(image + SEAL + hashlib.sha256(image).digest())
+
+
+def _has_broken_seal(content: bytes) -> bool:
+    """Whether a file is not what was written; files of earlier versions have no seal, and cannot tell."""
+    image, label, digest = content[: -len(SEAL) - 32], content[-len(SEAL) - 32 : -32], content[-32:]
+    return label == SEAL and hashlib.sha256(image).digest() != digest
 
 
 def _image(name: str, attributes: Mapping[str, Any], table: np.ndarray, of_table: Mapping[str, Any]) -> bytes:
@@ -256,6 +266,8 @@ def widened(table: np.ndarray) -> np.ndarray:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        if _has_broken_seal(path.read_bytes()):
+            raise ValueError("its bytes are not those that were written: their checksum differs")
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except FileNotFoundError:

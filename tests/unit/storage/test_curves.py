@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.records import AttemptEnd, AttemptHeader, EpochRow, row_columns
-from pipeline.storage.curves import AttemptFile, read_attempt
+from pipeline.storage.curves import SEAL, AttemptFile, read_attempt
 
 HEADER = AttemptHeader(
     run_id="run-1",
@@ -172,3 +172,15 @@ def test_a_reader_beside_the_writer_always_sees_a_whole_file(tmp_path: Path) -> 
 def test_a_curve_that_outgrows_its_first_room_keeps_every_row(tmp_path: Path) -> None:
     _, rows, _ = read_attempt(written(tmp_path / "x.h5", rows=200))
     assert rows["epoch"].tolist() == list(range(1, 201))
+
+
+def test_a_file_in_which_one_byte_is_another_is_refused_and_one_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.h5")
+    content = path.read_bytes()
+    image = content[: content.rindex(SEAL)]
+    for place in range(0, len(image), 97):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(RunError, match="their checksum differs"):
+            read_attempt(path)
+    path.write_bytes(image)
+    assert read_attempt(path)[0] == HEADER
