@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.rpc.messages import Outcome
@@ -52,7 +52,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return create_run(master.settings, place).path
 
 
-@settings(tries(12), derandomize=True)
+@tries(12)
 @example(KNOWN_TO_HURT)
 @given(st.lists(sent(), min_size=1, max_size=4))
 def test_nothing_that_a_guest_delivers_becomes_durable_and_cannot_be_read_again(
