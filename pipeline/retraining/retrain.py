@@ -147,7 +147,9 @@ def _submit(todo: Sequence[Retraining], settings: Settings) -> list[str] | None:
         SiteError: Slurm refused; the text has its reason.
     """
     tasks = [RetrainTask(each, settings) for each in todo]
-    jobs = backend_for(settings).submit_tasks(RunFolder(todo[0].path.parent), _job_name(todo), tasks)
+    folder = RunFolder(todo[0].path.parent)
+    folder.path.mkdir(parents=True, exist_ok=True)  # the first trainings of their kind
+    jobs = backend_for(settings).submit_tasks(folder, _job_name(todo), tasks)
     for task, job in zip(todo, jobs or (), strict=False):
         note_submitted(task, job)
     return jobs

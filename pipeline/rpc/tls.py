@@ -19,6 +19,7 @@ from pathlib import Path
 import Pyro4
 import Pyro4.socketutil
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -167,13 +168,14 @@ def _read_authority(folder: Path, wait_s: float) -> tuple[x509.Certificate, ec.E
     try:
         certificate = read_fresh(certificate_path, lambda p: x509.load_pem_x509_certificate(p.read_bytes()), wait_s)
         key = read_fresh(key_path, lambda p: serialization.load_pem_private_key(p.read_bytes(), None), wait_s)
-    except (OSError, ValueError, TypeError) as error:
+        public_key = certificate.public_key()
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RunError(
             f"Cannot read the run's certificate authority in {folder} ({error}). If the folder is damaged, stop the "
             f"run, delete {folder} and resume the run: a new authority is made."
         ) from None
     _check_private(folder)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != public_key:
         raise RunError(
             f"{key_path} is not the key of {certificate_path}: files of two authorities are mixed. Stop the run, "
             f"delete {folder} and resume the run: a new authority is made."

@@ -15,6 +15,7 @@ import pytest
 from pipeline.records import AttemptEnd, AttemptHeader
 from pipeline.retraining import retrain
 from pipeline.retraining.plan import Retraining, plan_baselines, previous_attempt
+from pipeline.run.folder import ensure_jobs_folder
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.curves import AttemptFile
 
@@ -29,6 +30,7 @@ class Queue:
         self.tasks: set[str] = set()
 
     def submit_tasks(self, folder: Any, name: str, tasks: Any) -> list[str]:
+        ensure_jobs_folder(folder)  # as Slurm's backend does, which makes no folder above it
         jobs = [f"{len(self.tasks) + 1}_{index}" for index in range(len(tasks))]
         self.tasks |= set(jobs)
         return jobs

@@ -218,6 +218,12 @@ def test_a_missing_authority_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_damaged_authority_says_what_to_do(tls: Path) -> None:
+    der = ssl.PEM_cert_to_DER_cert((tls / "authority.pem").read_text())
+    of_no_known_curve = der.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("1a8648ce3d030107"))
+    for damaged in (b"AAAA", of_no_known_curve):
+        (tls / "authority.pem").write_text(ssl.DER_cert_to_PEM_cert(damaged))
+        with pytest.raises(RunError, match="Cannot read the run's certificate authority"):
+            issue_certificate(tls, "w0", ["127.0.0.1"], wait_s=0)
     (tls / "authority.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     with pytest.raises(RunError, match="Cannot read the run's certificate authority"):
         issue_certificate(tls, "w0", ["127.0.0.1"], wait_s=0)
