@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,13 @@ class Task:
     """An array task: waits, runs as a worker, may be requeued.
 
     Attributes:
+        excluded: nodes on which Slurm must not start it.
         started: when its process was, in s.
     """
 
-    def __init__(self, number: int, ready_at: float) -> None:
+    def __init__(self, number: int, ready_at: float, excluded: Set[str]) -> None:
         self.number = number
+        self.excluded = excluded
         self.ready_at = ready_at
         self.restarts = 0
         self.process: Process | None = None
@@ -99,9 +101,11 @@ class Cluster:
         queue = [task.in_queue(self.world.now) for task in self.tasks]
         lacking = max(0, count - len(on_their_way(queue, status, self.settings, counted, master.runtime.time())))
         self.observe(lacking)
-        return StartedWorkers(tuple(self.submit() for _ in range(lacking)))
+        suspected = set() if status is None else set(status.suspected_nodes)
+        excluded = suspected if {node.name for node in self.nodes} - suspected else set()
+        return StartedWorkers(tuple(self.submit(excluded) for _ in range(lacking)))
 
-    def submit(self) -> str:
+    def submit(self, excluded: Set[str] = frozenset()) -> str:
         """Put a task into the queue; its id."""
         random = self.world.random
         wait_s = random.uniform(0.5, 4.0)
@@ -109,7 +113,7 @@ class Cluster:
             self.world.bite("slurm delays")
             wait_s += random.uniform(5, 60)
         self._count += 1
-        self.tasks.append(Task(self._count, self.world.now + wait_s))
+        self.tasks.append(Task(self._count, self.world.now + wait_s, excluded))
         return str(self._count)
 
     def step(self) -> None:
@@ -118,7 +122,10 @@ class Cluster:
             if task.process is None and self.world.now >= task.ready_at:
                 free = [node for node in self.nodes if node.is_up and self._running_on(node) < node.slots]
                 if free:
-                    self._start(task, self.world.random.choice(free))
+                    node = self.world.random.choice(free)
+                    allowed = [other for other in (node, *free) if other.name not in task.excluded]
+                    if allowed:
+                        self._start(task, allowed[0])
 
     def running(self) -> list[Task]:
         """Tasks that are workers now."""
