@@ -114,10 +114,9 @@ def table_caption(results: Results, summary: pd.DataFrame) -> str:
 
 
 def _commands(results: Results, missing: pd.Series) -> list[str]:
-    commands = [f"make baselines RUN={shlex.quote(results.run_id)}"] if (missing != INCUMBENT).any() else []
-    return commands + (
-        [f"make retrain-incumbent RUN={shlex.quote(results.run_id)}"] if (missing == INCUMBENT).any() else []
-    )
+    run = shlex.quote(results.run_id)
+    commands = [f"make baselines RUN={run}"] if (missing != INCUMBENT).any() else []
+    return commands + ([f"make retrain-incumbent RUN={run}"] if (missing == INCUMBENT).any() else [])
 
 
 def _millions(parameters: float) -> str:

@@ -20,7 +20,7 @@ from pipeline.errors import SettingsError
 from pipeline.master.retention import most_checkpoints
 from pipeline.records import ConfigId, Configuration, EvaluationKey
 from pipeline.run.history import Result
-from pipeline.search.proposers import Pending, Proposal
+from pipeline.search.proposers import Pending, Proposal, Proposer
 from pipeline.search.search import Search
 from pipeline.settings import Settings
 
@@ -95,7 +95,7 @@ class Timeline:
         return sum(s.is_handed_back for s in self.stretches)
 
 
-class NoProposer:
+class NoProposer(Proposer):
     """Stands in for a proposer: which configuration is drawn changes nothing about when it is trained."""
 
     is_slow = False
@@ -114,9 +114,6 @@ class NoProposer:
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """A configuration without values."""
         return partial(Proposal, {})
-
-    def expected(self, configurations: Sequence[Configuration], budget: float) -> None:
-        """Nothing: rungs are promoted by rank."""
 
 
 @dataclass

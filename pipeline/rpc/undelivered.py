@@ -67,7 +67,7 @@ def read_undelivered(folder: RunFolder) -> list[Undelivered]:
                 checked(Number, plain.get("memory_mb", 0.0)),  # earlier versions did not say
             )
             found.append(left)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             if path not in _damaged:
                 log.warning("%s is damaged (%s); its evaluation is run again", path, error)
             _damaged.add(path)

@@ -17,7 +17,7 @@ from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.densities import Array, Density, fit_density
 from pipeline.search.encoding import Encoding
 from pipeline.search.priors import ExpertPriors
-from pipeline.search.proposers import Expected, Pending, Proposal, RandomProposer
+from pipeline.search.proposers import Pending, Proposal, Proposer, RandomProposer
 from pipeline.settings import Settings
 
 
@@ -51,7 +51,7 @@ class Observations:
         return np.asarray(self._vectors[np.frombuffer(self._rows, dtype=np.int64)[begin:end]])
 
 
-class BohbProposer:
+class BohbProposer(Proposer):
     """BOHB's model (Falkner et al. 2018, Algorithm 2; hpbandster's CG_BOHB), vectorised.
 
     On the largest budget that has enough observations, the best share and the rest each get a density; of
@@ -92,10 +92,6 @@ class BohbProposer:
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`."""
         return partial(self.propose, config_id)
-
-    def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
-        """As `Proposer.expected`: densities expect no losses."""
-        return None
 
     def propose(self, config_id: ConfigId) -> Proposal:
         """The proposal of a config_id; at random until there are enough observations, and for a share of the draws."""

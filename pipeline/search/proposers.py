@@ -90,9 +90,10 @@ class Proposer(Protocol):
 
     def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
         """What a model expects of configurations that have had this budget; None: it knows too little, or is none."""
+        return None
 
 
-class RandomProposer:
+class RandomProposer(Proposer):
     """Proposes uniformly from the space, as Hyperband and random search do, or where an expert expects good ones.
 
     Args:
@@ -125,10 +126,6 @@ class RandomProposer:
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`."""
         return partial(self.propose, config_id, self._results)
-
-    def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
-        """As `Proposer.expected`: nothing."""
-        return None
 
     def propose(self, config_id: ConfigId, results: int = 0) -> Proposal:
         """A proposal that depends on the seed, the config_id and, where there are priors, the number of results."""

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.objectives import Losses, Objectives, normalised
 from pipeline.search.pareto import Array
-from pipeline.search.proposers import Expected, Pending, Proposal, Proposer
+from pipeline.search.proposers import Pending, Proposal, Proposer
 
 # Knowles's: enough of the sum that what is better in one objective and equal in the others is better.
 AUGMENTATION = 0.05
@@ -27,7 +27,7 @@ AUGMENTATION = 0.05
 _Seen = tuple[ConfigId, Configuration, float, Losses | None]
 
 
-class RandomScalarisation:
+class RandomScalarisation(Proposer):
     """Proposes for several objectives; derivable: the weights depend on the run's seed and the config_id alone.
 
     Args:
@@ -60,10 +60,6 @@ class RandomScalarisation:
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`."""
         return partial(self._propose, config_id, budget, list(self._seen), pending)
-
-    def expected(self, configurations: Sequence[Configuration], budget: float) -> Expected | None:
-        """As `Proposer.expected`: nothing, of several objectives."""
-        return None
 
     def _propose(
         self, config_id: ConfigId, budget: float, seen: Sequence[_Seen], pending: Sequence[Pending]
