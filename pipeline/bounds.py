@@ -51,6 +51,13 @@ def _number_or_nan(value: float) -> float:
     return value
 
 
+def column_name(name: str) -> str:
+    """A name, where it can be that of a column in an HDF5 file; raises ValueError otherwise."""
+    if name in ("", ".") or "/" in name or "\0" in name:
+        raise ValueError("a name of one character at least, without / and NUL, and not a dot alone")
+    return name
+
+
 # Squares and sums of these stay finite.
 MAX_NUMBER = 1e100
 MAX_INTEGER = 2**63 - 1  # HDF5 and pandas store 64 bits
@@ -66,6 +73,8 @@ Time = Annotated[float, Field(strict=True, ge=0, le=2e11)]
 BudgetNumber = Annotated[float, Field(strict=True, gt=0, le=1e12)]
 Flag = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, BeforeValidator(lambda text: legible(text, NAME_CHARACTERS))]
+# Of a hyperparameter: each has a column.
+ColumnName = Annotated[Name, AfterValidator(column_name)]
 Reason = Annotated[str, BeforeValidator(lambda text: legible(text, REASON_CHARACTERS))]
 Message = Annotated[str, BeforeValidator(lambda text: legible(text, MESSAGE_CHARACTERS))]
 

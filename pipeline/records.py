@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from pipeline.bounds import (
+    MAX_NUMBER,
     BudgetNumber,
+    ColumnName,
     Count,
     Flag,
     Integer,
@@ -30,7 +32,7 @@ from pipeline.bounds import (
 ConfigId = tuple[Count, Count, Count]
 # Plain Python values only: numpy's types do not survive Pyro4's serializer.
 Value = PlainValue
-Configuration = Mapping[Name, Value]
+Configuration = Mapping[ColumnName, Value]
 # One configuration on one budget.
 EvaluationKey = tuple[ConfigId, BudgetNumber]
 
@@ -301,11 +303,12 @@ NOTES_KEY = "notes"
 
 
 def measured_values(info: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
-    """What a result says that it measured, of these metrics; what it does not know is left out."""
+    """What a result says that it measured, of these metrics; what it does not know, or out of bounds, is left out."""
     own = info.get(METRICS_KEY)
     known = {**info, **own} if isinstance(own, Mapping) else info
     values = {name: known.get(name) for name in names}
-    return {n: float(v) for n, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    numbers = {n: v for n, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {n: float(v) for n, v in numbers.items() if abs(v) <= MAX_NUMBER}
 
 
 def row_columns(record: type) -> list[tuple[str, str, str]]:

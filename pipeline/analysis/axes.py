@@ -137,17 +137,14 @@ def read_axes(configspace: Mapping[str, Any], labels: Sequence[str] | None = Non
     Raises:
         RunError: a hyperparameter is damaged, or has another prior than uniform or categorical.
     """
-    found = {}
-    for entry in configspace.get("hyperparameters", []):
-        try:
-            axis = _axis(entry)
-        except (LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
-            raise RunError(
-                f"configspace.json is damaged ({type(error).__name__}: {error}). Take that of another run of the same "
-                f"settings, and collect again."
-            ) from None
-        if axis is not None:
-            found[axis.name] = axis
+    try:
+        axes = [_axis(entry) for entry in configspace.get("hyperparameters", [])]
+    except (LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise RunError(
+            f"configspace.json is damaged ({type(error).__name__}: {error}). Take that of another run of the same "
+            f"settings, and collect again."
+        ) from None
+    found = {axis.name: axis for axis in axes if axis is not None}
     return list(found.values()) if labels is None else [found[name] for name in labels if name in found]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pipeline.bounds import column_name
 from pipeline.errors import SettingsError
 from tandem_trial.command import GIVEN
 
@@ -27,6 +28,10 @@ def check_names(names: Iterable[str], metrics: Iterable[str], is_command: bool) 
     """
     measured, upper = set(metrics), dict[str, str]()
     for name in names:
+        try:
+            column_name(name)
+        except ValueError as error:
+            raise SettingsError(f"space.{name}: it should be {error}: tables have a column of this name") from None
         if name in measured:
             raise SettingsError(f"space.{name}: a metric has the same name; rename one of them")
         if name in COLUMNS:

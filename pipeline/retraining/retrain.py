@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.cluster import slurm
 from pipeline.cluster.allocation import Allocation, allocation_end, worker_identity
 from pipeline.errors import CrashedError
+from pipeline.files import is_absent
 from pipeline.launch.array_tasks import RequeuedAsItIs
 from pipeline.launch.choice import backend_for
 from pipeline.records import Evaluation, TrainResult
@@ -171,6 +172,10 @@ class RetrainTask(RequeuedAsItIs):
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)-7s %(message)s")
         allocation = Allocation(allocation_end(), self.settings.workers.handback_margin_s)
         allocation.listen()
+        folder = self.task.path.parent
+        if is_absent(folder):
+            log.error("%s is gone: the run was moved or deleted while this waited. Retrain it where it is now.", folder)
+            return "moved"
         if previous_attempt(self.task)[1] == "finished":  # it was requeued or submitted once too often
             return "finished"
         result = retrain(self.task, self.settings, allocation.should_stop)

@@ -216,7 +216,7 @@ def parse_earlier(line: Any) -> EarlierResult:
         checked(Configuration, configuration),
         checked(BudgetNumber, budget),
         checked(Number | None, loss),
-        *(dict(each) for each in measured),
+        *(checked(Mapping[Name, Number], each) for each in measured),
     )
 
 

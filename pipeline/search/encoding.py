@@ -105,14 +105,20 @@ class Encoding:
         """Whether a configuration has the hyperparameters of this space with values of it."""
         if set(configuration) - set(self._space):
             return False
+        if any(configuration.get(name, value) != value for name, value in self._constants.items()):
+            return False
         try:
             vector = self.vector(configuration)
         except (KeyError, TypeError, ValueError):
             return False
-        numbers = vector[(self.choices == 0) & ~np.isnan(vector)]
-        is_inside = bool(((numbers >= -1e-9) & (numbers <= 1 + 1e-9)).all())
+        missing = np.isnan(vector)
+        # Categories are inside by having an index; comparisons with NaN are false.
+        if ((self.choices == 0) & ((vector < -1e-9) | (vector > 1 + 1e-9))).any():
+            return False
+        if not self._conditions:
+            return not missing.any()
         switched_off = np.isnan(self.legal(np.nan_to_num(vector)[None])[0][0])
-        return is_inside and bool((switched_off == np.isnan(vector)).all())
+        return bool((switched_off == missing).all())
 
     def vector(self, configuration: Configuration) -> Array:
         """A configuration's coordinates, shape (d,); NaN where a condition has switched a hyperparameter off."""

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ConfigSpace import ConfigurationSpace
-
 from pipeline.problems.space import build_space
 from pipeline.records import (
     CHECKPOINT_KEY,
@@ -93,7 +91,9 @@ class Search:
         self.settings = settings
         self.ladder = budget_ladder(settings.search)
         self.objectives = Objectives.of(settings)
-        self.proposer = proposer or make_proposer(settings, build_space(settings), self.objectives)
+        space = build_space(settings)
+        self.proposer = proposer or make_proposer(settings, space, self.objectives)
+        self._encoding = Encoding(space)
         self.background: Callable[[Callable[[], Proposal]], Reply] | None = None
         self.now: Callable[[], float] = time.time
         self.results_seen = 0
@@ -112,7 +112,7 @@ class Search:
         self._is_awaited = False
         self._new_draws: list[Draw] = []
         if earlier:
-            self._start_from(earlier, build_space(settings))
+            self._start_from(earlier)
 
     def _model_ranking(self) -> ModelRanking | None:
         promote_by = self.settings.search.promote_by
@@ -120,10 +120,9 @@ class Search:
             return None
         return ModelRanking(self.proposer, lambda: self.iterations, trusts_agreement=promote_by == "agreement")
 
-    def _start_from(self, earlier: Sequence[EarlierResult], space: ConfigurationSpace) -> None:
+    def _start_from(self, earlier: Sequence[EarlierResult]) -> None:
         """Let the proposer know an earlier run's results, as far as they are of this space and ladder."""
-        encoding = Encoding(space)
-        fitting = [r for r in earlier if r.budget in self.ladder and encoding.holds(r.configuration)]
+        fitting = [r for r in earlier if r.budget in self.ladder and self._encoding.holds(r.configuration)]
         if len(fitting) < len(earlier):
             log.info("%d of %d results of the earlier run fit this one", len(fitting), len(earlier))
         for index, result in enumerate(fitting):
@@ -327,11 +326,14 @@ class Search:
             may_be_early: results that it followed from may be lost: it is taken in once it is due, if ever.
 
         Raises:
-            ValueError: the search would not have drawn this config_id now, or the line lacks what this version writes.
+            ValueError: the search would not have drawn this config_id now, its configuration is of another space, or
+                the line lacks what this version writes.
         """
         missing = [k for k in DRAW_KEYS if k not in draw.info]
         if missing:
             raise ValueError(f"its config_info lacks {', '.join(missing)}: another version wrote it")
+        if not self._encoding.holds(draw.configuration):
+            raise ValueError("its configuration is not one of the search space")
         if may_be_early and self._halving.keep_for_later(draw.config_id, draw.configuration, draw.info):
             self._note(draw)
             return

@@ -123,6 +123,8 @@ def test_what_a_fixed_value_decides_is_left_out() -> None:
         (["rate", "accuracy"], False, r"space\.accuracy: a metric has the same name"),
         (["epochs"], False, r"space\.epochs: Tandem's tables have a column of this name"),
         (["folder"], True, r"space\.folder: a command is given something else as {folder}"),
+        ([""], False, r"space\.: it should be a name of one character at least"),
+        (["optimizer/rate"], False, r"space\.optimizer/rate: it should be a name .* without /"),
         (["Rate", "rate"], True, r"space\.rate: the environment variable of Rate is the same"),
     ],
 )

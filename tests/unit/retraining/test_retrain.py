@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Never
 
@@ -141,3 +142,12 @@ def test_what_has_finished_meanwhile_is_not_trained_once_more(
     said: list[str] = []
     retrain._train_here([task], settings, said.append)
     assert said == [f"[1/1] {task.name}: another process has begun it meanwhile."]
+
+
+def test_a_training_whose_run_was_moved_while_it_waited_makes_no_folder_again(
+    task: Retraining, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain.Allocation, "listen", lambda self: None)
+    gone = replace(task, path=tmp_path / "old name" / "retrained" / task.path.name)
+    assert retrain.RetrainTask(gone, settings)() == "moved"
+    assert not (tmp_path / "old name").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from ConfigSpace import (
@@ -56,6 +58,8 @@ def test_every_configuration_of_a_mixed_space_comes_back_from_its_coordinates() 
         assert encoding.holds(configuration)
         assert not encoding.holds({**configuration, "unknown": 1})
         assert not encoding.holds({n: v for n, v in configuration.items() if n != "rate"})
+        wrong: dict[str, Any] = {"kind": "deeper", "rate": 2.0, "size": None, "fixed": "adam"}
+        assert not any(encoding.holds({**configuration, name: value}) for name, value in wrong.items())
         snapped, allowed = encoding.legal(vector[None])
         assert allowed.all()
         np.testing.assert_allclose(snapped[0], vector, atol=1e-12)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.errors import RunError
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import History, draw_line, event_line, read_history, read_journal, result_line
 from pipeline.run.json_lines import JsonLinesWriter
@@ -127,6 +128,15 @@ def test_of_two_lines_of_one_draw_the_first_counts(recovered: LivingRun) -> None
     search = rebuild(recovered.settings, doubled)
     assert search.is_done
     assert search.iterations[0].data[other.config_id].config == history.draws[3].configuration
+
+
+@pytest.mark.parametrize("value", [None, -1.0, "many"])
+def test_a_draw_that_is_not_of_the_search_space_is_named_by_its_own_line(recovered: LivingRun, value: Any) -> None:
+    history = read_history(recovered.folder)
+    edited = replace(history.draws[3], configuration={**history.draws[3].configuration, "momentum": value})
+    history = History((*history.draws[:3], edited, *history.draws[4:]), history.results)
+    with pytest.raises(RunError, match=r"^configs\.json, line 4 .* is not one of the search space"):
+        rebuild(recovered.settings, history)
 
 
 def test_a_draw_that_followed_lost_crashes_waits_until_it_is_due_again_or_is_never_made(tmp_path: Path) -> None:
