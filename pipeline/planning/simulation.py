@@ -101,14 +101,7 @@ class NoProposer(Proposer):
     is_slow = False
     learns_on_the_way = False
 
-    def absorb(
-        self,
-        config_id: ConfigId,
-        configuration: Configuration,
-        budget: float,
-        loss: float | None,
-        training_s: float = 0.0,
-    ) -> None:
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """Results change nothing here."""
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:

@@ -74,14 +74,7 @@ class BohbProposer(Proposer):
         self._results = 0
         self._fitted: dict[float, tuple[int, Density, Density]] = {}
 
-    def absorb(
-        self,
-        config_id: ConfigId,
-        configuration: Configuration,
-        budget: float,
-        loss: float | None,
-        training_s: float = 0.0,
-    ) -> None:
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """As `Proposer.absorb`."""
         if budget not in self._observed:
             self._observed[budget] = Observations(len(self._choices))

@@ -57,22 +57,19 @@ class GpProposer:
         # One thread: a master shares its host, and the order of additions must not depend on how many cores there are.
         self._threads = ThreadpoolController()
 
-    def absorb(
-        self,
-        config_id: ConfigId,
-        configuration: Configuration,
-        budget: float,
-        loss: float | None,
-        training_s: float = 0.0,
-    ) -> None:
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """As `Proposer.absorb`."""
         value = math.inf if loss is None or not math.isfinite(loss) else loss
         vector = self._encoding.vector(configuration)
         self._observed.append(Observation(config_id, vector, self._ladder.index(budget), value))
         self._losses += math.isfinite(value)
-        if self._per_second and training_s > 0 and math.isfinite(value):
-            self._costs.append(UnitCost(config_id, vector, math.log(training_s / budget)))
         self._on_largest += math.isfinite(value) and budget == self._ladder[-1]
+
+    def learn_cost(self, config_id: ConfigId, configuration: Configuration, budget: float, training_s: float) -> None:
+        """As `Proposer.learn_cost`."""
+        if self._per_second:
+            cost = UnitCost(config_id, self._encoding.vector(configuration), math.log(training_s / budget))
+            self._costs.append(cost)
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`; at random until there are a few results, and for a share of the draws."""

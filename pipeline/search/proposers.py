@@ -65,21 +65,17 @@ class Proposer(Protocol):
     is_slow: bool
     learns_on_the_way: bool
 
-    def absorb(
-        self,
-        config_id: ConfigId,
-        configuration: Configuration,
-        budget: float,
-        loss: float | None,
-        training_s: float = 0.0,
-    ) -> None:
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """Take in a line of results.json, in the file's order; a loss of None is a crash.
 
         To one that learns on the way, the losses on the lower rungs come just before the result that brought them.
-
-        Args:
-            training_s: training seconds that the whole budget took; 0: unknown.
         """
+
+    def learn_cost(self, config_id: ConfigId, configuration: Configuration, budget: float, training_s: float) -> None:
+        """Take in what the whole budget took of a result with a loss that was just absorbed: training seconds, more
+        than 0. Most do not care.
+        """
+        return
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """How to make the proposal for a config_id that is first run on this budget, given what was absorbed so far and
@@ -112,14 +108,7 @@ class RandomProposer(Proposer):
         self._encoding = Encoding(space)
         self._results = 0
 
-    def absorb(
-        self,
-        config_id: ConfigId,
-        configuration: Configuration,
-        budget: float,
-        loss: float | None,
-        training_s: float = 0.0,
-    ) -> None:
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """As `Proposer.absorb`; only how many there are counts."""
         self._results += 1
 
@@ -154,16 +143,13 @@ class GivenFirst:
         self._given = given
         self.is_slow, self.learns_on_the_way = proposer.is_slow, proposer.learns_on_the_way
 
-    def absorb(
-        self,
-        config_id: ConfigId,
-        configuration: Configuration,
-        budget: float,
-        loss: float | None,
-        training_s: float = 0.0,
-    ) -> None:
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """As `Proposer.absorb`."""
-        self._proposer.absorb(config_id, configuration, budget, loss, training_s)
+        self._proposer.absorb(config_id, configuration, budget, loss)
+
+    def learn_cost(self, config_id: ConfigId, configuration: Configuration, budget: float, training_s: float) -> None:
+        """As `Proposer.learn_cost`."""
+        self._proposer.learn_cost(config_id, configuration, budget, training_s)
 
     def plan(self, config_id: ConfigId, budget: float, pending: Sequence[Pending]) -> Callable[[], Proposal]:
         """As `Proposer.plan`."""

@@ -45,14 +45,7 @@ class RandomScalarisation(Proposer):
         self._seed = seed
         self._seen: list[_Seen] = []
 
-    def absorb(
-        self,
-        config_id: ConfigId,
-        configuration: Configuration,
-        budget: float,
-        loss: float | None,
-        training_s: float = 0.0,
-    ) -> None:
+    def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """As `Proposer.absorb`."""
         losses = None if loss is None else self._objectives.losses[config_id, budget]
         self._seen.append((config_id, configuration, budget, losses))

@@ -7,6 +7,7 @@ so that a search that is resumed or checked goes through the same code as one th
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -184,7 +185,9 @@ class Search:
         # The proposer first: what is promoted may depend on what it makes of this result.
         self._learn_on_the_way(result, configuration)
         attempt, training_s = int(result.info.get("attempt") or 0), float(result.info.get("training_s") or 0.0)
-        self.proposer.absorb(result.config_id, configuration, result.budget, loss, training_s)
+        self.proposer.absorb(result.config_id, configuration, result.budget, loss)
+        if training_s > 0 and loss is not None and math.isfinite(loss):
+            self.proposer.learn_cost(result.config_id, configuration, result.budget, training_s)
         self._halving.add_result(result.config_id, result.budget, loss)
         self.results_seen += 1
         has_checkpoint = result.info.get(CHECKPOINT_KEY) is not False

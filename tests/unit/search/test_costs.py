@@ -33,7 +33,9 @@ def proposer_of(acquisition: str, tell_costs: bool = True) -> GpProposer:
     for index in range(20):
         c: Any = RandomProposer(space, 7).propose((0, 0, index)).configuration
         loss = min((c["x"] - 0.25) ** 2, (c["x"] - 0.75) ** 2) + (c["y"] - 0.5) ** 2
-        proposer.absorb((0, 0, index), c, 9.0, loss, 9.0 * 100 ** (c["x"] < 0.5) if tell_costs else 0.0)
+        proposer.absorb((0, 0, index), c, 9.0, loss)
+        if tell_costs:
+            proposer.learn_cost((0, 0, index), c, 9.0, 9.0 * 100 ** (c["x"] < 0.5))
     return proposer
 
 

@@ -20,7 +20,7 @@ from ConfigSpace import (
 
 from pipeline.run.history import Result
 from pipeline.search.gp import GROWTH, LEAST, GpProposer, milestone
-from pipeline.search.proposers import Proposal, RandomProposer
+from pipeline.search.proposers import Proposal, Proposer, RandomProposer
 from pipeline.search.search import Search
 from pipeline.settings import load_settings
 
@@ -77,7 +77,7 @@ def test_low_budgets_that_mislead_are_seen_through() -> None:
     assert np.median([c["x"] for c in modelled(proposer, 10)]) == pytest.approx(0.8, abs=0.1)
 
 
-class Recording:
+class Recording(Proposer):
     """A proposer that notes what it is told."""
 
     is_slow = False
@@ -86,16 +86,11 @@ class Recording:
         self.learns_on_the_way = learns_on_the_way
         self.told: list[Any] = []
 
-    def absorb(
-        self, config_id: Any, configuration: Any, budget: float, loss: float | None, training_s: float = 0.0
-    ) -> None:
+    def absorb(self, config_id: Any, configuration: Any, budget: float, loss: float | None) -> None:
         self.told.append((config_id, budget, loss))
 
     def plan(self, config_id: Any, budget: float, pending: Any) -> Any:
         return lambda: Proposal({})
-
-    def expected(self, configurations: Any, budget: float) -> None:
-        pass
 
 
 @pytest.mark.parametrize(
