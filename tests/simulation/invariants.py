@@ -16,7 +16,7 @@ from pipeline.master.assignment import may_run
 from pipeline.master.evaluations import EvaluationState
 from pipeline.master.events import MasterOutcome
 from pipeline.master.scheduler import Scheduler
-from pipeline.master.worker_pool import KnownWorker
+from pipeline.master.worker_pool import MAX_REFUSALS, KnownWorker
 from pipeline.records import EvaluationKey
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.run.history import History, Result, read_history
@@ -29,7 +29,8 @@ from tests.simulation.world import Process, current_process
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-# The most attempts at one evaluation, whatever happens; those that a worker did not take are held against the worker.
+# The most attempts at one evaluation, whatever happens; those that a worker did not take are held against the worker,
+# which is asked a few times only.
 MOST_ATTEMPTS = 40
 PREFIXES = 2
 # A master that comes round this late stood still itself.
@@ -68,6 +69,7 @@ class Books:
     def passed(self, scheduler: Scheduler) -> None:
         """A master's loop has come round."""
         self._look_at_evaluations(scheduler)
+        self._look_at_refusals(scheduler)
         self._look_at_idle_workers(scheduler)
         self._look_at_kept_workers(scheduler)
 
@@ -90,6 +92,11 @@ class Books:
         }
         if running != set(jobs):
             self.world.fail(f"the search and the master disagree on {running ^ set(jobs)}")
+
+    def _look_at_refusals(self, scheduler: Scheduler) -> None:
+        for worker in scheduler.pool.workers.values():
+            if worker.refusals > MAX_REFUSALS:
+                self.world.fail(f"{worker.name} is asked without end: it refused {worker.refusals} times")
 
     @staticmethod
     def _is_somebody_responsible(scheduler: Scheduler, key: EvaluationKey, state: EvaluationState, waits: int) -> bool:
