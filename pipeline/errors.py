@@ -6,7 +6,14 @@ class TandemError(Exception):
 
 
 class SettingsError(TandemError):
-    """A setting is unknown or wrong; the text names the field, what was given and what is allowed."""
+    """A setting is unknown or wrong; the text names the field, what was given and what is allowed.
+
+    It is one line, whatever was typed: what cannot be printed is escaped, and of a long text both ends are told.
+    """
+
+    def __init__(self, text: str) -> None:
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        super().__init__(line if len(line) <= 1_000 else f"{line[:600]} [...] {line[-300:]}")
 
 
 class RunError(TandemError):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
+from pipeline.bounds import MAX_INTEGER
 from pipeline.errors import SettingsError
 from pipeline.files import read_whole
 from pipeline.settings.schema import Settings
@@ -89,6 +90,13 @@ _Loader.add_implicit_resolver(_MERGE, re.compile(r"^<<$"), ["<"])
 class _TypedLoader(_Loader):
     """Reads numbers as numbers, for what no field types: spaces and problems. (To YAML 1.1 itself 1e-3 is a text.)"""
 
+    def construct_yaml_int(self, node: Any) -> int:
+        """As its parent's, within bounds: nobody after it need mind an integer that is no float."""
+        value = int(super().construct_yaml_int(node))
+        if abs(value) > MAX_INTEGER:
+            raise yaml.constructor.ConstructorError(None, None, "a whole number has 64 bits at most", node.start_mark)
+        return value
+
 
 _NUMBERS = {
     "int": re.compile(r"^[-+]?[0-9]+$"),
@@ -96,7 +104,7 @@ _NUMBERS = {
 }
 for _kind, _pattern in _NUMBERS.items():
     _tag = f"tag:yaml.org,2002:{_kind}"
-    _TypedLoader.add_constructor(_tag, yaml.SafeLoader.yaml_constructors[_tag])
+    _TypedLoader.add_constructor(_tag, getattr(_TypedLoader, f"construct_yaml_{_kind}"))
     _TypedLoader.add_implicit_resolver(_tag, _pattern, [*"-+.0123456789"])
 _TYPED = ("space", "problem")
 

@@ -241,3 +241,19 @@ def test_a_patience_that_gives_up_healthy_workers_is_refused_and_the_least_is_to
     load_settings("digits", [f"workers.count={count}", f"workers.patience_s={least}"])
     with pytest.raises(SettingsError, match=rf"patience_s: {least - 1} s would give up .* at least {least}"):
         load_settings("digits", [f"workers.count={count}", f"workers.patience_s={least - 1}"])
+
+
+def test_what_is_wrong_with_a_name_that_cannot_be_printed_is_one_line_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text('"\\n": true\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"mine\.yaml: \\n: unknown field") as found:
+        load_settings(path)
+    assert "\n" not in str(found.value)
+
+
+def test_a_text_or_a_number_without_end_is_refused_in_a_line_that_can_be_read() -> None:
+    with pytest.raises(SettingsError, match=r"space\.momentum: 'x+ \[\.\.\.\] x+' is neither a range") as found:
+        load_settings("digits", [f"space.momentum={'x' * 3000}"])
+    assert len(str(found.value)) < 1_000
+    with pytest.raises(SettingsError, match=r"space\.momentum: .* a whole number has 64 bits at most"):
+        load_settings("digits", [f"space.momentum={10**400}"])
