@@ -65,6 +65,8 @@ def tandem_methods() -> dict[str, dict[str, Any]]:
         for choice in _choices(option):
             if choice != getattr(SearchSettings(), option):
                 found[f"tandem.gp-{choice}"] = {"method": "gp", option: choice}
+                if option == "promote_by":
+                    found[f"tandem.gp-asha-{choice}"] = {"method": "gp", "scheduler": "asha", option: choice}
     return found
 
 

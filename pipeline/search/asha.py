@@ -11,12 +11,14 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from hpbandster.core.base_iteration import Datum
 
 from pipeline.records import ConfigId, Configuration
 from pipeline.search.brackets import Due, Ranking, Run, bracket_shape
+from pipeline.search.model_ranking import ModelRanking
 
 # A result's place in its rung: ties go to the smaller config_id.
 Key = tuple[float, ConfigId]
@@ -127,6 +129,51 @@ class RankedRung:
         return promotable
 
 
+class ModelRung:
+    """A rung from which a model promotes: one configuration with every eta-th result, the best that waits.
+
+    A model changes its mind with each result. Whoever is among its best 1/eta at any moment would soon be most of the
+    rung, so it is their number that follows from the results, as under `brackets`.
+
+    Args:
+        ranking: see `ModelRanking`.
+        budget, above: of this rung and of the next.
+    """
+
+    def __init__(self, ranking: ModelRanking, budget: float, above: float) -> None:
+        self._ranking, self._budget, self._above = ranking, budget, above
+        self._count = self._promoted = 0
+        self._waiting: dict[ConfigId, float] = {}
+
+    def add(self, key: Key | None, eta: float) -> ConfigId | None:
+        """As `Rung.add`."""
+        self._count += 1
+        if key is not None:
+            self._waiting[key[1]] = key[0]
+        if not self._waiting or self._promoted >= int(self._count / eta):
+            return None
+        promoted = self._ranking.best_waiting(self._waiting, self._budget)
+        self._take(promoted)
+        return promoted
+
+    def take_as_promoted(self, config_id: ConfigId) -> bool:
+        """Whether a configuration waits here that was promoted, as the run's files show; then it waits no longer."""
+        if config_id not in self._waiting or not self._ranking.was_promoted(config_id, self._budget, self._above):
+            return False
+        self._take(config_id)
+        return True
+
+    def _take(self, config_id: ConfigId) -> None:
+        self._promoted += 1
+        del self._waiting[config_id]
+
+
+def _rung(ranking: Ranking | ModelRanking | None, budget: float, above: float) -> Rung | RankedRung | ModelRung:
+    if ranking is None:
+        return Rung()
+    return ModelRung(ranking, budget, above) if isinstance(ranking, ModelRanking) else RankedRung(ranking, budget)
+
+
 class Asha:
     """All evaluations of a search without barriers.
 
@@ -142,7 +189,7 @@ class Asha:
     def __init__(self, ladder: Sequence[float], eta: float, count: int, ranking: Ranking | None = None) -> None:
         self._ladder, self._eta, self._count = ladder, eta, count
         self._shape = bracket_shape(ladder, eta, 0)
-        self._rungs = {b: Rung() if ranking is None else RankedRung(ranking, b) for b in ladder}
+        self._rungs = {b: _rung(ranking, b, above) for b, above in pairwise(ladder)}
         self.iterations: list[Cohort] = []
         self._drawn = 0
         self._awaited = 0
@@ -188,6 +235,7 @@ class Asha:
 
     def awaited(self, config_id: ConfigId, budget: float) -> Configuration:
         """See `Halving`."""
+        self._take_as_promoted(config_id, budget)
         datum = self._cohort(config_id).data.get(config_id) if 0 <= config_id[0] < len(self.iterations) else None
         if datum is None or datum.budget != budget or datum.status not in ("QUEUED", "RUNNING"):
             raise ValueError(f"the search does not wait for {config_id} on budget {budget:g}")
@@ -233,6 +281,13 @@ class Asha:
 
     def _cohort(self, config_id: ConfigId) -> Cohort:
         return self.iterations[config_id[0]]
+
+    def _take_as_promoted(self, config_id: ConfigId, budget: float) -> None:
+        """Where another machine's model promoted a configuration that is not promoted here: believe the files."""
+        below = next((b for b, above in pairwise(self._ladder) if above == budget), None)
+        rung = None if below is None else self._rungs[below]
+        if isinstance(rung, ModelRung) and rung.take_as_promoted(config_id):
+            self._put(config_id, budget)
 
     def _put(self, config_id: ConfigId, budget: float) -> None:
         self._cohort(config_id).queue(config_id, budget)

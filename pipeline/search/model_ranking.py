@@ -1,6 +1,7 @@
 """The survivors of a rung where a model has a say in them (`search.promote_by: posterior` or `agreement`).
 
-They follow from the results up to the one that completed the rung. On another machine, whose last digits differ, two
+They follow from the results up to the one that completed the rung; without barriers, each from the results up to the
+one that promoted it. On another machine, whose last digits differ, two
 configurations that are expected to be about as good may change places. So whoever rebuilds a search from its files
 takes what they show to have been promoted, and `verify` holds it to what the model expects, up to `AS_GOOD`.
 """
@@ -21,12 +22,12 @@ AS_GOOD = 0.01
 
 
 class ModelRanking:
-    """Ranks the configurations of a complete rung: by what the model expects of them on the largest budget, or by their
+    """Ranks the configurations of a rung: by what the model expects of them on the largest budget, or by their
     losses while it expects nothing.
 
     Args:
         proposer: the model, which has taken in all results of the rung.
-        groups: the brackets that have begun.
+        groups: the brackets, or what stands in their place, that have begun.
         trusts_agreement: losses decide, too, where the model has learnt that the budget agrees with the largest.
 
     Attributes:
@@ -40,6 +41,8 @@ class ModelRanking:
         self.known: Set[EvaluationKey] = frozenset()
         self.examines = False
         self.doubts: list[str] = []
+        # What, on another machine, may have been the best of those that waited.
+        self._as_good: set[EvaluationKey] = set()
 
     def __call__(self, config_ids: Sequence[ConfigId], budget: float) -> list[ConfigId]:
         """As `brackets.Ranking`."""
@@ -51,21 +54,36 @@ class ModelRanking:
         promoted = {c for c in config_ids if (c, budget_above) in self.known}
         if len(promoted) >= places and not self.examines:
             return sorted(promoted)
-        merits, tolerance = self._merits(bracket, config_ids, budget)
+        losses = {c: float(bracket.data[c].results[budget]["loss"]) for c in config_ids}
+        merits, tolerance = self._merits(losses, budget)
         derived = sorted(config_ids, key=lambda c: (merits[c], c))
         order = sorted(derived, key=lambda c: c not in promoted)
         self._examine(order[:places], derived[:places], merits, tolerance, budget_above)
         return order
 
-    def _merits(
-        self, bracket: ConfigGroup, config_ids: Sequence[ConfigId], budget: float
-    ) -> tuple[dict[ConfigId, float], float]:
+    def best_waiting(self, losses: Mapping[ConfigId, float], budget: float) -> ConfigId:
+        """The best of the configurations that wait on a rung, by their losses there; see `asha.ModelRung`."""
+        merits, tolerance = self._merits(losses, budget)
+        best = min(merits, key=lambda c: (merits[c], c))
+        if self.examines and tolerance:
+            self._as_good.update((c, budget) for c, merit in merits.items() if merit <= merits[best] + tolerance)
+        return best
+
+    def was_promoted(self, config_id: ConfigId, budget: float, above: float) -> bool:
+        """Whether the run's files show that a configuration was promoted, though it still waits here on a budget."""
+        if (config_id, above) not in self.known:
+            return False
+        if self.examines and (config_id, budget) not in self._as_good:
+            self.doubts.append(f"{config_name(config_id)}: was promoted to budget {above:g}; derived: not by then")
+        return True
+
+    def _merits(self, losses: Mapping[ConfigId, float], budget: float) -> tuple[Mapping[ConfigId, float], float]:
         """By what configurations are ranked, less is better, and how much of it another machine may see otherwise."""
-        losses = {c: float(bracket.data[c].results[budget]["loss"]) for c in config_ids}
-        expected = self._proposer.expected([bracket.data[c].config for c in config_ids], budget)
+        groups = self._groups()
+        expected = self._proposer.expected([groups[c[0]].data[c].config for c in losses], budget)
         if expected is None:
             return losses, 0.0
-        by_model = dict(zip(config_ids, expected.losses.tolist(), strict=True))
+        by_model = dict(zip(losses, expected.losses.tolist(), strict=True))
         if not self._trusts_agreement:
             return by_model, AS_GOOD
         lacking = LEAST_AGREEMENT - expected.agreement

@@ -43,9 +43,9 @@ class SearchSettings(SettingsSection):
     promotion: Literal["continue", "restart"] = "continue"
     """A promoted configuration continues from its lower rung's checkpoint, or is trained from scratch."""
     promote_by: Literal["rank", "posterior", "agreement"] = "rank"
-    """gp, in brackets: which configurations of a complete rung are promoted: those with the smallest losses there; once
-    there are a few results on the largest budget, those of which the model expects the smallest losses on it; or those
-    only where it has learnt that the rung's budget and the largest disagree (docs/proposals.md: which pays)."""
+    """gp: which configurations of a rung are promoted: those with the smallest losses there; once there are a few
+    results on the largest budget, those of which the model expects the smallest losses on it; or those only where it
+    has learnt that the rung's budget and the largest disagree (docs/proposals.md: which pays)."""
     random_fraction: Share = 1 / 3
     """BOHB: share of proposals drawn at random."""
     top_n_percent: Annotated[int, Field(ge=1, le=99)] = 15
@@ -90,11 +90,8 @@ class SearchSettings(SettingsSection):
     def _whoever_promotes_is_there(self) -> SearchSettings:
         if self.promote_by == "rank":
             return self
-        if self.method != "gp" or self.scheduler != "brackets":
-            raise ValueError(
-                f"promote_by: {self.promote_by} needs method=gp and scheduler=brackets, not {self.method} and "
-                f"{self.scheduler}; leave it at rank"
-            )
+        if self.method != "gp":
+            raise ValueError(f"promote_by: {self.promote_by} needs method=gp, not {self.method}; leave it at rank")
         if len(self.objectives) > 1:
             raise ValueError("promote_by: several objectives are promoted by fronts; leave it at rank")
         return self

@@ -100,15 +100,15 @@ def test_a_master_that_reads_a_long_search_is_not_replaced_meanwhile(monkeypatch
     assert world.failures == []
 
 
-@pytest.mark.parametrize("seed", [4, 8])
+@pytest.mark.parametrize(("seed", "scheduler"), [(4, "brackets"), (8, "brackets"), (8, "asha")])
 def test_survivors_that_a_model_chose_are_the_same_whatever_goes_wrong(
-    seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings_of = simulation_module._settings
 
     def with_a_model(chance: random.Random) -> Settings:
         chosen = settings_of(chance)
-        how = {"method": "gp", "scheduler": "brackets", "promote_by": "posterior", "max_budget": 9.0, "iterations": 7}
+        how = {"method": "gp", "scheduler": scheduler, "promote_by": "posterior", "max_budget": 9.0, "iterations": 7}
         return chosen.model_copy(update={"search": chosen.search.model_copy(update=how)})
 
     asked: list[bool] = []

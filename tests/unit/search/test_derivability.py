@@ -29,6 +29,7 @@ SEARCHES = [
     *((method, "brackets") for method in METHODS),
     *((method, "asha") for method in ("bohb", "gp", "hyperband")),
     ("gp", "brackets by posterior"),
+    ("gp", "asha by posterior"),
 ]
 
 
