@@ -67,6 +67,7 @@ def tandem_methods() -> dict[str, dict[str, Any]]:
                 found[f"tandem.gp-{choice}"] = {"method": "gp", option: choice}
                 if option == "promote_by":
                     found[f"tandem.gp-asha-{choice}"] = {"method": "gp", "scheduler": "asha", option: choice}
+    found["tandem.gp-freeze"] = {"method": "gp", "freeze_below": 0.1}
     return found
 
 

@@ -46,6 +46,7 @@ OF_ONE_METHOD = (
     "search.min_points_in_model",
     "search.gp_random_fraction",
     "search.promote_by",
+    "search.freeze_below",
     "search.acquisition",
 )
 RUNS_TABLE = "compared_runs"

@@ -77,6 +77,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
     how = " without barriers (asha)" if search.get("scheduler") == "asha" else ""
     if search.get("promote_by", "rank") != "rank":
         how += f", promotions by {search['promote_by']}"
+    if search.get("freeze_below"):
+        how += f", survivors frozen below a chance of {search['freeze_below']:.0%}"
     ladder = ", ".join(style.budget_label(b, results.budget_unit) for b in results.budgets)
     promotion = {"continue": "continues from the lower rung's checkpoint", "restart": "trains from scratch"}
     return [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtr
 
 from pipeline.records import ConfigId
 from pipeline.search.encoding import Array
@@ -107,15 +107,19 @@ class Belief:
         mean, _ = self._loss(frame.on_largest(vectors))
         self.best_first = vectors[np.argsort(mean, kind="stable")]
         self._best = float(mean.min())
+        finished = {o.config_id for o in finite if o.level == frame.levels - 1}
+        self._best_finished = float(mean[[c in finished for c in unique]].min(initial=math.inf))
         self._crash: tuple[Posterior, float] | None = None
         if fitted.crash is not None:
             data, excess, rate = _crashes(observed, frame)
             self._crash = (Posterior(data, excess, frame.embedding.groups, fitted.crash), rate)
 
-    def expected(self, vectors: Array) -> Array:
-        """The loss that is expected of configurations on the largest budget, standardised; shape (n,)."""
-        mean, _ = self._loss(self._frame.on_largest(vectors))
-        return mean
+    def expected(self, vectors: Array) -> tuple[Array, Array]:
+        """The loss that is expected of configurations on the largest budget, standardised, and the chance that it is
+        less than what is expected of the best that has been there; each of shape (n,).
+        """
+        mean, deviation = self._loss(self._frame.on_largest(vectors))
+        return mean, np.asarray(ndtr((self._best_finished - mean) / deviation))
 
     def agreement(self, level: int) -> float:
         """The correlation that is learnt of losses on a budget, by its number, with those on the largest."""

@@ -10,7 +10,7 @@ import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,8 @@ Due = tuple[ConfigId, float]
 Run = tuple[ConfigId, Configuration, float]
 # Configurations that have finished on a budget, the best first.
 Ranking = Callable[[Sequence[ConfigId], float], list[ConfigId]]
+# Which survivors of a rung, by its budget, are not trained on.
+Freezing = Callable[[Sequence[ConfigId], float], Collection[ConfigId]]
 
 
 class ConfigGroup(Protocol):
@@ -143,13 +145,20 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         iteration: number of the bracket.
         num_configs, budgets: see `bracket_shape`.
         ranking: which configurations are the better ones; None: those with the smaller loss.
+        freezing: which survivors are not trained on, their places left empty; None: all are trained on.
+
+    Attributes:
+        left_empty: evaluations that there will not be, because survivors were frozen.
     """
 
     def __init__(
-        self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float], ranking: Ranking | None = None
-    ) -> None:
+        self, iteration: int, num_configs: Sequence[int], budgets: Sequence[float], ranking: Ranking | None = None,
+        freezing: Freezing | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(iteration, list(num_configs), list(budgets), None, logger=log)
-        self._ranking = ranking
+        self.num_configs: list[int]
+        self._ranking, self._freezing = ranking, freezing
+        self.left_empty = 0
         # hpbandster looks through all configurations for these two; with thousands of results that is most of the time.
         self._queue: deque[ConfigId] = deque()
         self._awaited = 0
@@ -163,10 +172,22 @@ class Bracket(BaseIteration):  # type: ignore[misc]
         else:
             ranked = self._ranking(config_ids, float(self.budgets[self.stage - 1]))
             order = [config_ids.index(config_id) for config_id in ranked]
+        survivors = order[: self.num_configs[self.stage]]
+        if self._freezing is not None:
+            frozen = self._freezing([config_ids[i] for i in survivors], float(self.budgets[self.stage - 1]))
+            survivors = [i for i in survivors if config_ids[i] not in frozen]
+            self._leave_empty(len(frozen))
         advance = np.zeros(len(config_ids), dtype=bool)
-        advance[order[: self.num_configs[self.stage]]] = True
+        advance[survivors] = True
         self.promoted[self.stage] = frozenset(c for c, a in zip(config_ids, advance, strict=True) if a)
         return advance
+
+    def _leave_empty(self, places: int) -> None:
+        """Give up so many places of this rung, and those of higher rungs that there is nobody for any more."""
+        most = self.num_configs[self.stage] - places
+        kept = [*self.num_configs[: self.stage], *(min(count, most) for count in self.num_configs[self.stage :])]
+        self.left_empty += sum(self.num_configs) - sum(kept)
+        self.num_configs = kept
 
     def add_configuration(self, config: Any = None, config_info: Any = None) -> ConfigId:
         """As hpbandster's; the new configuration waits to be run."""
@@ -272,15 +293,18 @@ class Brackets:
     Args:
         ladder: all budgets, ascending.
         count: brackets of the search.
-        ranking: see `Bracket`.
+        ranking, freezing: see `Bracket`.
 
     Attributes:
         iterations: brackets that have begun.
     """
 
-    def __init__(self, ladder: Sequence[float], eta: float, count: int, ranking: Ranking | None = None) -> None:
+    def __init__(
+        self, ladder: Sequence[float], eta: float, count: int, ranking: Ranking | None = None,
+        freezing: Freezing | None = None,
+    ) -> None:  # fmt: skip
         self._ladder, self._eta, self._count = ladder, eta, count
-        self._ranking = ranking
+        self._ranking, self._freezing = ranking, freezing
         self.iterations: list[Bracket] = []
         self._open: list[Bracket] = []
         # Those that may have something to start, as a heap: with thousands of workers most only wait for results.
@@ -320,7 +344,8 @@ class Brackets:
         if config_id[0] >= self._count:
             raise ValueError(f"the run has {self._count} brackets only")
         while len(self.iterations) <= config_id[0]:
-            bracket = Bracket(len(self.iterations), *self._shape(len(self.iterations)), self._ranking)
+            number = len(self.iterations)
+            bracket = Bracket(number, *self._shape(number), self._ranking, self._freezing)
             self.iterations.append(bracket)
             self._open.append(bracket)
         self.iterations[config_id[0]].add_drawn(config_id, configuration, info)
@@ -386,7 +411,7 @@ class Brackets:
 
     def planned(self) -> int:
         """See `Halving`."""
-        return planned_evaluations(self._ladder, self._eta, self._count)
+        return planned_evaluations(self._ladder, self._eta, self._count) - sum(b.left_empty for b in self.iterations)
 
     def _note_ready(self, number: int) -> None:
         if number not in self._ready:

@@ -90,7 +90,7 @@ class GpProposer:
         with self._threads.limit(limits=1):
             vectors = np.array([self._encoding.vector(c) for c in configurations])
             belief = self._belief(self._observed, [])
-            return Expected(belief.expected(vectors), belief.agreement(self._ladder.index(budget)))
+            return Expected(*belief.expected(vectors), belief.agreement(self._ladder.index(budget)))
 
     def _propose(
         self, config_id: ConfigId, random: np.random.Generator, observed: list[Observation], costs: list[UnitCost],

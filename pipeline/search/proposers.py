@@ -42,10 +42,12 @@ class Expected:
 
     Attributes:
         losses: of configurations on the largest budget, in standard deviations of all losses; shape (n,).
+        chances: that they are better there than the best configuration that has been there; shape (n,).
         agreement: the correlation of losses on their own budget with those on the largest, as far as it is learnt.
     """
 
     losses: Array
+    chances: Array
     agreement: float
 
 

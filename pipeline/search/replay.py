@@ -103,8 +103,8 @@ def rebuild(settings: Settings, history: History, proposer: Proposer | None = No
 
 def take_as_promoted(search: Search, history: History) -> None:
     """Where a model decides who survives a rung: believe what results on the next budget show of it."""
-    if search.model_ranking is not None:
-        search.model_ranking.known = frozenset((result.config_id, result.budget) for result in history.results)
+    for decides in search.decides_by_model:
+        decides.known = frozenset((result.config_id, result.budget) for result in history.results)
 
 
 def _line_of(event: Draw | Result, history: History) -> str:

@@ -29,6 +29,7 @@ from pipeline.runtime import Reply
 from pipeline.search.asha import Asha
 from pipeline.search.brackets import Brackets, ConfigGroup, Halving, Run
 from pipeline.search.encoding import Encoding
+from pipeline.search.freezing import HopelessFrozen
 from pipeline.search.methods import make_proposer
 from pipeline.search.model_ranking import ModelRanking
 from pipeline.search.objectives import Objectives
@@ -83,7 +84,7 @@ class Search:
         model_based: draws that a model proposed.
         trained_s: training seconds of all accepted results, each second once.
         remarks: on all accepted results.
-        model_ranking: ranks complete rungs where the proposer's model has a say; None: losses alone do.
+        decides_by_model: what asks the proposer's model who is promoted, and who is frozen.
     """
 
     def __init__(
@@ -104,16 +105,26 @@ class Search:
         self.model_based = 0
         self.trained_s = 0.0
         self.remarks = Remarks()
-        halving: type[Brackets] | type[Asha] = Asha if settings.search.scheduler == "asha" else Brackets
-        self.model_ranking = self._model_ranking()
-        ranking = self.objectives.ranked if self.objectives else self.model_ranking
-        self._halving: Halving = halving(self.ladder, settings.search.eta, settings.search.iterations, ranking)
+        self._ranking, self._freezing = self._model_ranking(), self._hopeless_frozen()
+        self.decides_by_model = [d for d in (self._ranking, self._freezing) if d is not None]
+        self._halving = self._make_halving()
         self._making: _Ahead | None = None
         self._ready: _Ahead | None = None
         self._is_awaited = False
         self._new_draws: list[Draw] = []
         if earlier:
             self._start_from(earlier)
+
+    def _make_halving(self) -> Halving:
+        eta, count = self.settings.search.eta, self.settings.search.iterations
+        ranking = self.objectives.ranked if self.objectives else self._ranking
+        if self.settings.search.scheduler == "asha":
+            return Asha(self.ladder, eta, count, ranking)
+        return Brackets(self.ladder, eta, count, ranking, self._freezing)
+
+    def _hopeless_frozen(self) -> HopelessFrozen | None:
+        least_chance = self.settings.search.freeze_below
+        return HopelessFrozen(self.proposer, lambda: self.iterations, least_chance) if least_chance else None
 
     def _model_ranking(self) -> ModelRanking | None:
         promote_by = self.settings.search.promote_by

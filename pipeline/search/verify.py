@@ -35,8 +35,8 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
     history = read_history(folder)
     search = Search(settings or load_settings(folder.settings), earlier=history.earlier)
     take_as_promoted(search, history)
-    if search.model_ranking is not None:
-        search.model_ranking.examines = True
+    for decides in search.decides_by_model:
+        decides.examines = True
     beyond = underivable(history, read_journal(folder))
     differences = list(_doubles(history))
     seen = 0
@@ -61,7 +61,7 @@ def verify(folder: RunFolder, settings: Settings | None = None) -> list[str]:
             kind = "result" if isinstance(event, Result) else "draw"
             on = f" on budget {event.budget:g}" if isinstance(event, Result) else ""
             differences.append(f"{name}: the {kind}{on} does not follow: {error}")
-    return differences + (search.model_ranking.doubts if search.model_ranking is not None else [])
+    return differences + [doubt for decides in search.decides_by_model for doubt in decides.doubts]
 
 
 def _doubles(history: History) -> Iterator[str]:

@@ -46,6 +46,9 @@ class SearchSettings(SettingsSection):
     """gp: which configurations of a rung are promoted: those with the smallest losses there; once there are a few
     results on the largest budget, those of which the model expects the smallest losses on it; or those only where it
     has learnt that the rung's budget and the largest disagree (docs/proposals.md: which pays)."""
+    freeze_below: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """gp, in brackets: a rung's survivor is not trained on if the model gives it less than this chance of beating the
+    incumbent on the largest budget; its place stays empty (docs/proposals.md). 0: all are trained on."""
     random_fraction: Share = 1 / 3
     """BOHB: share of proposals drawn at random."""
     top_n_percent: Annotated[int, Field(ge=1, le=99)] = 15
@@ -84,6 +87,12 @@ class SearchSettings(SettingsSection):
                 "acquisition: improvement_per_second needs method=gp, one objective, and a budget_unit other than "
                 "seconds (of which every configuration costs the same); leave it at improvement"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _whoever_freezes_is_there(self) -> SearchSettings:
+        if self.freeze_below and (self.method != "gp" or self.scheduler != "brackets" or len(self.objectives) > 1):
+            raise ValueError("freeze_below needs method=gp, scheduler=brackets and one objective; leave it at 0")
         return self
 
     @model_validator(mode="after")

@@ -100,7 +100,7 @@ def test_a_master_that_reads_a_long_search_is_not_replaced_meanwhile(monkeypatch
     assert world.failures == []
 
 
-@pytest.mark.parametrize(("seed", "scheduler"), [(4, "brackets"), (8, "brackets"), (8, "asha")])
+@pytest.mark.parametrize(("seed", "scheduler"), [(4, "brackets"), (8, "brackets"), (8, "asha"), (8, "freezing")])
 def test_survivors_that_a_model_chose_are_the_same_whatever_goes_wrong(
     seed: int, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +109,8 @@ def test_survivors_that_a_model_chose_are_the_same_whatever_goes_wrong(
     def with_a_model(chance: random.Random) -> Settings:
         chosen = settings_of(chance)
         how = {"method": "gp", "scheduler": scheduler, "promote_by": "posterior", "max_budget": 9.0, "iterations": 7}
+        if scheduler == "freezing":
+            how |= {"scheduler": "brackets", "freeze_below": 0.4}
         return chosen.model_copy(update={"search": chosen.search.model_copy(update=how)})
 
     asked: list[bool] = []

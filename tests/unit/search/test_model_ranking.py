@@ -149,7 +149,8 @@ class Oracle:
         self._losses, self._agreement = losses, agreement
 
     def expected(self, configurations: Any, budget: float) -> Any:
-        return Expected(np.array([self._losses[c["number"]] for c in configurations]), self._agreement)
+        losses = np.array([self._losses[c["number"]] for c in configurations])
+        return Expected(losses, np.ones(len(losses)), self._agreement)
 
 
 def ranking_of(oracle: Any, trusts_agreement: bool = False) -> tuple[ModelRanking, list[Any]]:
@@ -238,7 +239,7 @@ def test_a_run_is_rebuilt_where_the_model_would_promote_others(
 
     def otherwise(self: GpProposer, configurations: Any, budget: float) -> Any:
         found = expected(self, configurations, budget)
-        return None if found is None else Expected(-found.losses, found.agreement)
+        return None if found is None else Expected(-found.losses, found.chances, found.agreement)
 
     monkeypatch.setattr(GpProposer, "expected", otherwise)
     assert set(rebuild(chosen, history).accepted) == promoted
