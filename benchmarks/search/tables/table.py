@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from ConfigSpace import Configuration, ConfigurationSpace
+from ConfigSpace.hyperparameters import UniformFloatHyperparameter
 from scipy.optimize import nnls
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
@@ -35,6 +36,9 @@ CHANCE_ERROR = 0.9
 TREES = 100
 FOLDS = 5
 SEARCHED = 2000
+# A descent to the best: draws for each coordinate and round, and how far from the present value.
+TRIES = 12
+DESCENT = (0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 0.01, 0.01, 0.003)
 
 
 def read_lines(text: str) -> Iterator[dict[str, Any]]:
@@ -225,18 +229,18 @@ class Recorded(Problem):
         return min(self._descend(vectors[i], float(values[i])) for i in np.argsort(values)[:5])
 
     def _descend(self, vector: np.ndarray, value: float) -> float:
-        """Coordinate by coordinate, to values of the table's points, while that is better."""
+        """Coordinate by coordinate, to values of the table's points, and of real numbers to values nearby."""
         random = np.random.default_rng(0)
-        for _ in range(4):
-            before = value
+        is_float = [isinstance(h, UniformFloatHyperparameter) for h in self.space.values()]
+        for width in DESCENT:
             for column in random.permutation(len(vector)):
-                moved = np.tile(vector, (12, 1))
-                moved[:, column] = random.choice(self.table.X[:, column], 12)
+                moved = np.tile(vector, (2 * TRIES, 1))
+                moved[:TRIES, column] = random.choice(self.table.X[:, column], TRIES)
+                if is_float[column]:
+                    moved[TRIES:, column] = np.clip(vector[column] + width * random.normal(size=TRIES), 0, 1)
                 there = self.surrogate.predict(moved)[:, -1]
                 if there.min() < value:
                     vector, value = moved[there.argmin()], float(there.min())
-            if value == before:
-                break
         return value
 
 
