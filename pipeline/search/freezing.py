@@ -10,33 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 
-from pipeline.records import ConfigId, EvaluationKey, config_name
+from pipeline.records import ConfigId, config_name
 from pipeline.search.brackets import ConfigGroup
+from pipeline.search.model_ranking import ModelDecision
 from pipeline.search.proposers import Proposer
 
 # What another machine may make of the same results: of a chance.
 AS_LIKELY = 0.01
 
 
-class HopelessFrozen:
+class HopelessFrozen(ModelDecision):
     """Finds the survivors whose chance of beating the incumbent on the largest budget is too small.
 
     Args:
-        proposer: the model, which has taken in all results of the rung.
-        groups: the brackets that have begun.
         least_chance: of those that are trained on.
-
-    Attributes:
-        known: evaluations that the run's files have.
-        examines: whether the model is asked even where those tell who was trained on.
-        doubts: where they differ from the model, found by asking it.
     """
 
     def __init__(self, proposer: Proposer, groups: Callable[[], Sequence[ConfigGroup]], least_chance: float) -> None:
-        self._proposer, self._groups, self._least_chance = proposer, groups, least_chance
-        self.known: Set[EvaluationKey] = frozenset()
-        self.examines = False
-        self.doubts: list[str] = []
+        super().__init__(proposer, groups)
+        self._least_chance = least_chance
 
     def __call__(self, survivors: Sequence[ConfigId], budget: float) -> Set[ConfigId]:
         """As `brackets.Freezing`."""

@@ -1,9 +1,9 @@
 """The survivors of a rung where a model has a say in them (`search.promote_by: posterior` or `agreement`).
 
 They follow from the results up to the one that completed the rung; without barriers, each from the results up to the
-one that promoted it. On another machine, whose last digits differ, two
-configurations that are expected to be about as good may change places. So whoever rebuilds a search from its files
-takes what they show to have been promoted, and `verify` holds it to what the model expects, up to `AS_GOOD`.
+one that promoted it. On another machine, whose last digits differ, two configurations that are expected to be about as
+good may change places. So whoever rebuilds a search from its files takes what they show to have been promoted, and
+`verify` holds it to what the model expects, up to `AS_GOOD`.
 """
 
 from __future__ import annotations
@@ -21,26 +21,37 @@ LEAST_AGREEMENT = 0.5
 AS_GOOD = 0.01
 
 
-class ModelRanking:
-    """Ranks the configurations of a rung: by what the model expects of them on the largest budget, or by their
-    losses while it expects nothing.
+class ModelDecision:
+    """What a model decides of the configurations of a rung, unless the run's files show how it was decided.
 
     Args:
         proposer: the model, which has taken in all results of the rung.
         groups: the brackets, or what stands in their place, that have begun.
-        trusts_agreement: losses decide, too, where the model has learnt that the budget agrees with the largest.
 
     Attributes:
         known: evaluations that the run's files have: their configurations were promoted so far.
-        examines: whether the model is asked even where those tell who survived.
+        examines: whether the model is asked even where those tell.
         doubts: where they differ from the model, found by asking it.
     """
 
-    def __init__(self, proposer: Proposer, groups: Callable[[], Sequence[ConfigGroup]], trusts_agreement: bool) -> None:
-        self._proposer, self._groups, self._trusts_agreement = proposer, groups, trusts_agreement
+    def __init__(self, proposer: Proposer, groups: Callable[[], Sequence[ConfigGroup]]) -> None:
+        self._proposer, self._groups = proposer, groups
         self.known: Set[EvaluationKey] = frozenset()
         self.examines = False
         self.doubts: list[str] = []
+
+
+class ModelRanking(ModelDecision):
+    """Ranks the configurations of a rung: by what the model expects of them on the largest budget, or by their
+    losses while it expects nothing.
+
+    Args:
+        trusts_agreement: losses decide, too, where the model has learnt that the budget agrees with the largest.
+    """
+
+    def __init__(self, proposer: Proposer, groups: Callable[[], Sequence[ConfigGroup]], trusts_agreement: bool) -> None:
+        super().__init__(proposer, groups)
+        self._trusts_agreement = trusts_agreement
         # What, on another machine, may have been the best of those that waited.
         self._as_good: set[EvaluationKey] = set()
 

@@ -11,6 +11,9 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+from ConfigSpace import ConfigurationSpace
 
 from pipeline.problems.space import build_space
 from pipeline.records import (
@@ -31,7 +34,7 @@ from pipeline.search.brackets import Brackets, ConfigGroup, Halving, Run
 from pipeline.search.encoding import Encoding
 from pipeline.search.freezing import HopelessFrozen
 from pipeline.search.methods import make_proposer
-from pipeline.search.model_ranking import ModelRanking
+from pipeline.search.model_ranking import ModelDecision, ModelRanking
 from pipeline.search.objectives import Objectives
 from pipeline.search.proposers import Proposal, Proposer
 from pipeline.settings import Settings, budget_ladder
@@ -93,9 +96,7 @@ class Search:
         self.settings = settings
         self.ladder = budget_ladder(settings.search)
         self.objectives = Objectives.of(settings)
-        space = build_space(settings)
-        self.proposer = proposer or make_proposer(settings, space, self.objectives)
-        self._encoding = Encoding(space)
+        self.proposer = proposer or make_proposer(settings, self._space, self.objectives)
         self.background: Callable[[Callable[[], Proposal]], Reply] | None = None
         self.now: Callable[[], float] = time.time
         self.results_seen = 0
@@ -106,7 +107,7 @@ class Search:
         self.trained_s = 0.0
         self.remarks = Remarks()
         self._ranking, self._freezing = self._model_ranking(), self._hopeless_frozen()
-        self.decides_by_model = [d for d in (self._ranking, self._freezing) if d is not None]
+        self.decides_by_model: list[ModelDecision] = [d for d in (self._ranking, self._freezing) if d is not None]
         self._halving = self._make_halving()
         self._making: _Ahead | None = None
         self._ready: _Ahead | None = None
@@ -114,6 +115,14 @@ class Search:
         self._new_draws: list[Draw] = []
         if earlier:
             self._start_from(earlier)
+
+    @cached_property
+    def _space(self) -> ConfigurationSpace:
+        return build_space(self.settings)
+
+    @cached_property
+    def _encoding(self) -> Encoding:
+        return Encoding(self._space)
 
     def _make_halving(self) -> Halving:
         eta, count = self.settings.search.eta, self.settings.search.iterations

@@ -19,12 +19,12 @@ from pipeline.run.history import History, Result, read_history
 from pipeline.search.brackets import Brackets
 from pipeline.search.freezing import AS_LIKELY, HopelessFrozen
 from pipeline.search.proposers import Expected
-from pipeline.search.replay import rebuild, replay_order
+from pipeline.search.replay import rebuild
 from pipeline.search.search import Search
 from pipeline.search.verify import verify
 from pipeline.settings import Settings
 from tests.unit.search.test_brackets import settings_for, write_run
-from tests.unit.search.test_model_ranking import results_of
+from tests.unit.search.test_model_ranking import moments, results_of
 from tests.unit.search.test_replay import LivingRun
 
 LADDER = (1.0, 3.0, 9.0)
@@ -124,18 +124,9 @@ def test_what_a_frozen_survivor_would_have_cost_is_saved_and_said(frozen: Any) -
 
 def test_a_search_rebuilt_at_any_moment_has_frozen_the_same(frozen: Any) -> None:
     done, results = frozen
-    going_on, draws, seen = Search(done.settings), [], []
-    for number, event in enumerate(replay_order(History(tuple(done.draws), tuple(results))), start=1):
-        if isinstance(event, Result):
-            going_on.absorb(event)
-            seen.append(event)
-        else:
-            going_on.take_in(event)
-            draws.append(event)
-        if number % 13 == 0:
-            rebuilt = rebuild(done.settings, History(tuple(draws), tuple(seen)))
-            assert rebuilt.outstanding() == going_on.outstanding()
-            assert rebuilt.planned() == going_on.planned()
+    for going_on, rebuilt in moments(done, results, every=13):
+        assert rebuilt.outstanding() == going_on.outstanding()
+        assert rebuilt.planned() == going_on.planned()
 
 
 def test_a_run_is_rebuilt_without_its_model_and_verified_with_it(frozen: Any, tmp_path: Path) -> None:

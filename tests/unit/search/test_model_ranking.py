@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,20 @@ ASHA = "search.scheduler=asha"
 
 def of_run(*overrides: str) -> Settings:
     return settings_for(*POSTERIOR, "search.iterations=7", *overrides)
+
+
+def moments(done: Search, results: list[Result], every: int) -> Iterator[tuple[Search, Search]]:
+    """A search after every so many of its draws and results, and the same rebuilt from its files of that moment."""
+    going_on, draws, seen = Search(done.settings), [], []
+    for number, event in enumerate(replay_order(History(tuple(done.draws), tuple(results))), start=1):
+        if isinstance(event, Result):
+            going_on.absorb(event)
+            seen.append(event)
+        else:
+            going_on.take_in(event)
+            draws.append(event)
+        if number % every == 0:
+            yield going_on, rebuild(done.settings, History(tuple(draws), tuple(seen)))
 
 
 def learning_rate_of(configuration: Any) -> float:
@@ -114,16 +129,8 @@ def test_a_model_has_no_say_before_there_are_a_few_losses_on_the_largest_budget(
 @pytest.mark.parametrize("scheduler", ["brackets", "asha"])
 def test_a_search_rebuilt_at_any_moment_has_promoted_the_same(scheduler: str, request: pytest.FixtureRequest) -> None:
     done, results = request.getfixturevalue("misled" if scheduler == "brackets" else "misled_without_barriers")
-    going_on, draws, seen = Search(done.settings), [], []
-    for number, event in enumerate(replay_order(History(tuple(done.draws), tuple(results))), start=1):
-        if isinstance(event, Result):
-            going_on.absorb(event)
-            seen.append(event)
-        else:
-            going_on.take_in(event)
-            draws.append(event)
-        if number % 17 == 0:
-            assert rebuild(done.settings, History(tuple(draws), tuple(seen))).outstanding() == going_on.outstanding()
+    for going_on, rebuilt in moments(done, results, every=17):
+        assert rebuilt.outstanding() == going_on.outstanding()
 
 
 @pytest.mark.slow
