@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -171,6 +172,25 @@ def test_figures_and_tables_for_a_paper_come_from_the_command_line(
     assert r"\toprule" in capsys.readouterr().out
     with pytest.raises(RunError, match=r"No table nothing\. There are: .*ten_best"):
         tables(["nothing"], run=str(reported_run.path))
+
+
+def test_runs_of_two_methods_are_compared_by_the_command_with_each_group_in_figure_and_table(tmp_path: Path) -> None:
+    for method in ("bohb", "gp"):
+        for seed in range(2):
+            settings = load_settings("digits", ["search.iterations=2", f"search.method={method}", f"seed={seed}"])
+            write_synthetic_run(tmp_path / f"digits-{method}-{seed}", settings, seed=seed, max_rows=4)
+    runs = sorted(str(path) for path in tmp_path.glob("digits-*"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "compare", "--results", str(tmp_path), *runs],
+        capture_output=True, text=True, timeout=200, check=False, env={**os.environ, "MPLBACKEND": "agg"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (page,) = tmp_path.glob("comparison-*/comparison.html")
+    assert str(page) in done.stdout + done.stderr
+    groups = pd.read_csv(page.parent / "tables" / "compared_runs.csv").groupby("group")["seed"].agg(list)
+    assert sorted(groups.index) == ["BOHB", "Gaussian process"]
+    assert all(sorted(seeds) == [0, 1] for seeds in groups)
+    assert list(page.parent.glob("figures/*.pdf"))
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
