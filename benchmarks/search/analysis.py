@@ -6,7 +6,7 @@ is taken among the methods of a comparison on one problem with one seed; only se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,15 +76,24 @@ class Comparison:
         keys = [k for k in self.searches if (k.problem, k.method, k.workers) == (about, method, workers)]
         return np.array([self.searches[k].regret for k in sorted(keys, key=lambda k: k.seed)])
 
-    def whole(self, workers: int, problems: Iterable[str], until: float) -> list[str]:
-        """Methods with a search on each of the problems that goes to the budget `until`."""
+    def least_seeds(self, method: str, workers: int, problems: Iterable[str], until: float) -> int:
+        """How many searches that go to the budget `until` a method has on each of the problems at least."""
         at = self.budgets.index(until)
+        each = [self.regret(about, method, workers) for about in problems]
+        return min(int(np.isfinite(found[:, at]).sum()) if len(found) else 0 for found in each)
 
-        def has(method: str, about: str) -> bool:
-            found = self.regret(about, method, workers)
-            return bool(len(found)) and bool(np.isfinite(found[:, at]).any())
+    def whole(self, workers: int, problems: Iterable[str], until: float, seeds: int = 1) -> list[str]:
+        """Methods with this many searches on each of the problems that go to the budget `until`."""
+        names = list(problems)
+        return [m for m in self.methods(workers) if self.least_seeds(m, workers, names, until) >= seeds]
 
-        return [m for m in self.methods(workers) if all(has(m, about) for about in problems)]
+    def shared(self, methods: Collection[str], workers: int, until: float) -> Comparison:
+        """These methods alone, and of them the searches whose problem and seed all have up to the budget `until`."""
+        at = self.budgets.index(until)
+        there = {k: s for k, s in self.searches.items() if k.workers == workers and np.isfinite(s.regret[at])}
+        kept = {k: s for k, s in there.items() if k.method in methods
+                and all(Key(k.problem, m, workers, k.seed) in there for m in methods)}  # fmt: skip
+        return Comparison(kept, self.budgets)
 
     def mean_regret(self, method: str, workers: int, problems: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Mean over problems of the mean over seeds, and its standard error from the seeds; (budgets,) each."""

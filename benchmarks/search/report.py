@@ -98,44 +98,74 @@ def _tables(comparison: Comparison) -> Iterator[str]:
 
 
 def _summary(comparison: Comparison, workers: int, names: list[str]) -> Iterator[str]:
-    whole = {until: comparison.whole(workers, names, until) for until in BUDGETS}
-    ranked, numbers = {}, []
-    for until in BUDGETS:
-        ranks = comparison.ranks(whole[until], workers, names)[:, :, comparison.budgets.index(until)]
-        ranked[until] = dict(zip(whole[until], zip(ranks.mean(axis=0), _error(ranks), strict=True), strict=True))
-        numbers.append(f"{len(ranks)} at {until:g}")
+    enough = _enough_seeds(comparison, workers, names)
+    main = _in_order(comparison, workers, names, enough)
+    others = [m for m in _in_order(comparison, workers, names, 1) if m not in main]
     yield (
-        f"{len(names)} problems: {', '.join(names)}. Mean regret relative to a random configuration's "
-        f"(standard error, if every problem has several seeds), and mean rank among the methods that have every "
-        f"problem (searches of each: {', '.join(numbers)})."
+        f"{len(names)} problems: {', '.join(names)}. Mean regret relative to a random configuration's (standard error, "
+        "if every problem has several seeds), and mean rank, over the searches that all methods of a column have. "
+        f"The methods with {_counted(enough)}:"
     )
     yield ""
-    leader = next((method for method in GOALS if method in whole[BUDGETS[-1]]), None)
-    goal = np.nan
-    if leader is not None:
-        goal = comparison.mean_regret(leader, workers, names)[0][comparison.budgets.index(BUDGETS[-1])]
-    rows = []
-    for method in whole[BUDGETS[0]]:
-        mean, error = comparison.mean_regret(method, workers, names)
-        at = [comparison.budgets.index(b) for b in BUDGETS]
-        cells = [_with_error(mean[i], error[i]) for i in at]
-        places = [f"{ranked[b][method][0]:.2f}" if method in ranked[b] and len(ranked[b]) > 1 else "-" for b in BUDGETS]
-        reach = budget_to_reach(comparison, method, workers, names, goal)
-        rows.append((mean[at[-1]], [method, *cells, *places, f"{reach:.0f}" if np.isfinite(reach) else "-"]))
-    rows.sort(key=lambda row: np.nan_to_num(row[0], nan=9.0))
-    header = ["method", *(f"regret at {b:g}" for b in BUDGETS), *(f"rank at {b:g}" for b in BUDGETS)]
-    yield from table([*header, f"budgets to {leader or GOALS[0]}'s regret at 100"], [row for _, row in rows])
-    yield from _tests(comparison, workers, names, [row[0] for _, row in rows])
+    yield from _standings(comparison, workers, names, enough)
+    if others:
+        yield f"With fewer seeds ({', '.join(others)}), beside those above on the same searches:"
+        yield ""
+        yield from _standings(comparison, workers, names, 1)
+    yield from _tests(comparison, workers, names, [*main, *others])
+
+
+def _enough_seeds(comparison: Comparison, workers: int, names: list[str]) -> int:
+    """The most seeds that two methods have: with one method there is nothing to compare."""
+    counts = (comparison.least_seeds(m, workers, names, BUDGETS[0]) for m in comparison.methods(workers))
+    return max(sorted(counts, reverse=True)[:2][-1], 1)
+
+
+def _counted(seeds: int) -> str:
+    return f"{seeds} seed" + "s" * (seeds != 1)
+
+
+def _standings(comparison: Comparison, workers: int, names: list[str], seeds: int) -> Iterator[str]:
+    """A table of the methods that have every problem with so many seeds, a column over what all of the column have."""
+    cells: dict[str, dict[str, str]] = {method: {} for method in _in_order(comparison, workers, names, seeds)}
+    counted = []
+    for until in BUDGETS:
+        methods_there = comparison.whole(workers, names, until, seeds)
+        shared = comparison.shared(methods_there, workers, until)
+        at = comparison.budgets.index(until)
+        ranks = shared.ranks(methods_there, workers, names)[:, :, at]
+        counted.append(f"{len(ranks)} at {until:g}")
+        for i, method in enumerate(methods_there):
+            mean, error = shared.mean_regret(method, workers, names)
+            cells[method][f"regret at {until:g}"] = _with_error(mean[at], error[at])
+            if len(methods_there) > 1:
+                cells[method][f"rank at {until:g}"] = f"{ranks[:, i].mean():.2f}"
+    leader = next((method for method in GOALS if method in methods_there), GOALS[-1])
+    goal = shared.mean_regret(leader, workers, names)[0][at] if leader in methods_there else np.nan
+    reach = f"budgets to {leader}'s regret at 100"
+    for method in methods_there:
+        found = budget_to_reach(shared, method, workers, names, goal)
+        cells[method][reach] = f"{found:.0f}" if np.isfinite(found) else "-"
+    header = [*(f"regret at {b:g}" for b in BUDGETS), *(f"rank at {b:g}" for b in BUDGETS), reach]
+    yield from table(["method", *header], [[m, *(row.get(name, "-") for name in header)] for m, row in cells.items()])
+    yield f"Searches of each: {', '.join(counted)}."
+    yield ""
+
+
+def _in_order(comparison: Comparison, workers: int, names: list[str], seeds: int) -> list[str]:
+    """Methods that have every problem with so many seeds: those that went on longest first, then by regret there."""
+    found = []
+    for method in comparison.whole(workers, names, BUDGETS[0], seeds):
+        last = max(b for b in BUDGETS if method in comparison.whole(workers, names, b, seeds))
+        mean = comparison.mean_regret(method, workers, names)[0][comparison.budgets.index(last)]
+        found.append((-last, float(mean), method))
+    return [method for _, _, method in sorted(found)]
 
 
 def _with_error(mean: float, error: float) -> str:
     if not np.isfinite(mean):
         return "-"
     return f"{mean:.3f}" + (f" ({error:.3f})" if np.isfinite(error) else "")  # one search has no standard error
-
-
-def _error(ranks: np.ndarray) -> np.ndarray:
-    return ranks.std(axis=0, ddof=1) / np.sqrt(len(ranks)) if len(ranks) > 1 else np.full(ranks.shape[1], np.nan)
 
 
 def _tests(comparison: Comparison, workers: int, names: list[str], ordered: list[str]) -> Iterator[str]:
@@ -186,8 +216,11 @@ def _figures(comparison: Comparison, folder: Path) -> Iterator[str]:
     for workers in workers_of(comparison):
         names = problems_of(comparison, workers)
         # As far as there are two to compare: one alone is always the first.
-        compared = (comparison.whole(workers, names, until) for until in reversed(BUDGETS))
-        shown = next((found for found in compared if len(found) > 1), None)
+        enough = _enough_seeds(comparison, workers, names)
+        shown = next(
+            (found for until in reversed(BUDGETS) if len(found := comparison.whole(workers, names, until, enough)) > 1),
+            None,
+        )
         if shown is None:
             continue
         name = f"search-quality-{workers}.png"
@@ -200,10 +233,13 @@ def _draw(comparison: Comparison, workers: int, names: list[str], shown: list[st
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     budgets = np.array(comparison.budgets)
     ranks = comparison.ranks(shown, workers, names)
+    # A method looks the same in every figure.
+    places = {method: place for place, method in enumerate(methods())}
     for i, method in enumerate(shown):
         mean, error = comparison.mean_regret(method, workers, names)
-        ours = method.startswith("tandem.")
-        style = {"color": f"C{i % 10}", "linewidth": 2.2 if ours else 1.0, "linestyle": "-" if i < 10 else "--"}
+        row, column = divmod(places[method], 10)
+        width = 2.2 if method.startswith("tandem.") else 1.0
+        style = {"color": f"C{column}", "linewidth": width, "linestyle": ("-", "--", ":")[row]}
         left.plot(budgets, mean, label=method, **style)
         left.fill_between(budgets, mean - error, mean + error, color=style["color"], alpha=0.12, linewidth=0)
         right.plot(budgets, ranks[:, i].mean(axis=0), label=method, **style)

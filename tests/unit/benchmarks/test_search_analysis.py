@@ -42,6 +42,22 @@ def test_ranks_share_ties_and_count_only_what_every_method_has() -> None:
     assert less.ranks([], 1, ["p", "q"]).shape == (0, 0, 3)  # no method has every problem
 
 
+def test_methods_with_fewer_seeds_are_compared_over_the_searches_that_all_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "BUDGETS", BUDGETS)
+    comparison = compared(lambda k: [1.0, k.seed + {"a": 0.1, "b": 0.2, "c": 0.3}[k.method], 0.5])
+    few = {k: s for k, s in comparison.searches.items() if k.method != "c" or k.seed == 2}
+    less = Comparison(few, BUDGETS)
+    assert less.whole(1, ["p", "q"], 25.0, seeds=4) == ["a", "b"]
+    shared = less.shared(["a", "b", "c"], 1, 25.0)
+    assert {k.seed for k in shared.searches} == {2}
+    assert shared.mean_regret("a", 1, ["p", "q"])[0][1] == pytest.approx(2.1)
+    tables = "\n".join(report._summary(less, 1, ["p", "q"]))
+    assert "The methods with 4 seeds:" in tables
+    assert "With fewer seeds (c), beside those above on the same searches:" in tables
+
+
 def test_mean_regret_weighs_problems_alike_and_has_the_error_of_its_seeds() -> None:
     comparison = compared(lambda k: [k.seed + 10.0 * (k.problem == "q")] * 3)
     mean, error = comparison.mean_regret("a", 1, ["p", "q"])
