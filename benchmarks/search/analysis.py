@@ -55,6 +55,14 @@ def measured(key: Key, trace: Trace, about: Problem, budgets: Sequence[float]) -
     )  # fmt: skip
 
 
+def _mean(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the seeds that went so far, and its standard error; NaN where there is none, or no error."""
+    seeds = np.isfinite(found).sum(axis=0)
+    mean = np.where(seeds > 0, np.nansum(found, axis=0) / np.maximum(seeds, 1), np.nan)
+    squares = np.nansum((found - mean) ** 2, axis=0)
+    return mean, np.where(seeds > 1, np.sqrt(squares / np.maximum(seeds - 1, 1) / np.maximum(seeds, 1)), np.nan)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """All stored searches.
@@ -98,11 +106,8 @@ class Comparison:
     def mean_regret(self, method: str, workers: int, problems: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Mean over problems of the mean over seeds, and its standard error from the seeds; (budgets,) each."""
         each = [self.regret(about, method, workers) for about in problems]
-        mean = np.mean([np.nanmean(found, axis=0) for found in each], axis=0)
-        errors = [
-            np.nanstd(f, axis=0, ddof=1) ** 2 / len(f) if len(f) > 1 else np.full(f.shape[1], np.nan) for f in each
-        ]
-        return mean, np.sqrt(np.sum(errors, axis=0)) / len(each)
+        means, errors = zip(*(_mean(found) for found in each), strict=True)
+        return np.mean(means, axis=0), np.sqrt(np.sum(np.square(errors), axis=0)) / len(each)
 
     def ranks(self, methods: Sequence[str], workers: int, problems: Sequence[str]) -> np.ndarray:
         """Rank of each method (1 is best, ties share) on every problem and seed that all have:

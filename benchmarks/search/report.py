@@ -21,10 +21,16 @@ GOALS = ("hpbandster.bohb", "tandem.bohb")
 
 
 def write(results: Path, document: Path) -> None:
-    """Replace what stands between the marks, and the figures beside the document."""
+    """Replace what stands between the marks, and the figures beside the document; a new document has nothing else.
+
+    Raises:
+        SystemExit: there are no searches, and what the document has would be lost.
+    """
     mpl.use("Agg")
     comparison = read(results, CURVE)
-    text = document.read_text(encoding="utf-8")
+    if not comparison.searches:
+        raise SystemExit(f"There are no searches in {results}: {document} is left as it is.")
+    text = document.read_text(encoding="utf-8") if document.exists() else f"{BEGIN}\n{END}\n"
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     images = document.parent / "images"
@@ -57,6 +63,8 @@ def _coverage(comparison: Comparison) -> Iterator[str]:
     rows = []
     for method in methods():
         mine = [s for k, s in comparison.searches.items() if k.method == method]
+        if not mine and method.startswith("tandem."):
+            continue
         if not mine:
             rows.append([method, *["-"] * len(counts), "-", "not run"])
             continue

@@ -98,3 +98,16 @@ def test_the_document_is_rewritten_between_its_marks_from_stored_searches(
     mean, _ = read(tmp_path / "results", report.CURVE).mean_regret("tandem.random", 1, ["hartmann3"])
     assert f"{mean[-1]:.3f}" in text
     assert (tmp_path / "images" / "search-quality-1.png").stat().st_size > 10_000
+
+
+def test_a_document_is_begun_where_there_is_none_and_left_alone_where_there_are_no_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_surrogates", list)
+    mine = tmp_path / "mine.md"
+    with pytest.raises(SystemExit, match="no searches"):
+        report.write(tmp_path / "results", mine)
+    assert not mine.exists()
+    run(list(searches(["hartmann3"], ["tandem.random"], [1], range(1))), tmp_path / "results", 10.0)
+    report.write(tmp_path / "results", mine)
+    assert "| tandem.random | 1 x 1 |" in mine.read_text()
