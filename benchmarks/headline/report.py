@@ -121,7 +121,8 @@ def describe(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[st
     yield f"![{caption(by_side, size)}]({IMAGE.as_posix()})"
     yield ""
     yield f"{caption(by_side, size)}: `python -m benchmarks.headline {options} --clock {size.clock}`. The preset"
-    yield f"`{PRESET}`'s ladder up to there. A search took {stretch:.1f} times its workers' processor time (median; idle: 1.0)."
+    yield f"`{PRESET}`'s ladder up to there. A search took {stretch:.1f} times its workers' processor time (median;"
+    yield "idle: 1.0)."
     yield ""
 
 
