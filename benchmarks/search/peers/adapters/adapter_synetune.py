@@ -1,7 +1,8 @@
 """Syne Tune's present release: asynchronous successive halving with its BOHB or with quantile regression (CQR).
 
 A trial climbs the ladder of budgets rung by rung until the scheduler stops it. Conditions do not exist here: every
-hyperparameter is always drawn.
+hyperparameter is always drawn. BOHB's densities leave the range of an integer that does not begin at 0 or 1 (Syne Tune
+0.16 takes the upper bound for the width): what they propose is moved to the nearest legal value.
 """
 
 import datetime
@@ -37,6 +38,9 @@ class Adapter:
         if self.climbing:
             return self.climbing.pop(0)
         config = self.scheduler.suggest().config
+        for h in self.space:
+            if h["kind"] == "int":
+                config[h["name"]] = min(max(config[h["name"]], h["lower"]), h["upper"])
         trial = Trial(self.trials, config, datetime.datetime.now())
         self.trials += 1
         self.scheduler.on_trial_add(trial)
