@@ -176,3 +176,5 @@ class WorkerConnection:
             getattr(self._proxy, method)(*arguments)
         except CALL_ERRORS as error:
             log.info("%s: %s did not get through (%s)", self.name, method, explain(error))
+        except Exception as error:  # what the worker raised is its own affair
+            log.warning("%s: %s failed there: %s: %s", self.name, method, type(error).__name__, error)

@@ -190,15 +190,31 @@ def test_a_request_that_does_not_get_through_ends_nothing(
     assert [call[0] for call in worker.calls] == ["stop_attempt", "shutdown", "start_computation"]
 
 
-def test_a_defect_in_the_connections_thread_reaches_the_loop(
-    connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue
+@pytest.mark.parametrize("error", [ValueError("mine"), AttributeError("no shutdown"), TypeError("mine, too")])
+def test_what_a_worker_raises_when_it_is_asked_to_stop_or_leave_ends_nothing(
+    connection: WorkerConnection,
+    worker: FakeWorker,
+    inbox: SimpleQueue,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
-    def dismiss(reason: str) -> None:
-        raise ValueError("no call fails like that")
-
-    worker.shutdown = dismiss
+    worker.answers |= {"stop_attempt": error, "shutdown": error, "start_computation": {"accepted": True}}
     connection.start()
+    connection.stop_attempt(ATTEMPT, "superseded")
     connection.dismiss("done")
+    connection.dispatch(EVALUATION)
+    assert isinstance(event_from(inbox), DispatchEnded)
+    assert f"w0: shutdown failed there: {type(error).__name__}: {error}" in caplog.text
+
+
+def test_a_defect_in_the_connections_thread_reaches_the_loop(
+    connection: WorkerConnection, inbox: SimpleQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interval(workers: int) -> float:
+        raise ValueError("no count is like that")
+
+    monkeypatch.setattr(connections, "ping_interval_s", interval)
+    connection.start()
     event = event_from(inbox)
     assert isinstance(event, ThreadDied)
     assert "ValueError" in event.traceback
