@@ -67,7 +67,8 @@ Integer = Annotated[int, Field(strict=True, ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Number = Annotated[float, Field(strict=True, ge=-MAX_NUMBER, le=MAX_NUMBER)]
 # A measurement in HDF5: NaN is one that was not taken.
 NumberOrNan = Annotated[float, Field(strict=True), AfterValidator(_number_or_nan)]
-Seconds = Annotated[float, Field(strict=True, ge=0, le=1e12)]
+MAX_SECONDS = 1e12
+Seconds = Annotated[float, Field(strict=True, ge=0, le=MAX_SECONDS)]
 # s since 1970 (UTC), up to the year 8307: what dates can hold.
 Time = Annotated[float, Field(strict=True, ge=0, le=2e11)]
 BudgetNumber = Annotated[float, Field(strict=True, gt=0, le=1e12)]
@@ -150,13 +151,13 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def aside(info: Mapping[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
+def aside(info: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
     """A result's info in which every known name has a value of its kind, or None; what has not is kept under another.
 
     A worker that is not Tandem's may use one of these names for something else.
 
     Args:
-        kinds: `float`, `int` (a count) or `str` by known name.
+        kinds: `Number`, `Seconds`, `Count` or `str` by known name.
 
     Raises:
         BoundsError: info is no mapping.
@@ -169,15 +170,18 @@ def aside(info: Mapping[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
     return {f"{name} (as sent)" if name in misfits else name: value for name, value in info.items()}
 
 
-def _fits(value: Any, kind: type) -> bool:
+def _fits(value: Any, kind: Any) -> bool:
     if value is None:
         return True
     if kind is str:
         return isinstance(value, str) and len(value) <= REASON_CHARACTERS and value.isprintable()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    if kind is int:
+    # By hand: a long run's results have hundreds of thousands of these.
+    if kind is Count:
         return isinstance(value, int) and 0 <= value < 2**31
+    if kind is Seconds:
+        return 0 <= value <= MAX_SECONDS
     return abs(value) <= MAX_NUMBER  # of a NaN: no
 
 

@@ -288,8 +288,8 @@ INFO_KEYS = (
     "test_error", "latency_s", "latency_batch", "continued_from", "peak_memory_mb",
 )  # fmt: skip
 
-INFO_KINDS: Mapping[str, type] = dict.fromkeys(INFO_KEYS, float) | {
-    "attempt": int,
+INFO_KINDS: Mapping[str, Any] = {name: Seconds if name.endswith("_s") else Number for name in INFO_KEYS} | {
+    "attempt": Count,
     **dict.fromkeys(("worker", "host", "device", "continued_from"), str),
 }
 

@@ -80,7 +80,7 @@ def begin(
     dispatcher = Dispatcher(folder.run_id, address, settings.network.ports, inbox, runtime, network)
     scheduler = Scheduler(folder, past.search, files, dispatcher, request_workers, past.journal, runtime)
     location = MasterAddress(folder.run_id, lease.term, platform.node(), address, dispatcher.server.port, label)
-    publisher = StatusPublisher(folder, settings, lease, location.location, runtime)
+    publisher = StatusPublisher(folder, settings, lease, location.location, inbox, runtime)
     files.note("master_started", term=lease.term, host=location.host, pid=os.getpid(), address=location.location)
     files.write_journal(durable=True)
     dispatcher.start()
@@ -175,7 +175,7 @@ class Loop:
                 say()
             except LeaseLostError:
                 break
-            except (OSError, RunError) as error:
+            except (OSError, ValueError, RunError) as error:
                 log.error("the last words could not be written: %s", error)
         self.publisher.close()
         scheduler.close()

@@ -8,10 +8,12 @@ import platform
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.bounds import MAX_SECONDS
 from pipeline.master.attempts import describe
 from pipeline.master.events import MasterOutcome
 from pipeline.master.hooks import Hooks
 from pipeline.master.lease import Lease, LeaseLostError
+from pipeline.master.threads import guarded
 from pipeline.master.worker_pool import KnownWorker, WorkerState
 from pipeline.problems.description import describe as describe_problem
 from pipeline.records import EvaluationKey, config_name
@@ -46,7 +48,13 @@ class StatusPublisher:
     """Turns the scheduler's state into a `RunStatus` and publishes it."""
 
     def __init__(
-        self, folder: RunFolder, settings: Settings, lease: Lease, location: str, runtime: Runtime = SYSTEM
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        lease: Lease,
+        location: str,
+        inbox: Queue,
+        runtime: Runtime = SYSTEM,
     ) -> None:
         self._runtime = runtime
         self._folder = folder
@@ -56,10 +64,11 @@ class StatusPublisher:
         self._started = self._runtime.time()
         self._planned: tuple[int, int] = (-1, 0)
         self._not_before = 0.0
+        self._problem = ""
         self._ended_brackets: dict[int, BracketStatus] = {}
         self._hooks = Hooks(settings.hooks, folder, runtime)
         self._to_publish: Queue = runtime.queue()
-        self._thread = runtime.thread(self._run, "status")
+        self._thread = runtime.thread(guarded(inbox, "status", self._run), "status")
         self._thread.start()
 
     def publish(self, scheduler: Scheduler) -> None:
@@ -97,10 +106,16 @@ class StatusPublisher:
                 publish_status(self._folder, status)
             except LeaseLostError:
                 return  # the loop finds out before it writes
-            except OSError as error:  # the next one may get through; results have their own word on a full disk
-                log.warning("the status could not be written: %s", error)
+            except (OSError, ValueError) as error:  # the next one may do; results have their own word on a full disk
+                self._warn(f"the status could not be written: {error}")
             # With hundreds of workers and brackets it is a large file: it may take a twentieth of the master's time.
             self._not_before = began + min(MAX_PAUSE_S, 20 * (self._runtime.monotonic() - began))
+
+    def _warn(self, problem: str) -> None:
+        """Say what is in the way, once."""
+        if problem != self._problem:
+            log.warning("%s", problem)
+        self._problem = problem
 
     def _bracket_statuses(self, scheduler: Scheduler) -> Iterator[BracketStatus]:
         waiting = {job.key for job in scheduler.evaluations.waiting}
@@ -135,8 +150,8 @@ class StatusPublisher:
             queued=len(scheduler.evaluations.waiting),
             lost=scheduler.attempts.lost,
             retried=scheduler.retried,
-            trained_s=search.trained_s,
-            lost_s=scheduler.attempts.lost_s,
+            trained_s=min(search.trained_s, MAX_SECONDS),  # a guest may send anything within its bounds, and often
+            lost_s=min(scheduler.attempts.lost_s, MAX_SECONDS),
             draws=len(search.draws),
             model_based=search.model_based,
             checkpoint_mb=scheduler.checkpoints.used_mb,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.master.events import MasterOutcome
 from pipeline.master.loop import LATE_S, TICK_S, Loop
 from tests.unit.master.conftest import Master
 
@@ -18,6 +19,23 @@ def loop_of(master: Master) -> Loop:
     loop = Loop(master.folder, master.scheduler, unused, unused, lambda: None, unused, master.lease, master.runtime)
     loop._next_tick, loop._next_status = master.runtime.monotonic(), math.inf
     return loop
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), ValueError("a status out of bounds")])
+def test_a_last_word_that_cannot_be_said_does_not_keep_the_others_back(master: Master, error: Exception) -> None:
+    said = []
+
+    def publish_last(*arguments: Any) -> None:
+        raise error
+
+    loop = loop_of(master)
+    loop.publisher = SimpleNamespace(  # type: ignore[assignment]
+        publish_last=publish_last, tell_end=lambda *a: said.append("told"), close=lambda: said.append("closed")
+    )
+    loop.end(MasterOutcome("stopped", "asked to stop"))
+    assert said == ["told", "closed"]
+    assert '"ended": "stopped"' in (master.folder.masters / "000001.beat").read_text()
+    assert master.dispatcher.is_down
 
 
 @pytest.mark.parametrize("is_the_masters", [True, False])

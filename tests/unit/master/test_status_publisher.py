@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.bounds import BoundsError
 from pipeline.master import status_publisher
-from pipeline.master.events import DispatchEnded, MasterOutcome
+from pipeline.master.events import DispatchEnded, MasterOutcome, ThreadDied
 from pipeline.master.status_publisher import StatusPublisher
 from pipeline.problems.description import VALIDATION_ERROR
 from pipeline.rpc.messages import Outcome
@@ -21,7 +22,7 @@ from tests.unit.master.conftest import Master
 
 @pytest.fixture
 def publisher(master: Master) -> StatusPublisher:
-    return StatusPublisher(master.folder, master.settings, master.lease, location="127.0.0.1:9")
+    return StatusPublisher(master.folder, master.settings, master.lease, "127.0.0.1:9", master.dispatcher.inbox)
 
 
 def last_status(publisher: StatusPublisher, master: Master, state: str = "stopped", message: str = "") -> Any:
@@ -110,8 +111,9 @@ def test_a_slow_disk_does_not_hold_up_the_search(
     publisher.publish_last(master.scheduler, MasterOutcome("stopped"))
 
 
-def test_a_status_that_the_disk_refuses_is_followed_by_the_next(
-    publisher: StatusPublisher, master: Master, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BoundsError("trained_s is 1e13")])
+def test_a_status_that_cannot_be_written_is_followed_by_the_next(
+    publisher: StatusPublisher, master: Master, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     written = []
     real = status_publisher.publish_status
@@ -119,7 +121,7 @@ def test_a_status_that_the_disk_refuses_is_followed_by_the_next(
     def refuses_once(folder: Any, status: Any) -> None:
         written.append(status)
         if len(written) == 1:
-            raise OSError(28, "No space left on device")
+            raise error
         real(folder, status)
 
     monkeypatch.setattr(status_publisher, "publish_status", refuses_once)
@@ -128,13 +130,47 @@ def test_a_status_that_the_disk_refuses_is_followed_by_the_next(
     assert len(written) == 2
 
 
+def test_a_defect_in_the_status_thread_reaches_the_loop(
+    publisher: StatusPublisher, master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_publisher, "publish_status", lambda folder, status: 1 / 0)
+    publisher.publish(master.scheduler)
+    event = master.dispatcher.inbox.get(timeout=10)
+    assert isinstance(event, ThreadDied)
+    assert "ZeroDivisionError" in event.traceback
+
+
+def test_seconds_that_guests_make_up_neither_stop_the_status_nor_a_resumed_master(
+    publisher: StatusPublisher, master: Master
+) -> None:
+    master.join("w0")
+    for training_s in (9e11, 9e11, 1e30):
+        master.step()
+        master.confirm("w0")
+        master.deliver("w0", Outcome.from_plain(result(training_s)))
+    master.step()
+    assert last_status(publisher, master).trained_s == 1e12
+    # As an earlier version took it in.
+    results = master.folder.results
+    results.write_text(results.read_text().replace("training_s (as sent)", "training_s"))
+    assert results.read_text().count('"training_s": 1e+30') == 1
+    master.close()
+    master.start()
+    again = StatusPublisher(master.folder, master.settings, master.lease, "127.0.0.1:9", master.dispatcher.inbox)
+    assert last_status(again, master).finished == 3
+
+
+def result(training_s: float) -> dict[str, Any]:
+    return {"status": "finished", "loss": 0.25, "info": {"training_s": training_s}}
+
+
 def test_a_command_that_fails_is_in_the_status_and_the_last_word_is_published_before_it_is_told(
     master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = master.folder.path / "seen"
     command = f"cat status.json > {seen}; echo no channel; exit 1"
     settings = changed(master.settings, {"hooks.on_end": command})
-    publisher = StatusPublisher(master.folder, settings, master.lease, location="127.0.0.1:9")
+    publisher = StatusPublisher(master.folder, settings, master.lease, "127.0.0.1:9", master.dispatcher.inbox)
     outcome = MasterOutcome("stopped", "asked to stop")
     publisher.publish_last(master.scheduler, outcome)
     publisher.tell_end(master.scheduler, outcome)

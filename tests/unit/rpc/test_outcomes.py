@@ -9,7 +9,7 @@ from pipeline.rpc.messages import Outcome
 from pipeline.worker.evaluate import is_device_lost
 
 
-@pytest.mark.parametrize("seconds", ["12 s", True, [1.0], 10**120])
+@pytest.mark.parametrize("seconds", ["12 s", True, [1.0], 10**120, 1.1e12, -1.0])
 def test_what_is_no_number_of_training_seconds_is_kept_under_another_name(seconds: Any) -> None:
     outcome = Outcome.from_plain({"status": "finished", "loss": 0.5, "info": {"training_s": seconds}})
     assert (outcome.status, outcome.loss) == ("finished", 0.5)
