@@ -144,15 +144,15 @@ def resume(folder: RunFolder, iterations: int | None, say: Say) -> None:
     """Start a master again on a run that was stopped or lost its master, or extend a finished one.
 
     Raises:
-        RunError: a master is at work on it.
+        RunError: it is another user's, or a master is at work on it. Nothing of it has been touched.
     """
+    _require_owner(folder, "resume")
     status = read_status(folder)
     if status is not None and _is_at_work(folder, status):
         raise RunError(
             f"Run {folder.run_id} has a living master on {status.host}: nothing to resume. `tandem status` shows it."
         )
     settings = read_settings(folder) if iterations is None else extend_run(folder, iterations)
-    _require_owner(folder, "resume")
     for line in changed_since(problem_origins(folder)):
         say(line)
     folder.stop_request.unlink(missing_ok=True)

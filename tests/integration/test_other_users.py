@@ -57,6 +57,16 @@ def test_another_users_run_is_refused_in_one_line(run: Any, command: Any, said: 
     assert not run.stop_request.exists()
 
 
+def test_another_users_run_that_others_may_write_is_not_extended(run: Any) -> None:
+    for path in (run.path, run.settings):
+        path.chmod(path.stat().st_mode | 0o022)
+    settings = run.settings.read_bytes()
+    done = as_nameless("resume-search", run.path, "--iterations", "99")
+    assert done.returncode == 2
+    assert "is user root's: only they can resume it" in done.stderr
+    assert run.settings.read_bytes() == settings
+
+
 def test_a_run_in_a_folder_that_cannot_be_written_is_stopped_by_a_user_without_a_name(run: Any) -> None:
     for path in (run.path, *run.path.iterdir()):
         shutil.chown(path, NAMELESS, NAMELESS)
