@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryFile
@@ -24,6 +26,9 @@ from pipeline.settings import HookSettings
 log = logging.getLogger("tandem.master")
 
 END, BREAK, INCUMBENT = "end", "break", "incumbent"
+# What a master that leaves, to go on elsewhere, waits for its commands: its allocation is about to end.
+LEAVE_S = 5.0
+POLL_S = 0.05
 # Of what a failed command wrote, the last line is shown.
 SHOWN_CHARACTERS = 200
 
@@ -51,6 +56,7 @@ class Hooks:
         self._incumbent: IncumbentStatus | None = None
         self._is_first_look = True
         self._newest: _HookCall | None = None
+        self._leave_by = math.inf
         self._calls: Queue = runtime.queue()
         self._thread = runtime.thread(self._run, "hooks") if settings.are_any else None
         if self._thread is not None:
@@ -68,10 +74,12 @@ class Hooks:
     def end(self, status: RunStatus) -> None:
         """Tell of the end of the run, and wait until all has been told or its time is up.
 
-        A master that leaves, to go on elsewhere, is no end.
+        A master that leaves, to go on elsewhere, is no end, and waits for `LEAVE_S` at most.
         """
         if self._thread is None:
             return
+        if status.state == "left":
+            self._leave_by = time.monotonic() + LEAVE_S
         event, command = {
             "broken": (BREAK, self._settings.on_break),
             "finished": (END, self._settings.on_end),
@@ -87,6 +95,9 @@ class Hooks:
         while (call := self._calls.get()) is not None:
             if call.event == INCUMBENT and call is not self._newest:
                 continue  # of several that waited, the last one alone is news
+            if time.monotonic() > self._leave_by:
+                log.warning("hooks.on_%s is not told: this master leaves", call.event)
+                continue
             self.is_at_work = True
             try:
                 self.problem = self._call(call)
@@ -110,15 +121,23 @@ class Hooks:
                 start_new_session=True, cwd=self._folder.path,
                 env={**os.environ, "TANDEM_EVENT": call.event, "TANDEM_RUN": str(self._folder.path)},
             )  # fmt: skip
-            try:
-                status = process.wait(self._settings.timeout_s)
-            except subprocess.TimeoutExpired:
+            status = self._wait(process)
+            if status is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                return f"{name} was ended: it took more than {self._settings.timeout_s:g} s"
+                is_due = time.monotonic() > self._leave_by
+                why = "this master leaves" if is_due else f"it took more than {self._settings.timeout_s:g} s"
+                return f"{name} was ended: {why}"
             if status == 0:
                 return ""
             said_file.seek(0)
             last = (said_file.read().strip().splitlines() or ["without a word"])[-1][:SHOWN_CHARACTERS]
         return f"{name} failed with status {status}: {last}"
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int | None:
+        """How a command ended; None: its time is up."""
+        deadline = time.monotonic() + self._settings.timeout_s
+        while (status := process.poll()) is None and time.monotonic() < min(deadline, self._leave_by):
+            time.sleep(POLL_S)
+        return status

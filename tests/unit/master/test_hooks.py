@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.master import hooks as master_hooks
 from pipeline.master.hooks import Hooks
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import IncumbentStatus, RunStatus
@@ -24,6 +26,13 @@ def with_best(loss: float, **changes: Any) -> RunStatus:
 
 def hooks(tmp_path: Path, **commands: Any) -> Hooks:
     return Hooks(HookSettings(**commands), RunFolder(tmp_path))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def told(tmp_path: Path) -> list[dict[str, Any]]:
@@ -68,15 +77,37 @@ def test_of_incumbents_that_come_while_a_command_runs_the_last_is_told_and_nobod
     watching = hooks(tmp_path, on_incumbent=waiting)
     watching.look(status_of(incumbents=()))
     watching.look(with_best(0.9))
-    deadline = time.monotonic() + 60
-    while not watching.is_at_work:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: watching.is_at_work)
     for loss in (0.8, 0.7, 0.6):
         watching.look(with_best(loss))  # while the first command stands still
     (tmp_path / "gate").unlink()
     watching.end(with_best(0.6, state="finished"))
     assert [status["incumbents"][0]["loss"] for status in told(tmp_path)] == [0.9, 0.6]
+
+
+def test_a_master_that_leaves_does_not_wait_for_a_command_that_hangs_nor_for_those_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master_hooks, "LEAVE_S", 0.2)
+    watching = hooks(tmp_path, on_incumbent=f"{NOTE}; sleep 1000", timeout_s=900.0)
+    watching.look(status_of(incumbents=()))
+    watching.look(with_best(0.9))
+    wait_until((tmp_path / "events").exists)
+    watching.look(with_best(0.8))
+    began = time.monotonic()
+    watching.end(with_best(0.8, state="left"))
+    assert time.monotonic() - began < 450, "half of what one of the two commands may take"
+    assert watching.problem == "hooks.on_incumbent was ended: this master leaves"
+    assert len(told(tmp_path)) == 1
+
+
+def test_a_master_that_leaves_lets_a_command_of_a_moment_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(master_hooks, "LEAVE_S", 60.0)
+    watching = hooks(tmp_path, on_incumbent=NOTE)
+    watching.look(status_of(incumbents=()))
+    watching.look(with_best(0.9))
+    watching.end(with_best(0.9, state="left"))
+    assert len(told(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
