@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 
 from pipeline.errors import SiteError
 from pipeline.settings import Settings, SlurmSettings
@@ -20,6 +21,37 @@ def array_sizes(count: int, largest: int) -> list[int]:
     return [largest] * full + ([rest] if rest else [])
 
 
+def array_shares(limit: int, sizes: Sequence[int]) -> list[int]:
+    """How many tasks of each array may run at once so that `limit` of all of them do; at least one of each."""
+    # One for each array, and the rest by what each has beyond its one.
+    rest, beyond = max(0, limit - len(sizes)), max(1, sum(sizes) - len(sizes))
+    ends = accumulate((size - 1 for size in sizes), initial=0)
+    return [1 + rest * end // beyond - rest * start // beyond for start, end in pairwise(ends)]
+
+
+def queued_at_once(settings: Settings, count: int, largest: int) -> int:
+    """How many of `count` workers are in the queue at once: Slurm limits each array by itself, to one task at least.
+
+    So there are no more arrays than `slurm.array_parallelism` lets tasks run; the workers beyond would only wait.
+
+    Args:
+        largest: Slurm's MaxArraySize.
+    """
+    limit = settings.slurm.array_parallelism
+    return count if limit is None else min(count, limit * largest)
+
+
+def worker_arrays(settings: Settings, count: int, largest: int) -> list[tuple[int, Options]]:
+    """The arrays that `count` workers are split into: the tasks and sbatch's options of each.
+
+    They share `slurm.array_parallelism`; arguments as of `queued_at_once`.
+    """
+    sizes = array_sizes(count, largest)
+    limit = settings.slurm.array_parallelism
+    shares = [None] * len(sizes) if limit is None else array_shares(limit, sizes)
+    return [(size, worker_options(settings, share)) for size, share in zip(sizes, shares, strict=True)]
+
+
 def warning_s(walltime_min: float, margin_s: float) -> int:
     """How long before a limit Slurm shall signal: after the worker's own margin, and never in its first half.
 
@@ -28,12 +60,8 @@ def warning_s(walltime_min: float, margin_s: float) -> int:
     return max(1, int(min(WARNING_S, margin_s / 2, walltime_min * 60 / 4)))
 
 
-def worker_options(settings: Settings, count: int = 1, of: int | None = None) -> Options:
-    """Options of sbatch for an array of `count` workers.
-
-    Args:
-        of: workers in all, when they are split over several arrays: `array_parallelism` is shared among them.
-    """
+def worker_options(settings: Settings, at_once: int | None = None) -> Options:
+    """Options of sbatch for a worker, or an array of them of which `at_once` may run at once (default: all)."""
     wanted = settings.slurm
     options: Options = {
         "time": wanted.walltime_min,
@@ -54,9 +82,8 @@ def worker_options(settings: Settings, count: int = 1, of: int | None = None) ->
         options["constraint"] = wanted.constraint
     if wanted.exclude:
         options["exclude"] = ",".join(wanted.exclude)
-    if wanted.array_parallelism is not None:
-        share = wanted.array_parallelism * count / (of or count)
-        options["array-parallelism"] = max(1, round(share))
+    if at_once is not None:
+        options["array-parallelism"] = at_once
     options = {**options, **_gpus(wanted), **wanted.extra}
     return {name: value for name, value in options.items() if value is not False}
 

@@ -11,11 +11,12 @@ from pipeline.cluster import slurm
 from pipeline.cluster.addresses import address_towards_nodes
 from pipeline.cluster.sbatch_options import (
     Options,
-    array_sizes,
     as_text,
     command,
     command_line,
     master_options,
+    queued_at_once,
+    worker_arrays,
     worker_options,
 )
 from pipeline.cluster.users import user_name
@@ -63,13 +64,19 @@ def describe_request(settings: Settings) -> str:
     cores = counted(wanted.cpus_per_worker, "CPU core")
     lines = ["No workers are asked for (workers.count=0)."]
     if count > 0:
-        sizes = array_sizes(count, slurm.max_array_size())
-        first, *others = (command(worker_options(settings, size, of=count), size) for size in sizes)
-        more = f" (and {len(others)} more arrays: Slurm takes {sizes[0]} tasks in one)" if others else ""
+        largest = slurm.max_array_size()
+        queued = queued_at_once(settings, count, largest)
+        (size, options), *others = worker_arrays(settings, queued, largest)
+        more = f" (and {len(others)} more arrays: Slurm takes {size} tasks in one)" if others else ""
         lines = [
-            f"{counted(count, 'worker')} as a Slurm array, each with {device}, {cores} and "
-            f"{_duration(wanted.walltime_min)}: {first}{more}"
+            f"{counted(queued, 'worker')} as a Slurm array, each with {device}, {cores} and "
+            f"{_duration(wanted.walltime_min)}: {command(options, size)}{more}"
         ]
+        if queued < count:
+            lines.append(
+                f"Not {count}: slurm.array_parallelism lets {wanted.array_parallelism} run at once, and Slurm one of "
+                f"each array at least, so that there are no more arrays."
+            )
     if wanted.master == "slurm":
         lines.append(f"The master as a job of its own: {command(master_options(settings))}")
     return "\n".join(lines)

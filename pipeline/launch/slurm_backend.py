@@ -14,7 +14,14 @@ from typing import Any
 from pipeline.cluster import site, slurm
 from pipeline.cluster.addresses import address_towards_nodes
 from pipeline.cluster.fit import submit_words
-from pipeline.cluster.sbatch_options import Options, array_sizes, master_options, words, worker_options
+from pipeline.cluster.sbatch_options import (
+    Options,
+    master_options,
+    queued_at_once,
+    words,
+    worker_arrays,
+    worker_options,
+)
 from pipeline.errors import SiteError
 from pipeline.launch.array_tasks import slurm_executor, submission_text, submit_array
 from pipeline.launch.backend import STARTING_MIN, QueueState, StartedMaster
@@ -56,8 +63,8 @@ class SlurmBackend:
         count = self.settings.workers.count
         if count == 0:
             return ""
-        size = array_sizes(count, slurm.max_array_size())[0]
-        options = worker_options(self.settings, size, of=count)
+        largest = slurm.max_array_size()
+        size, options = worker_arrays(self.settings, queued_at_once(self.settings, count, largest), largest)[0]
         jobs = RunFolder(results.absolute() / "RUN").jobs
         return submission_text(jobs, slurm.workers_name("RUN"), options, size, self.settings.slurm.setup)
 
@@ -98,7 +105,7 @@ class SlurmBackend:
         self._hasten(queue)
         self._failed_starts.look(folder, queue)
         lacking = count - len(on_their_way(queue, status, self.settings, counted, time.time()))
-        jobs = self._submit_workers(folder, lacking) if lacking > 0 else []
+        jobs = self._submit_workers(folder, lacking, queue) if lacking > 0 else []
         self._failed_starts.submitted(jobs)
         return StartedWorkers(tuple(jobs), self._failed_starts.problem, self._failed_starts.failing_nodes)
 
@@ -154,8 +161,7 @@ class SlurmBackend:
         ensure_jobs_folder(folder)
         jobs: list[str] = []
         start = 0
-        for size in array_sizes(len(tasks), slurm.max_array_size()):
-            options = worker_options(self.settings, size, of=len(tasks))
+        for size, options in worker_arrays(self.settings, len(tasks), slurm.max_array_size()):
             executor = slurm_executor(folder.jobs, name, options, size, self.settings.slurm.setup)
             jobs += submit_array(executor, tasks[start : start + size], "trainings")
             start += size
@@ -176,11 +182,12 @@ class SlurmBackend:
                 except SiteError as error:
                     log.warning("Task %s starts two minutes after it was requeued: %s", task.job_id, error)
 
-    def _submit_workers(self, folder: RunFolder, count: int) -> list[str]:
+    def _submit_workers(self, folder: RunFolder, lacking: int, queue: Sequence[slurm.Task]) -> list[str]:
         jobs: list[str] = []
         settings = _without_suspected_nodes(folder, self.settings, self._failed_starts.failing_nodes)
-        for size in array_sizes(count, slurm.max_array_size()):
-            options = worker_options(settings, size, of=count)
+        largest, there = slurm.max_array_size(), sum(task.is_pending or task.is_running for task in queue)
+        count = max(0, queued_at_once(settings, there + lacking, largest) - there)
+        for size, options in worker_arrays(settings, count, largest):
             name = slurm.workers_name(run_label(folder))
             try:
                 jobs += self._submit(folder, submit_workers, name, size, options, f"{size} workers")

@@ -2,14 +2,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.cluster.sbatch_options import (
     array_sizes,
     as_text,
     command_line,
     master_options,
+    queued_at_once,
     warning_s,
     words,
+    worker_arrays,
     worker_options,
 )
 from pipeline.errors import SettingsError, SiteError
@@ -98,7 +102,22 @@ def test_an_array_that_is_too_large_is_split_and_its_parallelism_shared() -> Non
     assert array_sizes(10, 4) == [4, 4, 2]
     assert array_sizes(3, 1) == [1, 1, 1]
     limited = settings(array_parallelism=5)
-    assert [worker_options(limited, size, of=10)["array-parallelism"] for size in (4, 4, 2)] == [2, 2, 1]
+    assert [(size, options["array-parallelism"]) for size, options in worker_arrays(limited, 10, 4)] == [
+        (4, 1), (4, 2), (2, 2),
+    ]  # fmt: skip
+    assert all("array-parallelism" not in options for _, options in worker_arrays(settings(), 10, 4))
+
+
+@given(st.integers(1, 100), st.integers(1, 12), st.integers(1, 120))
+def test_no_more_workers_run_at_once_than_the_limit_however_split(count: int, largest: int, limit: int) -> None:
+    limited = settings(array_parallelism=limit)
+    queued = queued_at_once(limited, count, largest)
+    assert queued == count or queued >= limit, "nobody waits who could run"
+    arrays = worker_arrays(limited, queued, largest)
+    assert sum(size for size, _ in arrays) == queued
+    shares = [min(size, int(options["array-parallelism"])) for size, options in arrays]
+    assert min(shares) >= 1, "Slurm takes no array of which none may run"
+    assert sum(shares) == min(limit, queued)
 
 
 def test_slurm_warns_after_the_workers_own_margin_and_never_in_the_first_half_of_a_job() -> None:

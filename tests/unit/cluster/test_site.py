@@ -116,6 +116,11 @@ def test_arrays_that_slurm_does_not_take_whole_are_described_as_they_are_split(
     monkeypatch.setattr(slurm, "max_array_size", lambda: 4)
     assert "sbatch --array=0-3%4" in described()
     assert "(and 2 more arrays: Slurm takes 4 tasks in one)" in described()
+    fewer = described(array_parallelism=2)
+    assert fewer.startswith("8 workers as a Slurm array")
+    assert "sbatch --array=0-3%1" in fewer
+    assert "(and 1 more arrays" in fewer
+    assert "Not 10: slurm.array_parallelism lets 2 run at once, and Slurm one of each array at least" in fewer
 
 
 def test_the_file_system_of_a_path_is_the_innermost_mounts(tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_workers_on_their_way_are_not_asked_for_again(
     assert submitted[0][1]["count"] == 1
 
 
+def test_no_more_arrays_are_in_the_queue_than_tasks_may_run_at_once(
+    backend: Any, run: Any, submitted: Any, fake_slurm: Any
+) -> None:
+    limited = with_(backend, array_parallelism=2)
+    assert len(limited.start_workers(run, 10).jobs) == 8, "Slurm takes four tasks in an array"
+    assert [request["options"]["array-parallelism"] for _, request in submitted] == [1, 1]
+    fake_slurm.queue = lambda names: [
+        slurm.Task(f"1_{index}", names[0], "RUNNING" if index < 2 else "PENDING", "5:00:00", "None")
+        for index in range(7)
+    ]
+    assert len(limited.start_workers(run, 8).jobs) == 1, "one has left the queue, and two of those there have joined"
+    fake_slurm.queue = lambda names: [slurm.Task(f"1_{i}", names[0], "PENDING", "0:00", "None") for i in range(8)]
+    assert limited.start_workers(run, 10).jobs == ()
+
+
 def test_a_worker_that_joins_while_the_status_is_read_is_on_its_way_in_the_masters_count(
     backend: Any, run: Any, submitted: Any, fake_slurm: Any, publish: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
