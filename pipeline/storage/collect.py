@@ -49,7 +49,9 @@ from pipeline.storage.gather import (
     lost_seconds,
     mark,
 )
+from pipeline.storage.kept import Kept, read_kept
 from pipeline.storage.retrained import baseline_folder, find_retrained
+from pipeline.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ _INFO = tuple({column.name for column in schema.EVALUATIONS} & set(INFO_KEYS) - 
 def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
     """Build results.h5 of a run, going on or ended; published whole, so it may be read and rebuilt at any time.
 
-    Damaged or missing files of attempts are named in warnings (logged, and kept in the file), never fatal.
+    Damaged or missing files of attempts are named in warnings (logged, and kept in the file), never fatal: what the
+    results.h5 before had of them is kept (`storage.kept`).
 
     Args:
         folder: the run.
@@ -70,13 +73,17 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
         The path of results.h5.
 
     Raises:
-        RunError: the run folder lacks its settings, or one of its files other than those of attempts is damaged.
+        RunError: the run folder lacks its settings, or one of its files other than those of attempts is damaged; or
+            attempts have no file, and the results.h5 before, which may have their curves, cannot be read.
     """
-    settings = _settings(folder)
-    history, journal = read_history(folder), read_journal(folder)
+    settings, kept = _settings(folder), read_kept(folder)
+    history, journal = read_history(folder), kept.with_earlier_events(read_journal(folder))
     problem = describe(settings, devices_joined(journal))
     attempts, warnings = find_attempts(folder, journal)
-    evaluations, curves, attempt_rows, doubts = _evaluations(folder, history, attempts, _has_ended(journal), problem)
+    kept.add_unknown(attempts)
+    evaluations, curves, attempt_rows, doubts = _evaluations(
+        folder, history, attempts, _has_ended(journal), problem, kept
+    )
     retrained, more = find_retrained(
         baselines if baselines is not None else baseline_folder(folder.path.parent, settings),
         folder.path / "retrained",
@@ -86,7 +93,7 @@ def collect(folder: RunFolder, baselines: Path | None = None) -> Path:
     for warning in warnings:
         logger.warning("%s", warning)
     with publish(folder.collected, folder.path) as temporary, h5py.File(temporary, "w", locking=False) as file:
-        _write_run(file, folder, settings, problem, warnings)
+        _write_run(file, folder, settings, problem, warnings, kept)
         _write_configurations(file, history.draws)
         write_table(file, "evaluations", frame(schema.EVALUATIONS, evaluations), schema.EVALUATIONS)
         columns = schema.metrics(problem)
@@ -116,6 +123,7 @@ def _evaluations(
     attempts: dict[EvaluationKey, list[FoundAttempt]],
     run_has_ended: bool,
     problem: Description,
+    kept: Kept,
 ) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]], list[str]]:
     """Rows of /evaluations and /attempts, the curves in the order of the evaluations, and warnings."""
     configurations = {draw.config_id: row for row, draw in enumerate(history.draws)}
@@ -123,27 +131,44 @@ def _evaluations(
     evaluations: list[dict[str, Any]] = []
     curves: list[np.ndarray] = []
     attempt_rows: list[dict[str, Any]] = []
-    offset = 0
+    offset = lacking = 0
     for key, result in results.items():  # in the order of results.json
         config_id, budget = key
         tried = attempts.get(key, [])
         conclusion = decide(_kind(result), _named(result), [facts(attempt) for attempt in tried], run_has_ended)
         mark(tried, conclusion)
-        if conclusion.lacks_curve:
-            path = folder.attempt(config_id, budget, _named(result) or 1)
-            warnings.append(f"{path} is missing: that evaluation has a result but no learning curve")
         curve = next((a for a in tried if a.attempt == conclusion.curve), None)
-        rows = curve.rows if curve else NO_ROWS
+        before = kept.evaluation(curve)
+        if conclusion.lacks_curve and before is None:
+            path = folder.attempt(config_id, budget, _named(result) or 1)
+            if kept.is_unreadable:
+                raise RunError(
+                    f"{path} is gone, and its learning curve may stand in {folder.collected} alone, which cannot be "
+                    f"read. Put a copy of that back, or move it away to collect without."
+                )
+            warnings.append(f"{path} is missing: that evaluation has a result but no learning curve")
         row = _evaluation_row(key, conclusion, result, curve)
+        row |= {"metrics": _last_values(curve, result, problem)}
+        rows = curve.rows if curve else NO_ROWS
+        if before is not None:
+            row, rows = kept.completed_evaluation(row, before), kept.curve(before)
         row |= {"configuration": configurations.get(config_id, -1), "attempts": len(tried)}
-        row |= {"curve_offset": offset, "curve_length": len(rows), "metrics": _last_values(curve, result, problem)}
+        row |= {"curve_offset": offset, "curve_length": len(rows)}
         curves.append(rows)
         offset += len(rows)
+        gone = kept.lacking(tried)
         for attempt in tried:
             lost_s = lost_seconds(attempt, tried, result is not None)
             info = result.info if result is not None else {}
-            attempt_rows.append(_attempt_row(folder, attempt, len(evaluations), lost_s, info))
+            attempt_row = _attempt_row(folder, attempt, len(evaluations), lost_s, info)
+            attempt_rows.append(kept.completed_attempt(attempt_row, attempt, lacks_files=gone > 0))
+        lacking += gone
         evaluations.append(row)
+    if lacking:
+        warnings.append(
+            f"{counted(lacking, 'attempt')} of {folder.attempts} cannot be read there any more: what "
+            f"{folder.collected.name} had of them is kept"
+        )
     return evaluations, curves, attempt_rows, warnings
 
 
@@ -277,7 +302,9 @@ def _journal_row(event: Mapping[str, Any]) -> dict[str, Any]:
     return row | {"config_id": config_name(config_id) if config_id else ""}
 
 
-def _write_run(file: Any, folder: RunFolder, settings: Settings, problem: Description, warnings: list[str]) -> None:
+def _write_run(
+    file: Any, folder: RunFolder, settings: Settings, problem: Description, warnings: list[str], kept: Kept
+) -> None:
     file.attrs["schema"] = schema.RESULTS_SCHEMA
     file.attrs["run_id"] = folder.run_id
     file.attrs["collected"] = time.time()
@@ -292,7 +319,7 @@ def _write_run(file: Any, folder: RunFolder, settings: Settings, problem: Descri
         ("images", folder.images),
     ):
         try:
-            run[name] = json.dumps(read_json(path)) if path.exists() else ""
+            run[name] = json.dumps(read_json(path)) if path.exists() else kept.text(name)
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}). Move it away, and the rest can be collected.") from None
     run["problem"] = json.dumps(problem.to_plain())

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.run.folder import RunFolder, find_run
 from pipeline.run.history import read_history
 from pipeline.run.status import read_status
 from pipeline.settings import load_settings, preset_names
+from pipeline.storage.collect import collect
 from pipeline.storage.results import load_results
 
 SMALL = [
@@ -128,7 +132,22 @@ def test_provenance_says_where_the_run_came_from(digits_run: RunFolder) -> None:
     assert "submit-search" in provenance["command"]
 
 
-def test_a_run_is_stopped_resumed_and_extended(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def trim(folder: RunFolder) -> None:
+    """Remove from a collected run what docs/disk.md says may go."""
+    page = (Path(__file__).parents[2] / "docs" / "disk.md").read_text()
+    section = page.partition("## Making a finished run smaller")[2].partition("Keep the rest.")[0]
+    listed = [line.partition(":")[0] for line in section.splitlines() if line.startswith("- ")]
+    names = re.findall(r"`([^`]+)`", " ".join(listed))
+    assert {"checkpoints/", "attempts/", "jobs/", "tls/", "report.html"} < set(names)
+    for name in names:
+        path = folder.path / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def test_a_run_is_stopped_trimmed_resumed_extended_and_compared(tmp_path: Path) -> None:
     folder = submit(tmp_path, "digits", f"data.root={tmp_path}/data", "search.iterations=2")
     try:
         wait_until(lambda: len(read_history(folder).results) >= 2, "two results")
@@ -136,6 +155,8 @@ def test_a_run_is_stopped_resumed_and_extended(tmp_path: Path, tmp_path_factory:
         status = read_status(folder)
         assert status.state == "stopped"
         before = read_history(folder)
+        collected = load_results(collect(folder))
+        trim(folder)
         tandem("resume-search", folder.path, "--iterations", 3)
         wait_until(lambda: ended(folder) and read_status(folder).term > status.term, "the end of the resumed search")
     finally:
@@ -145,7 +166,15 @@ def test_a_run_is_stopped_resumed_and_extended(tmp_path: Path, tmp_path_factory:
     assert after.results[: len(before.results)] == before.results
     keys = [(r.config_id, r.budget) for r in after.results]
     assert len(keys) == len(set(keys)) == 20
+    whole = load_results(collect(folder))
+    trim(folder)
     assert "follows from the files" in tandem("verify", folder.path).stdout
+    tandem("compare", "--results", tmp_path, folder.run_id)
+    results = load_results(folder.collected)
+    pd.testing.assert_frame_equal(results.evaluations, whole.evaluations)
+    pd.testing.assert_frame_equal(results.learning_curves, whole.learning_curves)
+    for number in range(len(before.results)):
+        assert len(results.curve(number)) == len(collected.curve(number)) > 0
 
 
 def write_cifar10(root: Path, per_batch: int = 60) -> None:

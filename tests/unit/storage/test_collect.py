@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import h5py
@@ -106,6 +108,7 @@ def test_damaged_and_missing_files_are_named_and_cost_only_themselves(
     damaged, missing = (running.path / name for name in done["file"].iloc[:2])
     damaged.write_bytes(damaged.read_bytes()[:1500])
     missing.unlink()
+    running.collected.unlink()
     (running.attempts / "3-0-7").mkdir(exist_ok=True)
     (running.attempts / "3-0-7" / "bad-a1x.h5").touch()
     (running.attempts / "3-0-7" / "b3-ax.h5").touch()
@@ -120,6 +123,64 @@ def test_damaged_and_missing_files_are_named_and_cost_only_themselves(
         assert str(path) in caplog.text
     problem = after.attempts.set_index("file").loc[str(damaged.relative_to(running.path)), "problem"]
     assert "is damaged" in problem
+
+
+TABLES = ("configurations", "evaluations", "metrics", "attempts", "learning_curves", "journal", "retrained")
+
+
+def same_tables(one: Results, other: Results) -> None:
+    for name in TABLES:
+        pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name))
+
+
+def test_what_was_collected_of_files_that_are_gone_or_damaged_is_kept(
+    running: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = load_results(collect(running))
+    files = sorted(running.attempts.glob("*/*.h5"))
+    for path in files[::3]:  # a removal that was interrupted
+        path.unlink()
+    files[1].write_bytes(files[1].read_bytes()[:1500])
+    partly = load_results(collect(running))
+    same_tables(dataclasses.replace(partly, attempts=partly.attempts.assign(problem="")), before)
+    assert [str(files[1]) in problem for problem in partly.attempts["problem"] if problem] == [True]
+    shutil.rmtree(running.attempts)
+    caplog.clear()
+    for _ in range(2):
+        same_tables(load_results(collect(running)), before)
+    told = f"{len(files)} attempts of {running.attempts} cannot be read there any more: what results.h5 had of them"
+    assert caplog.messages == [f"{told} is kept"] * 2
+    for path in (running.journal, running.provenance, running.configspace):  # an earlier page of the docs allowed it
+        path.unlink()
+    after = load_results(collect(running))
+    same_tables(after, before)
+    assert (after.provenance, after.configspace) == (before.provenance, before.configspace)
+
+
+def test_a_run_that_goes_on_after_its_curves_were_removed_is_collected_as_if_they_were_there(
+    running: RunFolder, settings: Settings
+) -> None:
+    attempts = load_results(collect(running)).attempts
+    ended = attempts.loc[(attempts["outcome"] != "running") & (attempts["file"] != ""), "file"]
+    longer = write_synthetic_run(running.path.parents[1] / "longer", settings, seed=1, max_rows=6, evaluations=50)
+    shutil.copytree(longer.path, running.path, dirs_exist_ok=True)
+    for name in ended:
+        (running.path / name).unlink()
+    same_tables(load_results(collect(running)), load_results(collect(longer)))
+
+
+def test_a_results_file_that_cannot_be_read_is_not_replaced_by_one_without_curves(running: RunFolder) -> None:
+    whole = load_results(collect(running))
+    content = running.collected.read_bytes()
+    running.collected.write_bytes(content[:5000])
+    same_tables(load_results(collect(running)), whole)
+    running.collected.write_bytes(content[:5000])
+    shutil.rmtree(running.attempts)
+    with pytest.raises(RunError, match=r"is gone, .* may stand in \S+results\.h5 alone, .* or move it away"):
+        collect(running)
+    assert running.collected.read_bytes() == content[:5000]
+    running.collected.unlink()
+    assert load_results(collect(running)).learning_curves.empty
 
 
 def test_a_run_that_has_drawn_nothing_yet_is_collected_as_empty(running: RunFolder) -> None:
