@@ -26,7 +26,7 @@ FSYNCS = 5
 SLOW_FSYNC_S = 0.2
 LITTLE_SPACE_GB = 5.0
 FEW_INODES = 10_000
-FEW_FILES = 1024
+FEW_FILES = FEW_THREADS = 1024
 SKEWED_S = 5.0
 
 
@@ -180,13 +180,22 @@ def check_limits() -> list[Finding]:
     if most < FEW_FILES:
         mend = "a master needs three per worker: raise `ulimit -Hn`, or run it as a job (MASTER=slurm)"
         findings = [Finding("limits: open files", WARNING, found, mend)]
-    findings.append(_cpu_time())
+    findings += [_threads(), _cpu_time()]
     warning = logout_warning()
     if warning:
         findings.append(Finding("limits: logging out", WARNING, warning, "run the master as a job: MASTER=slurm"))
     else:
         findings.append(Finding("limits: logging out", OK, "nothing here ends processes when you log out"))
     return findings
+
+
+def _threads() -> Finding:
+    """What a master may start counts with whatever else its person runs on this machine."""
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    if hard == resource.RLIM_INFINITY or hard >= FEW_THREADS:
+        return Finding("limits: threads", OK, "enough" if hard < 0 else f"at most {hard} processes and threads")
+    mend = "a master needs three per worker: raise `ulimit -Hu`, or run it as a job (MASTER=slurm)"
+    return Finding("limits: threads", WARNING, f"at most {hard} processes and threads of yours", mend)
 
 
 def _cpu_time() -> Finding:

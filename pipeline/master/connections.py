@@ -65,7 +65,6 @@ class WorkerConnection:
         self._was_garbled = False
         self._not_before = 0.0
         self._proxy = self._make_proxy()
-        self._thread = runtime.thread(self._run, f"connection {name}")
 
     def _make_proxy(self) -> Any:
         return self._network.proxy(self.uri, CALL_S)
@@ -77,8 +76,12 @@ class WorkerConnection:
         self._proxy._pyroTimeout = CALL_S
 
     def start(self) -> None:
-        """Begin to ping."""
-        self._thread.start()
+        """Begin to ping; raises RuntimeError where no thread can be started now."""
+        try:
+            self._runtime.thread(self._run, f"connection {self.name}").start()
+        except RuntimeError:
+            self._proxy._pyroRelease()
+            raise
 
     # Asked by the master's loop; each returns at once -------------------------------------------------------------
     def dispatch(self, evaluation: Evaluation) -> None:

@@ -15,6 +15,7 @@ import Pyro4
 from pipeline.master.connections import WorkerConnection
 from pipeline.master.events import Delivered, Joined, Left, Unreachable
 from pipeline.master.stock import StockWorkerConnection
+from pipeline.master.threads import guarded
 from pipeline.records import STOCK_DEVICE
 from pipeline.rpc.client import CALL_ERRORS, explain
 from pipeline.rpc.master_address import dispatcher_name, worker_prefix
@@ -68,9 +69,14 @@ class Dispatcher:
         """Workers that the master is connected to."""
         return len(self.connections)
 
+    @property
+    def problem(self) -> str:
+        """What keeps workers from joining now, or ""."""
+        return self.server.problem
+
     def start(self) -> None:
         """Serve in the background."""
-        self.server.start()
+        self.server.start(lambda target: guarded(self.inbox, "rpc", target))
 
     def shutdown(self) -> None:
         """Close every connection."""
@@ -86,6 +92,9 @@ class Dispatcher:
             worker = Registration.from_plain(registration)
         except (ValueError, TypeError, KeyError) as error:
             return {"accepted": False, "reason": f"this is no introduction of a Tandem worker ({error!r})"}
+        lack = self.server.lacks()
+        if lack:
+            return {"accepted": False, "reason": f"the master cannot take this worker now: {lack}"}
         connection = WorkerConnection(
             worker.name, worker.uri, self.inbox.put, self.number_of_workers, self._runtime, self._network
         )
@@ -99,6 +108,10 @@ class Dispatcher:
             log.warning("%s: %s", worker.name, reason)
             self.inbox.put(Unreachable(worker.name, reason))
             return {"accepted": False, "reason": reason}
+        try:
+            connection.start()
+        except RuntimeError as error:
+            return {"accepted": False, "reason": f"the master has no thread for this worker now ({error})"}
         self._incarnation_of[self._network.caller()] = worker.incarnation
         self.connections[worker.incarnation] = connection
         return self._ask(lambda reply: Joined(worker, connection, reply))

@@ -24,7 +24,7 @@ class MasterOutcome:
 
 
 class Connection(Protocol):
-    """The master's connection to one worker, as far as the master's decisions need it.
+    """The master's connection to one worker, which has begun to ping, as far as the master's decisions need it.
 
     Attributes:
         name: the worker's.
@@ -37,9 +37,6 @@ class Connection(Protocol):
     heard: float
     reported: AttemptId | None
     reported_at: float
-
-    def start(self) -> None:
-        """Begin to ping."""
 
     def dispatch(self, evaluation: Evaluation) -> None:
         """Start an evaluation; ends in a `DispatchEnded`."""

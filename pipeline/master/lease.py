@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.bounds import parse_json
 from pipeline.errors import RunError
 from pipeline.files import publish_json, read_json, read_whole, sync_folder
+from pipeline.rpc.limits import is_shortage
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import SYSTEM, Runtime
 
@@ -27,6 +28,8 @@ BEAT_S = 1.0
 STOPPED_S = 6.0
 # How long the lease's file may be unreadable before this master gives up; well below what a successor watches.
 CHECK_S = 3.0
+# A master that may open no more files cannot look, which says nothing of its lease. So it writes nothing, for so long.
+SHORTAGE_S = 60.0
 
 
 class LeaseLostError(RunError):
@@ -79,18 +82,30 @@ class Lease:
 
         Raises:
             LeaseLostError: it is not, or the lease cannot be read.
+            OSError: this process, or its machine, may open no more files.
         """
         try:
-            # Opening revalidates even on file systems that cache folders, and the successor replaced this very file.
-            # A passing error of the file system (ESTALE) is no reason to give up a run.
-            holder = read_json(self._path, wait_s=CHECK_S).get("token")
+            holder = self._read_holder()
         except (OSError, ValueError, AttributeError) as error:  # the last: it is no mapping
+            if is_shortage(error):
+                raise
             raise LeaseLostError(f"The lease {self._path} cannot be read ({error}); this master stops.") from None
         if holder != self._token or self._successor.exists():
             raise LeaseLostError(
                 f"Another master has taken over this run (the lease of term {self.term} is over); this one stops "
                 f"without writing anything more."
             )
+
+    def _read_holder(self) -> Any:
+        deadline = self._runtime.monotonic() + SHORTAGE_S
+        while True:
+            try:
+                # Opening revalidates even on file systems that cache folders, and the successor replaced this very
+                # file. A passing error of the file system (ESTALE) is no reason to give up a run.
+                return read_json(self._path, wait_s=CHECK_S).get("token")
+            except OSError as error:
+                if not is_shortage(error) or self._runtime.monotonic() >= deadline:
+                    raise
 
     def end(self, reason: str) -> None:
         """Say that this master has ended, so that the next one need not watch its heartbeat."""

@@ -68,13 +68,11 @@ class Membership:
         worker.registration, worker.connection = event.registration, event.connection
         if worker.state is WorkerState.STARTING:
             worker.become(WorkerState.TRAINING, worker.attempt)
-        event.connection.start()
         answer(event.reply, ACCEPTED)
 
     def _refuse(self, event: Joined, refusal: str) -> None:
         answer(event.reply, {"accepted": False, "leave": True, "reason": refusal})
         if event.registration.is_stock:
-            event.connection.start()  # its thread says so
             event.connection.dismiss(refusal)
         event.connection.close()
         self._forget(event.registration.incarnation)
@@ -90,7 +88,6 @@ class Membership:
             self.found_at(worker, who.holds)
         for key in self._restored.given_up_by(who.name):
             self._attempts.requeue_unstarted(key, who.name, who.host, "its worker returned and never had it")
-        event.connection.start()
         self._files.note(
             "worker_joined", worker=who.name, host=who.host, slurm_job_id=who.slurm_job_id, device=who.device
         )

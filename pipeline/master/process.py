@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import resource
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pipeline.master.events import MasterOutcome
 from pipeline.master.lease import BEAT_S, STOPPED_S, Lease, LeaseLostError, take_lease
 from pipeline.master.threads import guarded
 from pipeline.master.worker_requests import RequestWorkers
+from pipeline.rpc.limits import raise_limits
 from pipeline.rpc.network import PYRO, Network
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import SYSTEM, Queue, Runtime
@@ -59,7 +59,7 @@ def run_master(
         SiteError: it cannot listen on the address.
         Exception: a defect of the program; the run is left resumable, and its status says "broken".
     """
-    _allow_many_connections()
+    raise_limits()
     try:
         lease = take_lease(folder, stopped_s, runtime)
     except OSError as error:
@@ -166,14 +166,6 @@ def _explain_disk(error: OSError, folder: RunFolder) -> str:
             f"with a checkpoint if there is room for one. Free some space, then `tandem resume-search` goes on."
         )
     return f"{folder.path} cannot be written ({error}). When it can be again, `tandem resume-search` goes on."
-
-
-def _allow_many_connections() -> None:
-    """Two connections per worker: the usual limit of 1,024 open files is reached at 500 workers."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else 65536
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 __all__ = ["MasterOutcome", "run_master"]

@@ -142,7 +142,13 @@ class Scheduler:
         if self._ending is not None:
             return self._ending.message
         waits = self.restored.in_flight and self.pool.idle()
-        problem = self._unreachable or self.requester.problem or self.checkpoints.problem or self._refusing
+        problem = (
+            self.dispatcher.problem
+            or self._unreachable
+            or self.requester.problem
+            or self.checkpoints.problem
+            or self._refusing
+        )
         return problem or (self._wait if waits else "")
 
     @property

@@ -7,6 +7,7 @@ sent, and no word of that: it is known by a worker that answers, is free, and ha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +16,13 @@ import Pyro4
 from pipeline.master.connections import Post, WorkerConnection
 from pipeline.master.events import Delivered
 from pipeline.records import Evaluation
-from pipeline.rpc.client import CALL_ERRORS
+from pipeline.rpc.client import CALL_ERRORS, explain
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.network import PYRO, Network
 from pipeline.runtime import SYSTEM, Runtime
 from pipeline.settings.liveness import CALL_S
+
+log = logging.getLogger("tandem.dispatch")
 
 # A worker registers before it listens: how long it may take to answer.
 JOIN_S = 30.0
@@ -62,16 +65,23 @@ class StockWorkerConnection(WorkerConnection):
 
         def wait() -> None:
             deadline = self._runtime.monotonic() + JOIN_S
-            while self._runtime.monotonic() < deadline:
-                try:
-                    self.connect()
-                except CALL_ERRORS:
-                    self._runtime.sleep(0.05)
-                else:
-                    join()
-                    return
+            while (problem := self._server.lacks() or self._reach()) and self._runtime.monotonic() < deadline:
+                self._runtime.sleep(0.05)
+            if problem:
+                log.warning("%s does not join: %s", self.name, problem)
+            else:
+                join()
 
         self._runtime.thread(wait, f"join {self.name}").start()
+
+    def _reach(self) -> str:
+        """Connect and begin to ping; why that cannot be, or ""."""
+        try:
+            self.connect()
+            self.start()
+        except Exception as error:  # it does not listen yet, is of another kind, or there is no thread for it
+            return explain(error)
+        return ""
 
     def _ping(self) -> None:
         sent = self._runtime.monotonic()

@@ -73,7 +73,11 @@ class WorkerRequester:
         self._files.note("workers_requested", count=missing)
         self._busy.set()
         request = self._request
-        self._runtime.thread(lambda: self._ask(request, missing), "request workers").start()
+        try:
+            self._runtime.thread(lambda: self._ask(request, missing), "request workers").start()
+        except RuntimeError as error:  # no thread can be had now
+            self._fail(error)
+            self._busy.clear()
 
     def _ask(self, request: RequestWorkers, count: int) -> None:
         try:
@@ -84,7 +88,10 @@ class WorkerRequester:
             if started.problem:
                 log.warning("%s", started.problem)
         except Exception as error:  # a full queue, a partition that is down: the run goes on with what it has
-            self.problem = f"workers could not be requested: {error}"
-            log.warning("%s", self.problem, exc_info=not isinstance(error, TandemError))
+            self._fail(error)
         finally:
             self._busy.clear()
+
+    def _fail(self, error: Exception) -> None:
+        self.problem = f"workers could not be requested: {error}"
+        log.warning("%s", self.problem, exc_info=not isinstance(error, TandemError))

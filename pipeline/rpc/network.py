@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import Pyro4
 
 from pipeline.rpc.client import address_towards, proxy_for
-from pipeline.rpc.server import RpcServer, open_server
+from pipeline.rpc.server import RpcServer, Target, open_server
 from pipeline.rpc.tls import ensure_authority, issue_certificate, use_tls
 
 Ports = tuple[int, int] | None
@@ -41,8 +41,15 @@ class Server(Protocol):
     def uriFor(self, what: Any) -> Any:  # noqa: N802
         """The uri of an object or a name."""
 
-    def start(self) -> None:
-        """Serve in the background."""
+    @property
+    def problem(self) -> str:
+        """What has kept connections out lately, or ""."""
+
+    def lacks(self) -> str:
+        """Why no other connection should be made now, or ""."""
+
+    def start(self, guard: Callable[[Target], Target] = ...) -> None:
+        """Serve in the background; `guard` wraps the target of the thread, which raises when it ends unasked."""
 
     def shutdown(self) -> None:
         """Close every connection."""

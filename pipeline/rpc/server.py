@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ import Pyro4
 import Pyro4.naming
 
 from pipeline.errors import SiteError
+from pipeline.rpc.limits import is_shortage, lacks_files
 from pipeline.runtime import SYSTEM, Clock
 
 log = logging.getLogger("tandem.rpc")
@@ -31,6 +33,10 @@ LISTEN_BACKLOG = 1024
 NAMESERVER = "Pyro.NameServer"
 # Refused connections that are told of one by one in so many seconds, and peers that are counted apart beyond.
 REFUSALS_TOLD, REFUSALS_EVERY_S, REFUSED_PEERS = 5, 60.0, 100
+# How long a shortage is told of after it has cost a connection, and the pause after one that was not even taken.
+SHORTAGE_S, ACCEPT_AGAIN_S = 30.0, 0.5
+
+Target = Callable[[], None]
 
 
 class RpcServer(Pyro4.Daemon):  # type: ignore[misc]
@@ -48,21 +54,65 @@ class RpcServer(Pyro4.Daemon):  # type: ignore[misc]
         self._connections = _ConnectionThreads(self._refusals)
         self._on_disconnect = on_disconnect
         super().__init__(host=address, port=port)
-        # The two seams: accept() without a handshake, and a pool that never refuses nor blocks.
+        # The three seams: accept() without a handshake, a pool that never refuses nor blocks, and patience where a
+        # connection cannot be taken: it stays in the queue, so that Pyro4's loop would be at it without a pause.
         self.sock.do_handshake_on_connect = False
         self.sock.listen(LISTEN_BACKLOG)
         self.transportServer.pool.close()
         self.transportServer.pool = self._connections
-        self._loop = threading.Thread(target=self.requestLoop, name=f"rpc {self.locationStr}", daemon=True)
+        self._take_any, self.transportServer.events = self.transportServer.events, self._take
+        self._is_shut_down = False
 
     @property
     def port(self) -> int:
         """The port that it listens on."""
         return int(self.locationStr.rsplit(":", 1)[1])
 
-    def start(self) -> None:
-        """Serve in the background."""
-        self._loop.start()
+    @property
+    def problem(self) -> str:
+        """What has kept connections out lately, or ""."""
+        return self._connections.shortage
+
+    def start(self, guard: Callable[[Target], Target] = lambda target: target) -> None:
+        """Serve in the background.
+
+        Args:
+            guard: wraps the thread's target, which raises when it ends without having been asked to.
+        """
+        threading.Thread(target=guard(self._accept), name=f"rpc {self.locationStr}", daemon=True).start()
+
+    def shutdown(self) -> None:
+        """Close every connection."""
+        self._is_shut_down = True
+        super().shutdown()
+
+    def lacks(self) -> str:
+        """Why no other connection should be made now, or ""."""
+        try:
+            probe = os.dup(self.sock.fileno())
+        except OSError as error:
+            return str(error)
+        os.close(probe)
+        return lacks_files(probe)
+
+    def _accept(self) -> None:
+        try:
+            self.requestLoop()
+        except Exception:
+            if not self._is_shut_down:
+                raise
+        if not self._is_shut_down:
+            raise RuntimeError(f"{self.locationStr} takes no more connections, and was not asked to end")
+
+    def _take(self, sockets: Any) -> None:
+        """Take a connection that has come."""
+        try:
+            self._take_any(sockets)
+        except OSError as error:
+            if not is_shortage(error):
+                raise
+            self._connections.note_shortage("a client", str(error))
+            time.sleep(ACCEPT_AGAIN_S)
 
     def _handshake(self, conn: Any, denied_reason: str | None = None) -> bool:
         """TLS first, then Pyro4's own handshake; runs in the connection's thread."""
@@ -131,11 +181,31 @@ class _ConnectionThreads:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._unproven: dict[socket.socket, float] = {}
+        self._shortage, self._short_until = "", 0.0
+
+    @property
+    def shortage(self) -> str:
+        """What this process lacked for a connection lately, or ""."""
+        return self._shortage if time.monotonic() < self._short_until else ""
+
+    def note_shortage(self, peer: str, shortage: str) -> None:
+        """A connection was refused for want of something."""
+        self._shortage, self._short_until = shortage, time.monotonic() + SHORTAGE_S
+        self._refusals.note(peer, shortage)
 
     def process(self, job: Any) -> None:
         """Serve an accepted connection."""
-        _notice_dead_peers(job.csock.sock)
-        threading.Thread(target=self._serve, args=(job,), name="rpc connection", daemon=True).start()
+        connection = job.csock.sock
+        shortage = lacks_files(connection.fileno())
+        if not shortage:
+            _notice_dead_peers(connection)
+            try:
+                threading.Thread(target=self._serve, args=(job,), name="rpc connection", daemon=True).start()
+            except RuntimeError as error:
+                shortage = f"no thread can be had for another connection ({error}): raise `ulimit -u`, or a job's limit"
+        if shortage:
+            self.note_shortage(_peer(connection), shortage)
+            job.csock.close()
 
     def _serve(self, job: Any) -> None:
         connection = job.csock.sock

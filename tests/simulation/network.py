@@ -97,6 +97,8 @@ class Network:
 class Server:
     """What listens at an address (`pipeline.rpc.server.RpcServer`)."""
 
+    problem = ""
+
     def __init__(self, network: Network, process: Process, address: str, on_disconnect: Any) -> None:
         self.network = network
         self.process = process
@@ -123,7 +125,10 @@ class Server:
         name = what if isinstance(what, str) else next(n for n, o in self.objects.items() if o is what)
         return f"PYRO:{name}@{self.locationStr}"
 
-    def start(self) -> None:
+    def lacks(self) -> str:
+        return ""
+
+    def start(self, guard: Any = None) -> None:
         self.network.listeners[self.locationStr] = self
 
     def shutdown(self) -> None:

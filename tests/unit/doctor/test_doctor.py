@@ -123,7 +123,10 @@ def test_limits_of_a_login_node_are_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert [f.verdict for f in warned] == [WARNING]
     assert all("MASTER=slurm" in f.mend for f in [*findings, *warned] if f.verdict == WARNING)
     monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (1024, resource.RLIM_INFINITY))
-    assert only(machine.check_limits(), "limits: open files").verdict == OK
+    assert [only(machine.check_limits(), f"limits: {kind}").verdict for kind in ("open files", "threads")] == [OK, OK]
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (256, 512))
+    threads = only(machine.check_limits(), "limits: threads")
+    assert (threads.verdict, threads.found) == (WARNING, "at most 512 processes and threads of yours")
 
 
 def test_packages_of_other_versions_are_named_by_a_real_environment(tmp_path: Path) -> None:

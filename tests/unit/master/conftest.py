@@ -38,11 +38,7 @@ class FakeConnection:
     dispatched: list[Evaluation] = field(default_factory=list)
     stopped: list[tuple[AttemptId, str]] = field(default_factory=list)
     dismissed: list[str] = field(default_factory=list)
-    is_started: bool = False
     is_closed: bool = False
-
-    def start(self) -> None:
-        self.is_started = True
 
     def dispatch(self, evaluation: Evaluation) -> None:
         self.dispatched.append(evaluation)
@@ -88,6 +84,8 @@ class SkippingRuntime(SystemRuntime):
 
 class FakeDispatcher:
     """The dispatcher as the scheduler sees it."""
+
+    problem = ""
 
     def __init__(self) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()

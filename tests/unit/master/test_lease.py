@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from subprocess import PIPE
 import pytest
 
 from pipeline.errors import RunError
+from pipeline.master import lease as lease_module
 from pipeline.master.lease import LeaseLostError, take_lease
 from pipeline.run.folder import RunFolder
 
@@ -99,3 +101,27 @@ def test_a_lease_that_cannot_be_read_stops_its_master(folder: RunFolder) -> None
     (folder.masters / "000001.json").write_text("{")
     with pytest.raises(LeaseLostError, match="cannot be read"):
         lease.check()
+
+
+def test_a_master_that_may_open_no_more_files_for_a_while_has_not_lost_its_lease(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "CHECK_S", 0.1)
+    lease = take_lease(folder)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def allow() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        threading.Timer(0.5, allow).start()
+        lease.check()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        monkeypatch.setattr(lease_module, "SHORTAGE_S", 0.1)
+        with pytest.raises(OSError, match="Too many open files"):
+            lease.check()
+    finally:
+        allow()
+    lease.check()

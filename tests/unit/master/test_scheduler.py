@@ -284,6 +284,14 @@ def test_a_failure_that_every_evaluation_shares_stops_the_run_with_its_cause(mas
     assert master.scheduler.outcome.state == "broken"
 
 
+def test_a_master_that_lacks_threads_for_workers_says_so_while_it_does(master: Master) -> None:
+    master.dispatcher.problem = "no thread can be had for another connection"
+    master.join("w0")
+    assert master.scheduler.message == "no thread can be had for another connection"
+    master.dispatcher.problem = ""
+    assert master.scheduler.message == ""
+
+
 def test_a_worker_that_cannot_be_reached_is_named_until_one_joins(master: Master) -> None:
     master.scheduler.handle(Unreachable("w9", "the way into the node is blocked"))
     assert master.scheduler.message == "worker w9: the way into the node is blocked"

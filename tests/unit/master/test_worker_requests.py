@@ -109,6 +109,24 @@ def test_a_request_that_fails_is_told_and_tried_again(clock: Any) -> None:
     assert requester.problem == ""
 
 
+def test_a_request_for_which_there_is_no_thread_is_told_and_tried_again(
+    clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    requester = make(site, clock)
+
+    def fail() -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clock, "thread", lambda target, name: SimpleNamespace(start=fail))
+        tick(requester, site, present=0, expect=False)
+    assert requester.problem == "workers could not be requested: can't start new thread"
+    clock.now += REQUEST_S
+    tick(requester, site, present=0)
+    assert requester.problem == ""
+
+
 def test_what_came_of_a_request_is_told_and_only_what_was_asked_for_is_logged(clock: Any, caplog: Any) -> None:
     caplog.set_level("INFO", "tandem.master")
     site = Site()
