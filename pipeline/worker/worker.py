@@ -18,6 +18,7 @@ from hpbandster.core.worker import Worker
 
 from pipeline.cluster.allocation import ALLOCATION_END
 from pipeline.cluster.gpus import gpu_memory_mb
+from pipeline.errors import RunError, SiteError
 from pipeline.records import Evaluation, WorkerIdentity
 from pipeline.rpc.master_address import MasterAddress, rpc_run_id
 from pipeline.rpc.messages import AttemptId, Outcome
@@ -122,7 +123,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
         self._dismissal: str | None = None
         self._is_leaving = False
         self._idle_since = self.runtime.monotonic()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None  # why it can never join
 
     # Called by the master -----------------------------------------------------------------------------------------
     @Pyro4.expose  # type: ignore[untyped-decorator]
@@ -216,12 +217,13 @@ class TandemWorker(Worker):  # type: ignore[misc]
                     self._current = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
                     return evaluation
                 reason = self._reason_to_leave() or self._reason_of_idleness()
+                # Nothing may be accepted between this and the end.
+                self._is_leaving = reason is not None or self._failure is not None
                 if reason is not None:
-                    self._is_leaving = True
                     return reason
+                if self._failure is not None:
+                    raise self._failure
                 self.thread_cond.wait(WAIT_S)
-            if self._failure is not None:
-                raise self._failure
 
     def _reason_to_leave(self) -> str | None:
         reason = self._dismissal or self.connection.refusal or self._should_stop()
@@ -259,9 +261,10 @@ class TandemWorker(Worker):  # type: ignore[misc]
             self.network.take_credentials(self.folder.tls, f"worker-{self.identity.name}", [own])
             if self._server is None or self._server.host != own:
                 self._listen(own)
-        except Exception as error:
+        except (RunError, SiteError) as error:  # others pass: an NFS server that restarts, a full table of files
             self._failure = error
             raise
+        self._failure = None
         with self.thread_cond:
             held = self._held()
         return {
@@ -279,14 +282,16 @@ class TandemWorker(Worker):  # type: ignore[misc]
 
     def _listen(self, address: str) -> None:
         if self._server is not None:
-            self._server.unregister(self)
-            self._server.shutdown()
+            before, self._server = self._server, None
+            before.unregister(self)
+            before.shutdown()
         spread = zlib.crc32(self.identity.name.encode())
-        self._server = self.network.serve(
+        server = self.network.serve(
             address, self.settings.network.ports, lambda _: self.connection.connection_closed(), spread
         )
-        self._server.register(self, self.worker_id)
-        self._server.start()
+        server.register(self, self.worker_id)
+        server.start()
+        self._server = server
 
 
 def _leaving(outcome: Outcome) -> Outcome:
