@@ -5,7 +5,7 @@ A worker asks `should_stop` between batches. What to do afterwards depends on wh
     the margin before the allocation's end   the time is up: requeue the task, if the search goes on
     USR1, USR2                                the same, or a warning of preemption
     TERM                                      a preemption's grace time: requeue; else, scancel: leave
-    INT, HUP                                  a person: leave
+    INT, HUP                                  a person: leave, unless they were ignored from the start
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ ALLOCATION_END = "allocation_end"
 # Slurm sends its warning before the time limit up to a minute early. One that comes this close to an end that is known
 # says nothing new, and work goes on to the margin; an earlier one is of preemption.
 LIMIT_WARNING_S = 150.0
+
+PERSONS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
 # A margin longer than this share of the allocation would leave no time to train.
 MAX_MARGIN_SHARE = 0.25
@@ -104,11 +106,13 @@ class Allocation:
     def listen(self) -> None:
         """From now on, note the signals that end an allocation instead of dying of them (main thread only).
 
-        Those that came while this process was starting, and were held, are noted now.
+        Those that came while this process was starting, and were held, are noted now. A person's signals stay ignored
+        where they are: by nohup, and in what a script started in the background.
         """
         numbers = (*WARNING_SIGNALS, *END_SIGNALS)
         for number in numbers:
-            signal.signal(number, self._note)
+            if number not in PERSONS_SIGNALS or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,8 @@
 import calendar
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -18,9 +20,9 @@ JOB = (
 
 @pytest.fixture
 def own_handlers() -> Any:
-    """Signal handlers as they were, whatever the test installs."""
+    """Signal handlers as a terminal gives them; afterwards as they were, whatever the test installs."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -154,3 +156,21 @@ def test_a_second_interrupt_leaves_at_once(own_handlers: Any) -> None:
     assert allocation.should_stop() == "signal SIGINT"
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+LISTENS = """
+import os, signal
+from pipeline.cluster.allocation import Allocation
+
+allocation = Allocation(None, 60)
+allocation.listen()
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+    print(number.name, allocation.should_stop())
+"""
+
+
+def test_what_nohup_and_background_jobs_ignore_ends_nothing() -> None:
+    command = 'trap \'\' HUP INT; exec "$0" -c "$1"'  # as nohup and a shell without job control do
+    done = subprocess.run(["sh", "-c", command, sys.executable, LISTENS], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["SIGHUP None", "SIGINT None", "SIGTERM signal SIGTERM"]
