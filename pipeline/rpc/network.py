@@ -11,7 +11,7 @@ import Pyro4
 
 from pipeline.rpc.client import address_towards, proxy_for
 from pipeline.rpc.server import RpcServer, Target, open_server
-from pipeline.rpc.tls import ensure_authority, issue_certificate, use_tls
+from pipeline.rpc.tls import ensure_authority, prove_oneself
 
 Ports = tuple[int, int] | None
 OnDisconnect = Callable[[Any], None]
@@ -95,7 +95,7 @@ class PyroNetwork:
         """See `Network`; once for the same addresses."""
         with self._lock:
             if self._proven_as != (tls, tuple(addresses)):
-                use_tls(issue_certificate(tls, name, addresses))
+                prove_oneself(tls, name, addresses)
                 self._proven_as = tls, tuple(addresses)
 
     def own_address(self, towards: str) -> str:

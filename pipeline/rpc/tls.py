@@ -6,6 +6,7 @@ can read the authority's key. That is the trust boundary: the run folder, which 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -112,6 +113,20 @@ def issue_certificate(folder: Path, name: str, addresses: Iterable[str], wait_s:
         .sign(authority_key, hashes.SHA256())
     )
     return _write(folder, name, certificate, key)
+
+
+def prove_oneself(folder: Path, name: str, addresses: Iterable[str]) -> None:
+    """`issue_certificate` for this process, and `use_tls` with it; its files go once they are loaded.
+
+    A long run has hundreds of thousands of worker processes, and none of them needs its files again.
+    """
+    credentials = issue_certificate(folder, name, addresses)
+    try:
+        use_tls(credentials)
+    finally:
+        for path in (credentials.certificate, credentials.key):
+            with contextlib.suppress(OSError):  # what is loaded serves all the same
+                path.unlink(missing_ok=True)
 
 
 def use_tls(credentials: Credentials) -> None:

@@ -6,6 +6,8 @@ import math
 import os
 import shutil
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,6 +236,39 @@ def test_files_of_two_authorities_are_noticed(tls: Path, tmp_path: Path) -> None
     shutil.copy(tmp_path / "other" / "authority.key", tls / "authority.key")
     with pytest.raises(RunError, match="files of two authorities are mixed"):
         issue_certificate(tls, "w0", ["127.0.0.1"], wait_s=0)
+
+
+SPEAKS = """
+import sys
+from pathlib import Path
+import Pyro4
+from pipeline.rpc.network import PYRO
+
+class Thing:
+    @Pyro4.expose
+    def hello(self):
+        return "hello"
+
+tls, files = Path(sys.argv[1]), []
+for address in ("127.0.0.2", "127.0.0.1", "127.0.0.1"):
+    PYRO.take_credentials(tls, "worker-w0", [address])
+    server = PYRO.serve(address, None)
+    uri = server.register(Thing())
+    server.start()
+    for _ in range(2):
+        with PYRO.proxy(str(uri), 10) as thing:
+            print(address, thing.hello(), *sorted(path.name for path in tls.iterdir()))
+    server.shutdown()
+"""
+
+
+def test_a_process_leaves_no_files_in_the_tls_folder_and_speaks_at_each_of_its_addresses(tls: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SPEAKS, str(tls)], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        f"{address} hello authority.key authority.pem"
+        for address in ("127.0.0.2", "127.0.0.1", "127.0.0.1")
+        for _ in "12"
+    ], done.stderr
 
 
 # Listening -------------------------------------------------------------------------------------------------------
