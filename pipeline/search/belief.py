@@ -144,7 +144,9 @@ def standardised(losses: Array) -> Array:
     """Losses with mean 0 and standard deviation 1, hopeless ones pulled in (`TOLD_APART`)."""
     middle, good = np.median(losses), np.quantile(losses, 0.1)
     pulled = np.minimum(losses, middle + TOLD_APART * (middle - good)) if middle > good else losses
-    return np.asarray((pulled - pulled.mean()) / max(float(pulled.std()), 1e-12))
+    # What rounding leaves of equal losses is no spread.
+    least = 1e-12 * float(np.abs(pulled).max()) or 1.0
+    return np.asarray((pulled - pulled.mean()) / max(float(pulled.std()), least))
 
 
 def log_expected_improvement(u: Array) -> Array:

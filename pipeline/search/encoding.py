@@ -58,12 +58,16 @@ class Encoding:
     def __init__(self, space: ConfigurationSpace) -> None:
         self._space = space
         self._constants: dict[str, Value] = {}
+        # Their places in ConfigSpace's own vectors: conditions and clauses may ask for them.
+        fixed: list[tuple[int, float]] = []
         dimensions = []
         for row, (name, h) in enumerate(space.items()):
             if hasattr(h, "value"):
                 self._constants[name] = _plain(h.value)
+                fixed.append((row, float(h.to_vector(h.value))))
             else:
                 dimensions.append(_dimension(name, row, h))
+        self._fixed = tuple(fixed)
         self._dimensions = tuple(dimensions)
         self.names = tuple(d.name for d in dimensions)
         self.choices = np.array([d.choices for d in dimensions], dtype=np.int64)
@@ -83,6 +87,19 @@ class Encoding:
         if name not in self.names:
             raise SettingsError(f"{field}: unknown hyperparameter; known: {', '.join(self.names)}")
         return self.names.index(name)
+
+    def is_fixed(self, field: str, name: str, value: Any) -> bool:
+        """Whether the space fixes a hyperparameter, at the value that the settings give in `field`.
+
+        Raises:
+            SettingsError: it is fixed at another value.
+        """
+        if name not in self._constants:
+            return False
+        fixed = self._constants[name]
+        if value != fixed and str(value) != str(fixed):
+            raise SettingsError(f"{field}: got {value!r}, but the space fixes it at {fixed!r}")
+        return True
 
     def coordinate(self, field: str, name: str, value: Any) -> float:
         """The coordinate of a value that the settings give in `field`.
@@ -158,6 +175,8 @@ class Encoding:
         rows = np.zeros((len(self._space), len(snapped)))
         for d, column in zip(self._dimensions, snapped.T, strict=True):
             rows[d.row] = np.floor(column * d.steps) if d.steps else column
+        for row, value in self._fixed:
+            rows[row] = value
         for child, condition in self._conditions:
             rows[child, ~condition.satisfied_by_vector_array(rows)] = np.nan
         return rows

@@ -14,8 +14,8 @@ from functools import partial
 
 import numpy as np
 from ConfigSpace import ConfigurationSpace
-from threadpoolctl import ThreadpoolController
 
+from pipeline.blas import one_thread
 from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.belief import Belief, Fitted, Frame, Observation, fit_belief
 from pipeline.search.candidates import most_promising
@@ -54,8 +54,8 @@ class GpProposer:
         self._per_second = settings.search.acquisition == "improvement_per_second"
         self._costs: list[UnitCost] = []
         self._cost_model: tuple[int, CostModel] | None = None
-        # One thread: a master shares its host, and the order of additions must not depend on how many cores there are.
-        self._threads = ThreadpoolController()
+        # A master shares its host, and the order of additions must not depend on how many cores there are.
+        self._one_thread = one_thread()
 
     def absorb(self, config_id: ConfigId, configuration: Configuration, budget: float, loss: float | None) -> None:
         """As `Proposer.absorb`."""
@@ -87,7 +87,7 @@ class GpProposer:
         """
         if self._on_largest < LEAST:
             return None
-        with self._threads.limit(limits=1):
+        with self._one_thread:
             vectors = np.array([self._encoding.vector(c) for c in configurations])
             belief = self._belief(self._observed, [])
             return Expected(*belief.expected(vectors), belief.agreement(self._ladder.index(budget)))
@@ -96,7 +96,7 @@ class GpProposer:
         self, config_id: ConfigId, random: np.random.Generator, observed: list[Observation], costs: list[UnitCost],
         pending: list[Pending],
     ) -> Proposal:  # fmt: skip
-        with self._threads.limit(limits=1):
+        with self._one_thread:
             belief = self._belief(observed, pending)
             log_cost = self._log_cost(costs)
 
@@ -147,9 +147,9 @@ def milestone(observed: Sequence[Observation]) -> int:
 
 def _chosen(observed: Sequence[Observation], most: int) -> list[Observation]:
     """Observations in an order that does not depend on that of their arrival; the half of `most` that tells most about
-    good configurations (the largest budgets, the smallest losses), and as many evenly spread among the others.
+    good configurations (no crash, the largest budgets, the smallest losses), and as many, evenly spread, of the others.
     """
-    ordered = sorted(observed, key=lambda o: (-o.level, o.loss, o.config_id))
+    ordered = sorted(observed, key=lambda o: (o.crashed, -o.level, o.loss, o.config_id))
     if len(ordered) <= most:
         return ordered
     first, rest = ordered[: most // 2], ordered[most // 2 :]

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from ConfigSpace import ConfigurationSpace
 
+from pipeline.errors import SettingsError
 from pipeline.records import ConfigId, Configuration, derive_seed
 from pipeline.search.encoding import Array, Encoding
 from pipeline.search.priors import ExpertPriors
@@ -50,6 +51,9 @@ class Expected:
     chances: Array
     agreement: float
 
+
+# How often the open part of a given configuration is drawn until the whole is legal.
+ATTEMPTS = 1000
 
 # An evaluation under way: its configuration and its budget.
 Pending = tuple[Configuration, float]
@@ -164,17 +168,39 @@ class GivenFirst:
         return self._proposer.expected(configurations, budget)
 
     def _whole(self, config_id: ConfigId) -> Configuration:
-        """The given values, the others drawn."""
-        vector = self._encoding.vector(self._random.propose(config_id).configuration)
-        fresh = np.random.default_rng(derive_seed(0, "given", *config_id)).random(len(vector))
-        even = np.where(self._encoding.choices > 0, np.floor(fresh * self._encoding.choices), fresh)
-        vector = np.where(np.isnan(vector), even, vector)
+        """The given values, the others drawn so that nothing given is switched off and no clause forbids it all."""
+        given = {}
         for name, value in self._given[config_id].items():
             field = f"search.try_first: {name}"
-            vector[self._encoding.column(field, name)] = self._encoding.coordinate(field, name, value)
-        return self._encoding.configuration(vector)
+            if not self._encoding.is_fixed(field, name, value):
+                given[self._encoding.column(field, name)] = self._encoding.coordinate(field, name, value)
+        for attempt in range(ATTEMPTS):
+            vector = self._open_part(config_id, attempt)
+            vector[list(given)] = list(given.values())
+            snapped, allowed = self._encoding.legal(vector[None])
+            if allowed[0] and not np.isnan(snapped[0, list(given)]).any():
+                return self._encoding.configuration(vector)
+        raise SettingsError(
+            f"search.try_first: {dict(self._given[config_id])} is in no legal configuration: a clause forbids it, or a "
+            "condition switches off a part of it. Give what the condition asks for, too, or leave that part out."
+        )
+
+    def _open_part(self, config_id: ConfigId, attempt: int) -> Array:
+        """A vector to put the given values into: first the random draw of this config_id, then any."""
+        if attempt:
+            fresh = np.random.default_rng(derive_seed(0, "given", *config_id, attempt)).random(
+                len(self._encoding.choices)
+            )
+            return self._even(fresh)
+        vector = self._encoding.vector(self._random.propose(config_id).configuration)
+        fresh = np.random.default_rng(derive_seed(0, "given", *config_id)).random(len(vector))
+        return np.where(np.isnan(vector), self._even(fresh), vector)
+
+    def _even(self, fresh: Array) -> Array:
+        choices = self._encoding.choices
+        return np.where(choices > 0, np.floor(fresh * choices), fresh)
 
     def check(self) -> None:
-        """Raises SettingsError where what is given does not lie in the space."""
+        """Raises SettingsError where what is given does not lie in the space, or in no legal configuration of it."""
         for config_id in self._given:
             self._whole(config_id)

@@ -151,6 +151,8 @@ class Search:
             config_id, loss = (-1, 0, index), result.loss
             if self.objectives:
                 loss = self.objectives.take_in((config_id, result.budget), loss, result.info)
+            if loss is None and result.loss is not None:
+                continue  # it lacks a value of another objective: that is no crash
             self.proposer.absorb(config_id, result.configuration, result.budget, loss)
 
     # Going on ----------------------------------------------------------------------------------------------------

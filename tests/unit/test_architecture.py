@@ -21,7 +21,7 @@ FLOORS = [
     {"run", "cluster"},
     {"problems"},
     {"settings"},
-    {"records", "files", "runtime", "wording", "commits", "models"},
+    {"records", "files", "runtime", "wording", "commits", "blas", "models"},
     {"errors", "bounds", "tandem_trial"},
 ]
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}

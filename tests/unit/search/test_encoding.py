@@ -100,3 +100,20 @@ def test_an_ordinal_lies_evenly_and_in_order() -> None:
     places = [encoding.vector({**base, "size": size})[column] for size in (16, 64, 256, 1024)]
     assert places == [0.125, 0.375, 0.625, 0.875]
     assert "fixed" not in encoding.names
+
+
+def test_conditions_and_clauses_may_ask_for_a_constant() -> None:
+    space = ConfigurationSpace()
+    optimizer, inner = Constant("optimizer", "sgd"), Constant("inner", "p")
+    momentum, last, kind = Float("momentum", (0.0, 0.99)), Float("last", (0.0, 1.0)), Categorical("kind", ["x", "y"])
+    space.add(optimizer, inner, momentum, last, kind)
+    space.add(EqualsCondition(momentum, optimizer, "sgd"), EqualsCondition(inner, kind, "x"))
+    space.add(EqualsCondition(last, inner, "p"))
+    space.add(ForbiddenAndConjunction(ForbiddenEqualsClause(optimizer, "sgd"), ForbiddenEqualsClause(kind, "y")))
+    encoding = Encoding(space)
+    names = {"optimizer", "inner", "momentum", "last", "kind"}
+    for kind_index, switched_off in ((0, set()), (1, {"inner", "last"})):
+        point = np.array([kind_index if c else 0.5 for c in encoding.choices])
+        assert set(encoding.configuration(point)) == names - switched_off
+        assert encoding.legal(point[None])[1].tolist() == [kind_index == 0]
+    assert all(encoding.holds(plain_configuration(dict(drawn))) for drawn in space.sample_configuration(20))

@@ -19,7 +19,8 @@ from ConfigSpace import (
 )
 
 from pipeline.run.history import Result
-from pipeline.search.gp import GROWTH, LEAST, GpProposer, milestone
+from pipeline.search.belief import Observation, standardised
+from pipeline.search.gp import FIT_MOST, GROWTH, LEAST, MOST, GpProposer, _chosen, milestone
 from pipeline.search.proposers import Proposal, Proposer, RandomProposer
 from pipeline.search.search import Search
 from pipeline.settings import load_settings
@@ -193,3 +194,20 @@ def test_hyperparameters_are_fitted_ever_less_often() -> None:
     reached = {milestone(proposer._observed[:n]) for n in range(LEAST + 4, 61)}
     assert len(reached) < 2 + math.log(60 / LEAST) / math.log(GROWTH)
     assert max(reached) > 60 / GROWTH - 1
+
+
+def test_a_search_in_which_nearly_everything_crashes_still_has_a_model() -> None:
+    proposer = fed(bowl(), 5, lambda c: 0.5, budgets=(1.0,))
+    vector = proposer._observed[0].vector
+    crashes = [Observation((1, 0, i), vector, 2, math.inf) for i in range(1500)]
+    for most in (FIT_MOST, MOST):
+        chosen = _chosen([*proposer._observed, *crashes], most)
+        assert len(chosen) == most
+        assert sum(not o.crashed for o in chosen) == 5
+
+
+def test_losses_that_differ_little_are_told_apart_and_rounding_is_no_difference() -> None:
+    losses = np.array([3.0, 1.0, 2.0, 5.0])
+    np.testing.assert_allclose(standardised(losses * 1e-14), standardised(losses))
+    assert np.abs(standardised(np.full(10, 0.1))).max() < 0.01
+    assert (standardised(np.zeros(3)) == 0).all()

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, ForbiddenEqualsClause, Integer
+from ConfigSpace import (
+    Categorical,
+    ConfigurationSpace,
+    Constant,
+    EqualsCondition,
+    Float,
+    ForbiddenAndConjunction,
+    ForbiddenEqualsClause,
+    Integer,
+)
 
 from pipeline.errors import RunError, SettingsError
 from pipeline.run.creation import create_run
@@ -171,3 +180,39 @@ def test_what_does_not_fit_is_left_out() -> None:
     assert len(search.proposer._observed) == 1
     assert search.results_seen == 0
     assert load_settings("digits").search.start_from is None
+
+
+def space_with_a_clause() -> ConfigurationSpace:
+    space = ConfigurationSpace(seed=0)
+    optimizer, size = Categorical("optimizer", ["sgd", "adamw"]), Categorical("size", ["small", "large"])
+    momentum = Float("momentum", (0.0, 0.99))
+    space.add(optimizer, size, momentum, Constant("schedule", "cosine"))
+    space.add(EqualsCondition(momentum, optimizer, "sgd"))
+    space.add(ForbiddenAndConjunction(ForbiddenEqualsClause(optimizer, "adamw"), ForbiddenEqualsClause(size, "large")))
+    return space
+
+
+def first_tries(given: str) -> list[dict[str, Any]]:
+    settings = settings_for(f"search.try_first=[{', '.join([given] * 8)}]")
+    proposer = make_proposer(settings, space_with_a_clause())
+    return [proposer.plan((0, 0, i), 1.0, [])().configuration for i in range(8)]
+
+
+def test_what_is_left_open_of_a_first_try_is_drawn_as_clauses_and_conditions_allow() -> None:
+    assert {c["size"] for c in first_tries("{optimizer: adamw}")} == {"small"}
+    tried = first_tries("{momentum: 0.9, schedule: cosine}")
+    assert {(c["optimizer"], c["momentum"]) for c in tried} == {("sgd", 0.9)}
+    assert {c["size"] for c in tried} == {"small", "large"}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("{optimizer: adamw, size: large}", "in no legal configuration: a clause forbids it"),
+        ("{optimizer: adamw, momentum: 0.9}", "a condition switches off a part of it"),
+        ("{schedule: steps}", "schedule: got 'steps', but the space fixes it at 'cosine'"),
+    ],
+)
+def test_a_first_try_that_cannot_be_is_refused(given: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        first_tries(given)

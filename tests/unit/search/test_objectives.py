@@ -15,18 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
+from pipeline.problems.space import build_space
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import EarlierResult, History, Result, read_history
 from pipeline.search.asha import Asha
 from pipeline.search.gp import GpProposer
 from pipeline.search.objectives import Objectives, normalised
 from pipeline.search.pareto import on_front
+from pipeline.search.proposers import RandomProposer
 from pipeline.search.replay import rebuild
 from pipeline.search.scalarisation import RandomScalarisation, tchebycheff
 from pipeline.search.search import Search
 from pipeline.search.verify import verify
 from pipeline.settings import Settings
-from pipeline.settings.space import HYPERPARAMETERS
+from pipeline.settings.space import HYPERPARAMETERS, plain_configuration
 from tandem_trial.problem import Metric
 from tests.unit.search.test_brackets import loss_of, run, settings_for, write_run
 from tests.unit.search.test_derivability import Elsewhere, next_draws
@@ -247,3 +249,18 @@ def test_a_run_starts_from_another_ones_values_and_passes_over_results_without_t
     later = Search(chosen, earlier=[*earlier, EarlierResult(earlier[0].configuration, 1.0, 0.01)])
     assert sorted(later.objectives.losses.values()) == sorted(search.objectives.losses.values())
     assert later.objectives.on_budget(1.0)[0] == []
+
+
+def test_an_earlier_result_that_lacks_a_value_is_no_crash_for_the_model() -> None:
+    told: list[float | None] = []
+
+    class Listening(RandomProposer):
+        def absorb(self, config_id: Any, configuration: Any, budget: float, loss: float | None) -> None:
+            told.append(loss)
+
+    chosen = several_for("search.method=bohb")
+    space = build_space(chosen)
+    configuration = plain_configuration(dict(space.sample_configuration()))
+    earlier = [EarlierResult(configuration, 1.0, 0.01), EarlierResult(configuration, 1.0, None)]
+    Search(chosen, Listening(space, 0), earlier=earlier)
+    assert told == [None]
