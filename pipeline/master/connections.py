@@ -14,6 +14,7 @@ from typing import Any
 
 import Pyro4.errors
 
+from pipeline.bounds import Seconds, checked
 from pipeline.master.events import DispatchEnded, Event, Gone, ThreadDied
 from pipeline.records import Evaluation
 from pipeline.rpc.client import CALL_ERRORS, explain, is_gone
@@ -40,6 +41,7 @@ class WorkerConnection:
         heard: when the worker last gave a sign of life (monotonic).
         reported: the attempt that the worker said it was at, when last pinged.
         reported_at: when that ping was sent (monotonic); 0: never.
+        quiet_s: for how long its training had begun no batch by then; 0 where that is not known.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class WorkerConnection:
         self.heard = self._runtime.monotonic()
         self.reported: AttemptId | None = None
         self.reported_at = 0.0
+        self.quiet_s = 0.0
         self._post = post
         self._count = count
         self._commands: Queue = runtime.queue()
@@ -149,6 +152,7 @@ class WorkerConnection:
         state = self._proxy.state()
         holds = state.get("holds")
         self.reported = None if holds is None else AttemptId.from_plain(holds)
+        self.quiet_s = checked(Seconds, state.get("quiet_s", 0.0))  # workers of earlier versions do not say
         self.reported_at = sent
         self.heard = self._runtime.monotonic()
 

@@ -31,12 +31,14 @@ class Connection(Protocol):
         heard: when the worker last gave a sign of life (monotonic).
         reported: the attempt that the worker said it was at, when last pinged.
         reported_at: when that ping was sent (monotonic); 0: never.
+        quiet_s: for how long its training had begun no batch by then; 0 where that is not known.
     """
 
     name: str
     heard: float
     reported: AttemptId | None
     reported_at: float
+    quiet_s: float
 
     def dispatch(self, evaluation: Evaluation) -> None:
         """Start an evaluation; ends in a `DispatchEnded`."""

@@ -149,12 +149,20 @@ class Scheduler:
             or self.checkpoints.problem
             or self._refusing
         )
-        return problem or (self._wait if waits else "")
+        return problem or (self._wait if waits else "") or self._hanging
 
     @property
     def _refusing(self) -> str:
         refusing = [w for w in self.pool.workers.values() if w.refusals >= TOLD_AFTER]
         return f"worker {refusing[0].name} does not take what it is given: {refusing[0].refusal}" if refusing else ""
+
+    @property
+    def _hanging(self) -> str:
+        for worker in self.pool.quiet():
+            minutes = worker.connection.quiet_s / 60
+            what = f"{describe(worker.attempt)} on {worker.name} has begun no batch for {minutes:.0f} min"
+            return f"{what}; if it hangs, end that worker's job or process, and another goes on"
+        return ""
 
     @property
     def _wait(self) -> str:

@@ -25,6 +25,8 @@ class WorkerState(Enum):
 # A worker that did not take what it was given, and again, rests, twice as long each time, and is sent away in the end.
 REST_S, LONGEST_REST_S = 1.0, 60.0
 MAX_REFUSALS = 8
+# Longer than it takes to begin, to compile and to validate.
+QUIET_S = 600.0
 
 # States in which what a worker says it is at can contradict what the master thinks.
 _COMPARABLE = (WorkerState.TRAINING, WorkerState.IDLE, WorkerState.UNCONFIRMED)
@@ -197,6 +199,10 @@ class WorkerPool:
     def refusing(self) -> list[KnownWorker]:
         """Workers that have taken nothing for too long."""
         return [w for w in self.workers.values() if w.refusals >= MAX_REFUSALS and w.state is not WorkerState.LEAVING]
+
+    def quiet(self) -> list[KnownWorker]:
+        """Workers that answer while their training has begun no batch for very long: it may hang."""
+        return [w for w in self.workers.values() if w.attempt and not w.is_lost and w.connection.quiet_s > QUIET_S]
 
     def present_count(self) -> int:
         """Workers that need no replacement: a silent one is given the run's patience first."""

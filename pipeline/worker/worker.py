@@ -123,16 +123,18 @@ class TandemWorker(Worker):  # type: ignore[misc]
         self._dismissal: str | None = None
         self._is_leaving = False
         self._idle_since = self.runtime.monotonic()
+        self._asked_at = self.runtime.monotonic()  # when training last asked whether to stop: before each batch
         self._failure: Exception | None = None  # why it can never join
 
     # Called by the master -----------------------------------------------------------------------------------------
     @Pyro4.expose  # type: ignore[untyped-decorator]
     def state(self) -> dict[str, Any]:
-        """What this worker is at; the master's ping."""
+        """What this worker is at, and for how long that has begun no batch; the master's ping."""
         self.connection.note_life()
         with self.thread_cond:
             held = self._held()
-        return {"holds": None if held is None else held.to_plain()}
+            quiet_s = 0.0 if self._current is None else self.runtime.monotonic() - self._asked_at
+        return {"holds": None if held is None else held.to_plain(), "quiet_s": quiet_s}
 
     @Pyro4.expose  # type: ignore[untyped-decorator]
     def is_busy(self) -> bool:
@@ -215,6 +217,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
                 if self._given is not None:
                     evaluation, self._given = self._given, None
                     self._current = AttemptId(evaluation.config_id, evaluation.budget, evaluation.attempt)
+                    self._asked_at = self.runtime.monotonic()
                     return evaluation
                 reason = self._reason_to_leave() or self._reason_of_idleness()
                 # Nothing may be accepted between this and the end.
@@ -242,6 +245,7 @@ class TandemWorker(Worker):  # type: ignore[misc]
         return NO_MASTER
 
     def _reason_to_stop(self, attempt: AttemptId) -> str | None:
+        self._asked_at = self.runtime.monotonic()
         return self._abandon.get(attempt) or self._reason_to_leave()
 
     def _may_wait_for_master(self) -> bool:

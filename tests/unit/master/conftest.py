@@ -35,6 +35,7 @@ class FakeConnection:
     heard: float = field(default_factory=time.monotonic)
     reported: AttemptId | None = None
     reported_at: float = 0.0
+    quiet_s: float = 0.0
     dispatched: list[Evaluation] = field(default_factory=list)
     stopped: list[tuple[AttemptId, str]] = field(default_factory=list)
     dismissed: list[str] = field(default_factory=list)

@@ -120,10 +120,13 @@ def test_what_an_answer_means_for_the_evaluation(
 
 
 def test_a_ping_tells_what_the_worker_is_at(connection: WorkerConnection, worker: FakeWorker) -> None:
-    worker.answers["state"] = {"holds": ATTEMPT.to_plain()}
+    worker.answers["state"] = {"holds": ATTEMPT.to_plain()}  # as of a worker of an earlier version
     before = time.monotonic()
     connection.connect()
-    assert connection.reported == ATTEMPT
+    assert (connection.reported, connection.quiet_s) == (ATTEMPT, 0.0)
+    worker.answers["state"] |= {"quiet_s": 700.0}
+    connection.connect()
+    assert (connection.reported, connection.quiet_s) == (ATTEMPT, 700.0)
     assert before <= connection.reported_at <= connection.heard
 
 
@@ -220,7 +223,9 @@ def test_a_defect_in_the_connections_thread_reaches_the_loop(
     assert "ValueError" in event.traceback
 
 
-@pytest.mark.parametrize("answer", [{"holds": "no attempt"}, None, "idle", {"holds": [[0, 0], 1.0, 1]}])
+@pytest.mark.parametrize(
+    "answer", [{"holds": "no attempt"}, {"holds": None, "quiet_s": "x"}, None, "idle", {"holds": [[0, 0], 1.0, 1]}]
+)
 def test_a_worker_that_does_not_say_what_it_is_at_falls_silent_and_ends_nothing(
     connection: WorkerConnection, worker: FakeWorker, inbox: SimpleQueue, caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.master.evaluations import EvaluationState
 from pipeline.master.events import DispatchEnded, Gone, Unreachable
 from pipeline.master.failures import MAX_FRUITLESS
-from pipeline.master.worker_pool import LONGEST_REST_S, MAX_REFUSALS, WorkerState
+from pipeline.master.worker_pool import LONGEST_REST_S, MAX_REFUSALS, QUIET_S, WorkerState
 from pipeline.rpc.messages import AttemptId, Outcome
 from pipeline.rpc.undelivered import Undelivered, leave_result
 from tests.unit.master.conftest import Master
@@ -289,6 +289,19 @@ def test_a_master_that_lacks_threads_for_workers_says_so_while_it_does(master: M
     master.join("w0")
     assert master.scheduler.message == "no thread can be had for another connection"
     master.dispatcher.problem = ""
+    assert master.scheduler.message == ""
+
+
+def test_a_training_that_has_begun_no_batch_for_long_is_named_while_its_worker_answers(master: Master) -> None:
+    master.join("w0")
+    master.step()
+    master.confirm("w0")
+    connection = master.connections["w0"]
+    connection.quiet_s = QUIET_S - 1
+    assert master.scheduler.message == ""
+    connection.quiet_s = 780.0
+    assert master.scheduler.message.startswith("0-0-0 on 1, attempt 1 on w0 has begun no batch for 13 min; if it hangs")
+    master.deliver("w0", Outcome("finished", loss=0.5))
     assert master.scheduler.message == ""
 
 

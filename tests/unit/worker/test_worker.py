@@ -15,8 +15,10 @@ from pipeline.errors import RunError
 from pipeline.records import Evaluation, TrainResult, WorkerIdentity
 from pipeline.rpc.master_address import MasterAddress, publish_master_address
 from pipeline.run.folder import RunFolder
+from pipeline.runtime import SystemRuntime
 from pipeline.settings import load_settings
 from pipeline.worker.connection import MasterConnection
+from pipeline.worker.evaluate import ShouldStop
 from pipeline.worker.worker import TandemWorker, run_worker
 
 JOINS = """
@@ -144,3 +146,40 @@ def test_an_evaluation_that_was_accepted_is_begun_whatever_happens_to_the_regist
     assert not worker.start_computation(None, None, EVALUATION)["accepted"], "nobody would train it"
     assert worker._introduction(master)["uri"] == "uri"
     assert worker._failure is None
+
+
+class Clock(SystemRuntime):
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_worker_says_for_how_long_its_training_has_begun_no_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MasterConnection, "start", lambda self: None)
+    monkeypatch.setattr(MasterConnection, "deliver", lambda *arguments: True)
+    clock, said = Clock(), []
+
+    def say() -> None:
+        said.append(worker.state()["quiet_s"])
+
+    def evaluate(evaluation: Evaluation, should_stop: ShouldStop) -> TrainResult:
+        clock.now += 700
+        say()
+        should_stop()
+        say()
+        worker.shutdown("done")
+        return TrainResult("finished", 0.5, {})
+
+    settings = load_settings("digits")
+    worker = TandemWorker(
+        RunFolder(tmp_path), WorkerIdentity("w", "host"), settings, lambda: None, None, "cpu", 0.0, clock
+    )
+    clock.now += 700
+    say()
+    worker.start_computation(None, None, Evaluation((0, 0, 1), {"x": 1}, 3.0, 1, 7).to_plain())
+    assert worker.work(evaluate) == "done"
+    say()
+    assert said == [0.0, 700.0, 0.0, 0.0]
