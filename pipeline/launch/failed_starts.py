@@ -1,6 +1,7 @@
 """Which nodes end workers before they join: a module is missing there, a disk is full, the network is blocked.
 
 The master hears nothing of such a worker. Slurm does: its task has ended, and the journal has no worker of that task.
+Without Slurm, this machine does: the worker's process is gone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from pipeline.cluster import slurm
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_journal
+from pipeline.wording import counted
 
 # States of a task that ended by itself; others were ended by a person, by Slurm or with their node.
 ENDED_BY_ITSELF = ("COMPLETED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY")
@@ -75,6 +77,50 @@ class FailedStarts:
             self.problem = (
                 f"{_tasks(len(jobs))} ended on {', '.join(sorted(others))} before a worker joined. The last one said: "
                 f"{last_words(folder, jobs[-1])} ({task_log(folder, jobs[-1])})"
+            )
+
+
+class FailedProcesses:
+    """Counts worker processes of this machine that ended before they joined, until one joins.
+
+    Attributes:
+        problem: what a person should know, or "".
+    """
+
+    def __init__(self) -> None:
+        self._open: set[str] = set()
+        self._failed: list[str] = []
+        self.problem = ""
+
+    def submitted(self, jobs: Iterable[str]) -> None:
+        """These are to be followed; each is known by its controller."""
+        self._open |= set(jobs)
+
+    def ended_on_purpose(self, jobs: Iterable[str]) -> None:
+        """These count no more."""
+        self._open -= set(jobs)
+
+    def look(self, folder: RunFolder, running: Iterable[str]) -> None:
+        """See which have joined, and which have ended instead.
+
+        Args:
+            running: the controllers that live.
+        """
+        if not self._open:
+            return
+        ended = self._open - set(running)
+        # After the look at the processes: what has joined by now has joined.
+        names = [str(e["worker"]) for e in read_journal(folder) if e["event"] == "worker_joined"]
+        joined = {job for job in self._open if any(f"-{job}-" in name for name in names)}
+        if joined:
+            self._failed.clear()
+        self._failed += sorted(ended - joined)
+        self._open -= ended | joined
+        self.problem = ""
+        if self._failed:
+            self.problem = (
+                f"{counted(len(self._failed), 'worker')} of this machine ended before joining. The last one "
+                f"said: {last_words(folder, self._failed[-1])} ({task_log(folder, self._failed[-1])})"
             )
 
 

@@ -14,6 +14,7 @@ from pipeline.cluster.gpus import gpus_of_workers, usable_gpus, workers_per_devi
 from pipeline.errors import SiteError
 from pipeline.launch import local_workers
 from pipeline.launch.backend import STARTING_MIN, QueueState, StartedMaster
+from pipeline.launch.failed_starts import FailedProcesses
 from pipeline.launch.submission import Request, submit_apart
 from pipeline.launch.tasks import WorkerTask, end_master_here, start_master_here
 from pipeline.records import StartedWorkers
@@ -39,6 +40,7 @@ class LocalBackend:
 
     settings: Settings
     _unknown_since: dict[str, float] = field(default_factory=dict, compare=False)
+    _failed_starts: FailedProcesses = field(default_factory=FailedProcesses, compare=False)
 
     def check(self, results: Path) -> list[str]:
         """As `Backend.check`."""
@@ -93,19 +95,27 @@ class LocalBackend:
         return start_master_here(folder)
 
     def start_workers(self, folder: RunFolder, count: int) -> StartedWorkers:
-        """As `Backend.start_workers`. A process that hangs is ended, and another takes its GPU."""
+        """As `Backend.start_workers`. A process that hangs is ended, and another takes its GPU.
+
+        Those that ended before they joined are told of.
+        """
         status = read_status(folder)
         joined = [] if status is None else [worker.name for worker in status.workers]
-        unknown = [job for job in local_workers.running(folder) if not any(f"-{job}-" in name for name in joined)]
+        running = local_workers.running(folder)
+        self._failed_starts.look(folder, running)
+        problems = [self._failed_starts.problem] if self._failed_starts.problem else []
+        unknown = [job for job in running if not any(f"-{job}-" in name for name in joined)]
         hung = self._hung(folder, unknown)
-        problem = ""
         if hung:
             local_workers.end(folder, hung, HUNG_GRACE_S)
-            problem = f"Worker processes of this machine that the master does not hear were ended: {', '.join(hung)}."
-            log.warning("%s", problem)
+            self._failed_starts.ended_on_purpose(hung)
+            ended = f"Worker processes of this machine that the master does not hear were ended: {', '.join(hung)}."
+            log.warning("%s", ended)
+            problems.append(ended)
         lacking = count - (len(unknown) - len(hung))
         jobs = self._submit(folder, lacking) if lacking > 0 else []
-        return StartedWorkers(tuple(jobs), problem)
+        self._failed_starts.submitted(jobs)
+        return StartedWorkers(tuple(jobs), " ".join(problems))
 
     def _hung(self, folder: RunFolder, unknown: list[str]) -> list[str]:
         """Of the processes that the master does not know, those that are neither starting nor coming back to it."""

@@ -66,6 +66,8 @@ class WorkerRequester:
         """
         missing = min(self._count, useful) - present
         now = self._runtime.monotonic()
+        if missing <= 0:
+            self.problem = ""  # whatever was in the way, nobody is lacking
         if self._request is None or missing <= 0 or now < self._next or self._busy.is_set():
             return
         self._next = now + self._pause_s

@@ -1,6 +1,7 @@
 """Workers of a machine without Slurm are real processes under submitit's local executor."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,6 +75,17 @@ def test_workers_on_their_way_are_not_asked_for_again(run: Any) -> None:
     more = backend.start_workers(folder, 2).jobs
     assert len(more) == 1
     assert sorted(local_workers.running(folder)) == sorted(first + more)
+
+
+def test_a_worker_that_cannot_start_is_told_of_with_its_last_words(run: Any) -> None:
+    folder, backend = run
+    folder.settings.write_text("search: {method: no such}\n")
+    (job,) = backend.start_workers(folder, 1).jobs
+    wait_until(lambda: local_workers.running(folder) == [], "the worker has ended")
+    assert re.fullmatch(
+        rf"1 worker of this machine ended before joining\. .*search\.method.* \({folder.jobs}/{job}_0_log\.out\)",
+        backend.start_workers(folder, 1).problem,
+    )
 
 
 def test_each_local_worker_sees_one_gpu_and_a_replacement_the_one_that_is_free(

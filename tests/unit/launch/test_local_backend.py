@@ -63,8 +63,9 @@ def test_a_process_that_hangs_is_ended_and_replaced_and_that_is_said(
     run: Any, publish: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, ages, ended = [1000.0], {"12": 5.0, "34": 1e6}, []
+    alive = ["12", "34"]
     monkeypatch.setattr(local_backend.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(local_workers, "running", lambda folder: ["12", "34"])
+    monkeypatch.setattr(local_workers, "running", lambda folder: alive)
     monkeypatch.setattr(local_workers, "age_s", lambda folder, job: ages[job])
     monkeypatch.setattr(local_workers, "end", lambda folder, jobs, grace_s: ended.extend(jobs))
     publish()
@@ -75,5 +76,31 @@ def test_a_process_that_hangs_is_ended_and_replaced_and_that_is_said(
     assert ended == ["34"]
     assert len(started.jobs) == 1, "12 is on its way"
     assert "were ended: 34" in started.problem
-    publish(workers=(worker("host-12-ab"), worker("host-34-cd")))
+    alive[1:] = started.jobs
+    publish(workers=(worker("host-12-ab"), worker(f"host-{alive[1]}-cd")))
     assert backend.start_workers(run, 0).problem == ""
+
+
+def test_workers_that_end_before_they_join_are_told_of_until_one_joins(
+    run: Any, publish: Any, submitted: Any, journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[str] = []
+    monkeypatch.setattr(local_workers, "running", lambda folder: alive)
+    publish()
+    backend = LocalBackend(load_settings("digits"))
+    assert backend.start_workers(run, 2).problem == "", "nothing is known yet of those that are just starting"
+    run.jobs.mkdir(exist_ok=True)
+    log = run.jobs / "1_1_0_log.out"
+    log.write_text("Traceback\npipeline.errors.SiteError: Cannot listen on a port in 4000..4000\n")
+    journal(("1_0-ab", "host"))
+    problem = (
+        f"1 worker of this machine ended before joining. The last one said: pipeline.errors.SiteError: Cannot "
+        f"listen on a port in 4000..4000 ({log})"
+    )
+    assert backend.start_workers(run, 1).problem == problem
+    alive.append("2_0")
+    assert backend.start_workers(run, 1).problem == problem, "it stands until a worker joins"
+    journal(("2_0-cd", "host"))
+    assert backend.start_workers(run, 0).problem == ""
+    alive.clear()
+    assert backend.start_workers(run, 0).problem == "", "what had joined has left"

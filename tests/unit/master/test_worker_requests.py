@@ -139,6 +139,8 @@ def test_what_came_of_a_request_is_told_and_only_what_was_asked_for_is_logged(cl
     tick(requester, site, present=2)
     assert "asked for" not in caplog.text, "enough are on their way"
     assert requester.problem == "1 task ended on node1"
+    tick(requester, site, present=4, expect=False)
+    assert requester.problem == "", "nobody is lacking any more"
     assert requester.failing_nodes == {"node2": "3 tasks ended there"}
 
 
