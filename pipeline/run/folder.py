@@ -192,8 +192,8 @@ class RunFolder:
 
     @property
     def compile_cache(self) -> Path:
-        """torch.compile's cache, shared by all runs of the results folder: the next search finds it filled."""
-        return self.path.parent / ".compile-cache"
+        """torch.compile's cache, shared by this user's runs of the results folder: the next search finds it filled."""
+        return self.path.parent / f".compile-cache-{os.geteuid()}"
 
     # What collection makes ---------------------------------------------------------------------------------------
     @property
@@ -245,13 +245,28 @@ def ensure_jobs_folder(folder: RunFolder) -> None:
     """
     make_inside(folder, folder.jobs, 0o700)
     for path in (folder.path, folder.jobs):
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            raise RunError(
-                f"{path} must be a folder of yours that nobody else may write (mode {stat.S_IMODE(found.st_mode):04o}, "
-                f"owner {found.st_uid}): what lies in it is run as you. If it is yours: "
-                f"`chmod go-w {shlex.quote(str(path))}`; else submit a run of your own."
-            )
+        _require_own(path, "submit a run of your own")
+
+
+def ensure_compile_cache(folder: RunFolder) -> Path:
+    """Make this user's cache of torch.compile, and check that nobody else can write there: torch runs what it finds.
+
+    Raises:
+        RunError: as `ensure_jobs_folder`.
+    """
+    make_inside(folder, folder.compile_cache, 0o700)
+    _require_own(folder.compile_cache, "let TORCHINDUCTOR_CACHE_DIR name another")
+    return folder.compile_cache
+
+
+def _require_own(path: Path, otherwise: str) -> None:
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise RunError(
+            f"{path} must be a folder of yours that nobody else may write (mode {stat.S_IMODE(found.st_mode):04o}, "
+            f"owner {found.st_uid}): what lies in it is run as you. If it is yours: "
+            f"`chmod go-w {shlex.quote(str(path))}`; else {otherwise}."
+        )
 
 
 def find_collected(results: Path, name: str | None = None) -> RunFolder:

@@ -204,7 +204,7 @@ class TrainingSettings(SettingsSection):
     it ten times slower."""
     compile: bool = False
     """Use torch.compile, which takes about a minute: for budgets in seconds, where at least 60 s are left to train.
-    Runs of one results folder share what is compiled (`.compile-cache`, which may be deleted)."""
+    A user's runs of one results folder share what is compiled (`.compile-cache-UID`, which may be deleted)."""
     threads: Annotated[int, Field(ge=0, le=4096)] = 0
     """CPU threads per worker; 0: the cores it was given, shared among the workers of a machine without Slurm."""
     overhead_share: Annotated[float, Field(gt=0, le=1)] = 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from models.recipe import PAPER_CODE
 from pipeline.errors import CrashedError
 from pipeline.records import NOTES_KEY, Evaluation, TrainResult, derive_seed
-from pipeline.run.folder import RunFolder
+from pipeline.run.folder import RunFolder, ensure_compile_cache
 from pipeline.run.lower_rungs import CLOCK_COLUMNS, LOWER_RUNGS_KEY, lower_rung_losses
 from pipeline.settings import Settings, budget_ladder
 from pipeline.training.checkpoint import TrainingState, discard_previous, save_checkpoint
@@ -36,6 +37,8 @@ ASSUMED_FORWARD_SHARE = 1 / 3
 MOST_LATENCY_S, LATENCY = 5.0, "latency_s"
 # Taken from its cache, what is compiled still costs 5 to 9 s, for a tenth of speed: docs/performance.md.
 COMPILING_MAY_PAY_FROM_S = 60.0
+# Torch's own variable, which a user's environment may set.
+COMPILE_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +101,9 @@ class TrainingLoop:
             return
         with self.phases.phase("compile"):
             if compiles:
-                self.trainer.compile(self.folder.compile_cache)
+                if COMPILE_CACHE not in os.environ:
+                    os.environ[COMPILE_CACHE] = str(ensure_compile_cache(self.folder))
+                self.trainer.compile()
             self.trainer.warm_up()
 
     def _is_long(self) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -133,9 +131,8 @@ class Trainer:
         if point.state.rows:  # of a step that this attempt may not repeat: its row can be all that is left to write
             self.learning_rate = point.state.rows[-1].learning_rate
 
-    def compile(self, cache: Path) -> None:
-        """Run training steps through torch.compile, whose results workers share in `cache`."""
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    def compile(self) -> None:
+        """Run training steps through torch.compile."""
         self._forward = torch.compile(self.model, dynamic=False)
 
     def warm_up(self) -> None:

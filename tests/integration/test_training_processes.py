@@ -157,5 +157,7 @@ def test_compiled_training_is_charged_for_compiling_and_the_next_run_finds_it_co
     first, second = (run["info"]["compile_s"] for run in runs)
     assert short["info"]["compile_s"] == 0  # its budget is too short to be worth it
     assert second < 0.7 * first
-    assert any(RunFolder(tmp_path / "one").compile_cache.iterdir())
+    cache = RunFolder(tmp_path / "one").compile_cache
+    assert any(cache.iterdir())
+    assert cache.stat().st_mode & 0o777 == 0o700
     assert runs[0]["info"]["training_s"] < first  # compiling is not training

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.run.creation import create_run
-from pipeline.run.folder import ensure_jobs_folder
+from pipeline.run.folder import RunFolder, ensure_compile_cache, ensure_jobs_folder
 from pipeline.settings import load_settings
 
 
@@ -48,3 +48,24 @@ def test_a_link_or_a_file_in_the_place_of_the_jobs_is_refused(tmp_path: Path) ->
     folder.jobs.write_text("")
     with pytest.raises(RunError, match="Cannot make"):
         ensure_jobs_folder(folder)
+
+
+def test_each_user_of_a_results_folder_has_a_cache_of_compiled_code_that_nobody_else_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "other")
+    before = os.umask(0)
+    try:
+        cache = ensure_compile_cache(one)
+    finally:
+        os.umask(before)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert ensure_compile_cache(other) == cache, "another run finds it filled"
+    cache.chmod(0o775)
+    with pytest.raises(RunError, match=f"chmod go-w {cache}`; else let TORCHINDUCTOR_CACHE_DIR name another"):
+        ensure_compile_cache(one)
+    cache.chmod(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert one.compile_cache != cache
+    with pytest.raises(RunError, match=r"must be a folder of yours"):
+        ensure_compile_cache(one)  # somebody else made it in this user's name
