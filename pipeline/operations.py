@@ -341,7 +341,8 @@ def run_master(folder: RunFolder) -> None:
         RunError: the run broke; the text has the cause.
     """
     from pipeline.cluster.allocation import Allocation, allocation_end
-    from pipeline.master.process import run_master as be_master
+    from pipeline.master import process
+    from pipeline.master.lease import is_newest
 
     settle_identity(folder)
     settings = read_settings(folder)
@@ -352,12 +353,13 @@ def run_master(folder: RunFolder) -> None:
     def request_workers(count: int) -> StartedWorkers:
         return backend.start_workers(folder, count)
 
-    outcome = be_master(
+    outcome = process.run_master(
         folder, settings, request_workers, backend.master_address(), should_leave=allocation.should_stop
     )
     if outcome.state == "left" and allocation.asks_for_requeue(outcome.message):
         slurm.requeue_this_job()
-    if outcome.state in ENDED:
+    # Since its lease ended another master may have come: the workers are that one's then.
+    if outcome.state in ENDED and is_newest(folder, outcome.term):
         try:
             backend.cancel_workers(folder)
         except SiteError as error:  # workers were told, and tasks that start later see that the run has ended

@@ -103,7 +103,7 @@ def end(folder: RunFolder, jobs: Sequence[str] | None = None, grace_s: float = G
     They are asked again and again: a worker that is just starting passes over the first requests.
 
     Args:
-        jobs: their controllers; default: all of them.
+        jobs: their controllers; default: all that there are now (another master may start others meanwhile).
         grace_s: how long they have.
 
     Returns:
@@ -111,7 +111,8 @@ def end(folder: RunFolder, jobs: Sequence[str] | None = None, grace_s: float = G
     """
     deadline = time.monotonic() + grace_s
     pause_s = 0.1
-    while (left := _still_there(folder, jobs)) and time.monotonic() < deadline:
+    asked = set(running(folder) if jobs is None else jobs)
+    while (left := [job for job in running(folder) if job in asked]) and time.monotonic() < deadline:
         for job in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(job), signal.SIGTERM)  # the controller passes it on
@@ -120,10 +121,6 @@ def end(folder: RunFolder, jobs: Sequence[str] | None = None, grace_s: float = G
     for job in left:
         _kill(int(job))
     return left
-
-
-def _still_there(folder: RunFolder, jobs: Sequence[str] | None) -> list[str]:
-    return [job for job in running(folder) if jobs is None or job in jobs]
 
 
 def _kill(controller: int) -> None:

@@ -17,10 +17,12 @@ class MasterOutcome:
     Attributes:
         state: "finished", "stopped" (asked to), "left" (it moves on; its workers wait for the next master), or
             "broken" (with the cause in `message`; the run can be resumed).
+        term: the master's; 0: of one that never held the run.
     """
 
     state: str
     message: str = ""
+    term: int = 0
 
 
 class Connection(Protocol):

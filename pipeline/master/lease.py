@@ -36,6 +36,10 @@ class LeaseLostError(RunError):
     """Another master has taken over; this one must not write any more."""
 
 
+class LivingMasterError(RunError):
+    """A living master holds the run; the text says where it is."""
+
+
 class Lease:
     """The right to write a run's files.
 
@@ -59,7 +63,7 @@ class Lease:
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
-            raise RunError(
+            raise LivingMasterError(
                 f"Another master took over this run at this very moment ({self._path}). `tandem status` shows it."
             ) from None
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -123,7 +127,7 @@ def take_lease(folder: RunFolder, stopped_s: float = STOPPED_S, runtime: Runtime
         stopped_s: how long the previous master's heartbeat is watched before it counts as stopped.
 
     Raises:
-        RunError: a living master holds the run; the text says where it is.
+        LivingMasterError: a living master holds the run.
     """
     folder.masters.mkdir(exist_ok=True)
     latest = _latest_term(folder)
@@ -131,6 +135,13 @@ def take_lease(folder: RunFolder, stopped_s: float = STOPPED_S, runtime: Runtime
         _wait_until_stopped(folder, latest, stopped_s, runtime)
         publish_json(_lease_path(folder, latest), {"token": None, "superseded_by": latest + 1})
     return Lease(folder, latest + 1, runtime)
+
+
+def is_newest(folder: RunFolder, term: int) -> bool:
+    """Whether no master came after that of a term, living or ended; False where that cannot be told."""
+    # As in `Lease.check`: the successor replaced this very file, and opening it revalidates.
+    is_its_own = _read(_lease_path(folder, term)).get("token") is not None
+    return is_its_own and not _lease_path(folder, term + 1).exists()
 
 
 def _wait_until_stopped(folder: RunFolder, term: int, stopped_s: float, runtime: Runtime) -> None:
@@ -146,7 +157,7 @@ def _wait_until_stopped(folder: RunFolder, term: int, stopped_s: float, runtime:
             return
         if now.get("beats") != first.get("beats") and now and first:
             holder = _read(path)
-            raise RunError(
+            raise LivingMasterError(
                 f"A master is at work on {folder.path}: term {term}, process {holder.get('pid')} on "
                 f"{holder.get('host')}. One run has one master. `tandem stop-search` ends it in order."
             )

@@ -11,7 +11,7 @@ import errno
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.errors import RunError, TandemError
@@ -54,8 +54,9 @@ def run_master(
         stopped_s: see `take_lease`.
 
     Raises:
-        RunError: a living master holds the run, its files do not fit together, or cannot be written. Of a run that is
-            refused nothing has been touched but its lease, which has ended.
+        LivingMasterError: a living master holds the run.
+        RunError: its files do not fit together, or cannot be written. Of a run that is refused nothing has been
+            touched but its lease, which has ended.
         SiteError: it cannot listen on the address.
         Exception: a defect of the program; the run is left resumable, and its status says "broken".
     """
@@ -66,10 +67,11 @@ def run_master(
         raise RunError(_explain_disk(error, folder)) from None
     master = _Master(folder, settings, request_workers, address, should_leave, lease, runtime, network)
     try:
-        return master.run()
+        outcome = master.run()
     except LeaseLostError as error:
         log.error("%s", error)
-        return MasterOutcome("left", str(error))
+        outcome = MasterOutcome("left", str(error))
+    return replace(outcome, term=lease.term)
 
 
 @dataclass

@@ -1,15 +1,23 @@
 """What a person does with a run; the place where its processes live is a fake one."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import operations
+from pipeline.cluster.early_signals import END_SIGNALS, WARNING_SIGNALS
 from pipeline.cluster.users import user_name
 from pipeline.errors import RunError, SettingsError, SiteError
+from pipeline.launch.local_backend import LocalBackend
+from pipeline.master import process
+from pipeline.master.events import MasterOutcome
+from pipeline.master.lease import take_lease
 from pipeline.run.creation import create_run
+from pipeline.run.folder import RunFolder
 from pipeline.run.status import publish_status
 from pipeline.settings import load_settings, validate_settings
 from tests.unit.run.statuses import status_of
@@ -147,3 +155,34 @@ def test_a_warning_of_a_site_is_said_once(tmp_path: Path) -> None:
 
 def test_a_user_without_a_name_has_a_number() -> None:
     assert user_name(987654) == "987654"
+
+
+@pytest.fixture
+def own_handlers() -> Iterator[None]:
+    """Signal handlers as they were, whatever a master installs."""
+    before = {number: signal.getsignal(number) for number in (*WARNING_SIGNALS, *END_SIGNALS)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_handlers")
+@pytest.mark.parametrize("has_successor", [True, False])
+def test_a_master_that_has_ended_cancels_no_workers_of_its_successor(
+    run: Any, monkeypatch: pytest.MonkeyPatch, has_successor: bool
+) -> None:
+    """As where `hooks.on_break` resumes the run: the master waits for it after its lease has ended."""
+
+    def be_master(folder: RunFolder, *unused: Any, **also_unused: Any) -> MasterOutcome:
+        lease = take_lease(folder)
+        lease.end("broken")
+        if has_successor:
+            take_lease(folder)
+        return MasterOutcome("broken", "why", lease.term)
+
+    cancelled: list[RunFolder] = []
+    monkeypatch.setattr(process, "run_master", be_master)
+    monkeypatch.setattr(LocalBackend, "cancel_workers", lambda self, folder: cancelled.append(folder))
+    with pytest.raises(RunError, match="is broken: why"):
+        operations.run_master(run)
+    assert cancelled == ([] if has_successor else [run])

@@ -104,3 +104,12 @@ def test_workers_that_end_before_they_join_are_told_of_until_one_joins(
     assert backend.start_workers(run, 0).problem == ""
     alive.clear()
     assert backend.start_workers(run, 0).problem == "", "what had joined has left"
+
+
+def test_workers_that_another_master_starts_meanwhile_are_not_ended(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([["11"], ["11", "12"], ["11", "12"], ["12"]])
+    told: set[int] = set()
+    monkeypatch.setattr(local_workers, "running", lambda folder: next(looks))
+    monkeypatch.setattr(local_workers.os, "kill", lambda pid, number: told.add(pid))
+    assert local_workers.end(run) == []
+    assert told == {11}

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.master import lease as lease_module
-from pipeline.master.lease import LeaseLostError, take_lease
+from pipeline.master.lease import LeaseLostError, is_newest, take_lease
 from pipeline.run.folder import RunFolder
 
 
@@ -56,6 +56,16 @@ def test_a_master_whose_heart_has_stopped_is_replaced_and_writes_no_more(folder:
     with pytest.raises(LeaseLostError, match="Another master has taken over this run"):
         first.check()
     second.check()
+
+
+def test_a_master_that_has_ended_is_the_newest_until_another_comes(folder: RunFolder) -> None:
+    first = take_lease(folder)
+    assert is_newest(folder, 1)
+    first.end("broken")
+    assert is_newest(folder, 1)
+    take_lease(folder)
+    assert (is_newest(folder, 1), is_newest(folder, 2)) == (False, True)
+    assert not is_newest(folder, 0), "no master had that term"
 
 
 CANDIDATE = """
