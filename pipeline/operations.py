@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cluster import slurm
 from pipeline.cluster.users import user_name
 from pipeline.errors import RunError, SettingsError, SiteError, TandemError
 from pipeline.files import is_there, publish_json, publish_text
@@ -27,6 +26,7 @@ from pipeline.run.status import ENDED, STALE_S, RunStatus, read_status
 from pipeline.settings import Settings, budget_ladder
 
 if TYPE_CHECKING:
+    from pipeline.master.events import MasterOutcome
     from pipeline.planning.forecast import Forecast
 
 Say = Callable[[str], None]
@@ -40,9 +40,6 @@ STOPPING_MASTER_S = 60.0
 POLL_S = 0.25
 # In the folder of results: what was warned about already.
 WARNED_FILE = ".warnings"
-
-# A master needs seconds to end in order: this is for a slow disk.
-MASTER_MARGIN_S = 60.0
 
 
 def submit(settings: Settings, results: Path, say: Say) -> RunFolder:
@@ -338,26 +335,30 @@ def run_master(folder: RunFolder) -> None:
     In a Slurm job whose time is up, the job is requeued and goes on, perhaps on another node.
 
     Raises:
-        RunError: the run broke; the text has the cause.
+        RunError: the run broke, or a living master holds it; the text has the cause.
+        SiteError: Slurm does not answer, or does not requeue this job.
     """
     from pipeline.cluster.allocation import Allocation, allocation_end
+    from pipeline.launch import master_job
     from pipeline.master import process
     from pipeline.master.lease import is_newest
 
     settle_identity(folder)
     settings = read_settings(folder)
-    allocation = Allocation(allocation_end(), MASTER_MARGIN_S)
+    allocation = Allocation(allocation_end(), master_job.MARGIN_S)
     allocation.listen()
     backend = backend_for(settings)
+    address = master_job.master_address(backend, allocation)
 
     def request_workers(count: int) -> StartedWorkers:
         return backend.start_workers(folder, count)
 
-    outcome = process.run_master(
-        folder, settings, request_workers, backend.master_address(), should_leave=allocation.should_stop
-    )
+    def be_master() -> MasterOutcome:
+        return process.run_master(folder, settings, request_workers, address, should_leave=allocation.should_stop)
+
+    outcome = master_job.after_its_predecessor(folder, be_master, allocation)
     if outcome.state == "left" and allocation.asks_for_requeue(outcome.message):
-        slurm.requeue_this_job()
+        master_job.requeue(folder, outcome, allocation)
     # Since its lease ended another master may have come: the workers are that one's then.
     if outcome.state in ENDED and is_newest(folder, outcome.term):
         try:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +21,17 @@ from pipeline.errors import SiteError
 log = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT_S = 60.0
+# A job that was told to end may have no more than Slurm's KillWait (30 s): what it must know then is asked again and
+# again for so long, each time with a short wait.
+LAST_ANSWER_S = 15.0
+LAST_TIMEOUT_S = 8.0
+LAST_PAUSE_S = 1.0
 
 # What the commands say on a machine that has them installed but belongs to no cluster.
 _NO_CLUSTER = ("Could not establish a configuration source", "Unable to process configuration file")
+
+# What scontrol says of a job that was requeued by a request before, whose answer was lost.
+_IS_PENDING = "Job is pending execution"
 
 # Variables that point the commands at a cluster; every other SLURM_ variable describes the job one is inside of, or
 # changes what the commands print.
@@ -32,22 +41,27 @@ _OTHER_VARIABLES = (
 )  # fmt: skip
 
 
-def run_command(*command: str) -> str:
+class SlurmCommandError(SiteError):
+    """A command of Slurm's failed, or did not answer in time; a moment later it may."""
+
+
+def run_command(*command: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
     """The standard output of a Slurm command.
 
     Raises:
-        SiteError: it is missing, failed, or did not answer in time; the text has what it said.
+        SlurmCommandError: it failed, or did not answer in time; the text has what it said.
+        SiteError: it is missing.
     """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=job_environment()
+            command, capture_output=True, text=True, timeout=timeout_s, check=False, env=job_environment()
         )
     except FileNotFoundError:
         raise SiteError(f"There is no {command[0]} on this machine: is it a login node of the cluster?") from None
     except subprocess.TimeoutExpired:
-        raise SiteError(f"`{' '.join(command)}` did not answer within {COMMAND_TIMEOUT_S:.0f} s.") from None
+        raise SlurmCommandError(f"`{' '.join(command)}` did not answer within {timeout_s:.0f} s.") from None
     if done.returncode != 0:
-        raise SiteError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise SlurmCommandError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
@@ -198,13 +212,22 @@ def slurm_task_id(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("SLURM_JOB_ID", "")
 
 
-def requeue_this_job() -> None:
+def requeue_this_job(timeout_s: float = COMMAND_TIMEOUT_S) -> str:
     """Ask Slurm to run the job or array task that this process is in again; nothing off Slurm.
 
     One task of an array has the array's own id as its SLURM_JOB_ID: requeueing that would requeue all of them.
+
+    Returns:
+        Why it is not requeued, or "".
     """
-    if task := slurm_task_id():
-        try_scontrol("requeue", task)
+    task = slurm_task_id()
+    refusal = try_scontrol("requeue", task, timeout_s=timeout_s) if task else ""
+    return "" if _IS_PENDING in refusal else refusal
+
+
+def this_job_was_requeued(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether Slurm has started the job or array task that this process is in before."""
+    return bool(slurm_task_id(environment)) and environment.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
 def this_job_is_preempted() -> bool:
@@ -217,11 +240,23 @@ def this_job_is_preempted() -> bool:
     if not task:
         return False
     try:
-        job = run_command("scontrol", "-o", "show", "job", task)
+        job = _insist("scontrol", "-o", "show", "job", task)
     except SiteError as error:
-        log.warning("Cannot tell whether this job was preempted or cancelled: %s", error)
+        log.warning("Cannot tell whether this job was preempted, and it is taken for cancelled: %s", error)
         return False
     return "JobState=RUNNING " in job and re.search(r"\bPreemptTime=\d", job) is not None
+
+
+def _insist(*command: str) -> str:
+    """What a command prints, asked again while it fails; errors as `run_command`, once `LAST_ANSWER_S` has passed."""
+    deadline = time.monotonic() + LAST_ANSWER_S
+    while True:
+        try:
+            return run_command(*command, timeout_s=LAST_TIMEOUT_S)
+        except SlurmCommandError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(LAST_PAUSE_S)
 
 
 def take_workers_name(run_label: str) -> None:
@@ -237,19 +272,21 @@ def run_label_of_requeued_task(environment: Mapping[str, str] = os.environ) -> s
         SiteError: squeue fails.
     """
     task = slurm_task_id(environment)
-    if not task or environment.get("SLURM_RESTART_COUNT", "0") == "0":
+    if not this_job_was_requeued(environment):
         return None
     # SLURM_JOB_NAME is still the name that the job was submitted with.
     name = run_command("squeue", "-h", "-j", task, "-o", "%j").strip()
     return name.removeprefix(workers_name("")) if name.startswith(workers_name("")) else None
 
 
-def try_scontrol(*arguments: str) -> None:
-    """Ask for what Slurm may refuse (an interactive job cannot be requeued, say); a refusal is logged."""
+def try_scontrol(*arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    """Ask for what Slurm may refuse (an interactive job cannot be requeued, say); a refusal is logged, and returned."""
     try:
-        run_command("scontrol", *arguments)
+        run_command("scontrol", *arguments, timeout_s=timeout_s)
     except SiteError as error:
         log.warning("%s", error)
+        return str(error)
+    return ""
 
 
 def configuration() -> dict[str, str]:

@@ -134,7 +134,7 @@ GRACE = "JobId=7 JobState=RUNNING Reason=None PreemptEligibleTime=2026-11-26T11:
 def test_term_asks_for_a_requeue_only_in_the_grace_time_of_a_preemption(
     own_handlers: Any, monkeypatch: pytest.MonkeyPatch, job: Any, is_requeued: Any
 ) -> None:
-    def run_command(*command: Any) -> Any:
+    def run_command(*command: Any, timeout_s: float) -> Any:
         assert command == ("scontrol", "-o", "show", "job", "7")
         if isinstance(job, SiteError):
             raise job

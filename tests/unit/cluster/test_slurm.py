@@ -35,7 +35,7 @@ def test_no_limit_is_none() -> None:
 def answers(monkeypatch: pytest.MonkeyPatch, output: Any) -> Any:
     asked = []
 
-    def run_command(*command: Any) -> Any:
+    def run_command(*command: Any, timeout_s: float = 0.0) -> Any:
         asked.append(command)
         return output
 
@@ -145,6 +145,25 @@ def test_the_task_of_an_array_whose_id_is_the_arrays_renames_and_requeues_itself
     slurm.take_workers_name("a")
     slurm.requeue_this_job()
     assert asked == [("scontrol", "update", "JobId=12_9", "JobName=tandem-a"), ("scontrol", "requeue", "12_9")]
+
+
+@pytest.mark.parametrize(("calls_down", "is_preempted"), [(2, True), (1000, False)])
+def test_a_controller_that_does_not_answer_at_once_is_asked_again_whether_this_job_is_preempted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, calls_down: int, is_preempted: bool
+) -> None:
+    script, asked = tmp_path / "scontrol", tmp_path / "asked"
+    script.write_text(
+        f"#!/bin/sh\necho >> {asked}\n"
+        f"[ $(wc -l < {asked}) -le {calls_down} ] && echo 'Socket timed out' >&2 && exit 1\n"
+        "echo 'JobId=7 JobState=RUNNING PreemptTime=2026-11-26T11:04:30'\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(slurm, "LAST_PAUSE_S", 0.05)
+    monkeypatch.setattr(slurm, "LAST_ANSWER_S", 600.0 if is_preempted else 0.5)
+    assert slurm.this_job_is_preempted() is is_preempted
+    assert len(asked.read_text()) > 2 or not is_preempted
 
 
 def test_off_slurm_nothing_is_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
