@@ -135,7 +135,7 @@ def test_provenance_says_where_the_run_came_from(digits_run: RunFolder) -> None:
 def trim(folder: RunFolder) -> None:
     """Remove from a collected run what docs/disk.md says may go."""
     page = (Path(__file__).parents[2] / "docs" / "disk.md").read_text()
-    section = page.partition("## Making a finished run smaller")[2].partition("Keep the rest.")[0]
+    section = page.partition("## Making a finished run smaller")[2].partition("Keep the rest")[0]
     listed = [line.partition(":")[0] for line in section.splitlines() if line.startswith("- ")]
     names = re.findall(r"`([^`]+)`", " ".join(listed))
     assert {"checkpoints/", "attempts/", "jobs/", "tls/", "report.html"} < set(names)
