@@ -26,6 +26,7 @@ class Adapter:
             output_directory=tempfile.mkdtemp(),
         )
         intensifier = MultiFidelityFacade.get_intensifier(scenario, eta=int(start["eta"]))
+        self.worst = 0.0
         self.smac = MultiFidelityFacade(
             scenario,
             lambda config, seed, budget: 0.0,
@@ -41,8 +42,11 @@ class Adapter:
 
     def tell(self, trial, loss, cost_s, curve):
         crashed = loss is None
+        if not crashed:
+            self.worst = max(self.worst, loss)
         value = TrialValue(
-            cost=float("inf") if crashed else loss,
+            # Its forest takes no infinite cost, which is its own of a crash.
+            cost=self.worst if crashed else loss,
             time=cost_s,
             status=StatusType.CRASHED if crashed else StatusType.SUCCESS,
         )
