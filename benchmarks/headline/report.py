@@ -15,6 +15,7 @@ from benchmarks.headline.kills import kill_lines
 from benchmarks.headline.protocol import PRESET, SIDES, STOCK, TITLES, WORKERS, Size
 from pipeline.analysis.style import CYCLE, RC, new_figure
 from pipeline.files import publish_text, read_json
+from pipeline.wording import counted
 
 BEGIN, END = "<!-- written by `make bench-headline` from here -->", "<!-- to here -->"
 IMAGE = Path("images") / "headline.png"
@@ -109,7 +110,7 @@ def caption(by_side: Mapping[str, Sequence[Record]], size: Size) -> str:
     seeds = len(next(iter(by_side.values())))
     return (
         f"Fashion-MNIST, {WORKERS} workers of one core, {size.seconds:g} s a search, budgets to {size.max_budget:g} s, "
-        f"{seeds} seed{'s' if seeds > 1 else ''} a side"
+        f"{counted(seeds, 'seed')} a side"
     )
 
 

@@ -6,8 +6,9 @@ is taken among the methods of a comparison on one problem with one seed; only se
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -81,19 +82,24 @@ class Comparison:
 
     def regret(self, about: str, method: str, workers: int) -> np.ndarray:
         """Relative regret of every seed, (seeds, budgets)."""
-        keys = [k for k in self.searches if (k.problem, k.method, k.workers) == (about, method, workers)]
-        return np.array([self.searches[k].regret for k in sorted(keys, key=lambda k: k.seed)])
+        return self._regrets.get((about, method, workers), np.empty(0))
 
-    def least_seeds(self, method: str, workers: int, problems: Iterable[str], until: float) -> int:
+    @cached_property
+    def _regrets(self) -> dict[tuple[str, str, int], np.ndarray]:
+        each: dict[tuple[str, str, int], list[np.ndarray]] = {}
+        for key in sorted(self.searches, key=lambda k: k.seed):
+            each.setdefault((key.problem, key.method, key.workers), []).append(self.searches[key].regret)
+        return {place: np.array(found) for place, found in each.items()}
+
+    def least_seeds(self, method: str, workers: int, problems: Sequence[str], until: float) -> int:
         """How many searches that go to the budget `until` a method has on each of the problems at least."""
         at = self.budgets.index(until)
         each = [self.regret(about, method, workers) for about in problems]
         return min(int(np.isfinite(found[:, at]).sum()) if len(found) else 0 for found in each)
 
-    def whole(self, workers: int, problems: Iterable[str], until: float, seeds: int = 1) -> list[str]:
+    def whole(self, workers: int, problems: Sequence[str], until: float, seeds: int = 1) -> list[str]:
         """Methods with this many searches on each of the problems that go to the budget `until`."""
-        names = list(problems)
-        return [m for m in self.methods(workers) if self.least_seeds(m, workers, names, until) >= seeds]
+        return [m for m in self.methods(workers) if self.least_seeds(m, workers, problems, until) >= seeds]
 
     def shared(self, methods: Collection[str], workers: int, until: float) -> Comparison:
         """These methods alone, and of them the searches whose problem and seed all have up to the budget `until`."""

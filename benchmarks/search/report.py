@@ -13,6 +13,7 @@ from benchmarks.search.analysis import BUDGETS, Comparison, budget_to_reach, rea
 from benchmarks.search.methods import methods
 from benchmarks.search.suite import PROBLEMS, problem
 from benchmarks.search.tables.table import SURROGATES, read_table, surrogate_error, table_path
+from pipeline.wording import counted
 
 BEGIN, END = "<!-- written by `make bench-search` from here -->", "<!-- to here -->"
 CURVE = tuple(sorted({*BUDGETS, *np.round(np.geomspace(2, 100, 40), 3)}))
@@ -112,7 +113,7 @@ def _summary(comparison: Comparison, workers: int, names: list[str]) -> Iterator
     yield (
         f"{len(names)} problems: {', '.join(names)}. Mean regret relative to a random configuration's (standard error, "
         "if every problem has several seeds), and mean rank, over the searches that all methods of a column have. "
-        f"The methods with {_counted(enough)}:"
+        f"The methods with {counted(enough, 'seed')}:"
     )
     yield ""
     yield from _standings(comparison, workers, names, enough)
@@ -129,45 +130,51 @@ def _enough_seeds(comparison: Comparison, workers: int, names: list[str]) -> int
     return max(sorted(counts, reverse=True)[:2][-1], 1)
 
 
-def _counted(seeds: int) -> str:
-    return f"{seeds} seed" + "s" * (seeds != 1)
-
-
 def _standings(comparison: Comparison, workers: int, names: list[str], seeds: int) -> Iterator[str]:
     """A table of the methods that have every problem with so many seeds, a column over what all of the column have."""
+    there = {until: comparison.whole(workers, names, until, seeds) for until in BUDGETS}
+    shared = {until: comparison.shared(there[until], workers, until) for until in BUDGETS}
     cells: dict[str, dict[str, str]] = {method: {} for method in _in_order(comparison, workers, names, seeds)}
-    counted = []
+    searches = []
     for until in BUDGETS:
-        methods_there = comparison.whole(workers, names, until, seeds)
-        shared = comparison.shared(methods_there, workers, until)
         at = comparison.budgets.index(until)
-        ranks = shared.ranks(methods_there, workers, names)[:, :, at]
-        counted.append(f"{len(ranks)} at {until:g}")
-        for i, method in enumerate(methods_there):
-            mean, error = shared.mean_regret(method, workers, names)
+        ranks = shared[until].ranks(there[until], workers, names)[:, :, at]
+        searches.append(f"{len(ranks)} at {until:g}")
+        for i, method in enumerate(there[until]):
+            mean, error = shared[until].mean_regret(method, workers, names)
             cells[method][f"regret at {until:g}"] = _with_error(mean[at], error[at])
-            if len(methods_there) > 1:
+            if len(there[until]) > 1:
                 cells[method][f"rank at {until:g}"] = f"{ranks[:, i].mean():.2f}"
-    leader = next((method for method in GOALS if method in methods_there), GOALS[-1])
-    goal = shared.mean_regret(leader, workers, names)[0][at] if leader in methods_there else np.nan
-    reach = f"budgets to {leader}'s regret at 100"
-    for method in methods_there:
-        found = budget_to_reach(shared, method, workers, names, goal)
-        cells[method][reach] = f"{found:.0f}" if np.isfinite(found) else "-"
-    header = [*(f"regret at {b:g}" for b in BUDGETS), *(f"rank at {b:g}" for b in BUDGETS), reach]
+    last = BUDGETS[-1]
+    leader, needed = _needed(shared[last], there[last], workers, names)
+    for method, budget in needed.items():
+        cells[method][leader] = f"{budget:.0f}" if np.isfinite(budget) else "-"
+    header = [*(f"regret at {b:g}" for b in BUDGETS), *(f"rank at {b:g}" for b in BUDGETS), leader]
     yield from table(["method", *header], [[m, *(row.get(name, "-") for name in header)] for m, row in cells.items()])
-    yield f"Searches of each: {', '.join(counted)}."
+    yield f"Searches of each: {', '.join(searches)}."
     yield ""
+
+
+def _needed(shared: Comparison, there: list[str], workers: int, names: list[str]) -> tuple[str, dict[str, float]]:
+    """What the last column is called, and the budget that each method needs for the leader's last regret."""
+    leader = next((method for method in GOALS if method in there), GOALS[-1])
+    goal = (
+        shared.mean_regret(leader, workers, names)[0][shared.budgets.index(BUDGETS[-1])] if leader in there else np.nan
+    )
+    needed = {method: budget_to_reach(shared, method, workers, names, goal) for method in there}
+    return f"budgets to {leader}'s regret at {BUDGETS[-1]:g}", needed
 
 
 def _in_order(comparison: Comparison, workers: int, names: list[str], seeds: int) -> list[str]:
     """Methods that have every problem with so many seeds: those that went on longest first, then by regret there."""
-    found = []
-    for method in comparison.whole(workers, names, BUDGETS[0], seeds):
-        last = max(b for b in BUDGETS if method in comparison.whole(workers, names, b, seeds))
-        mean = comparison.mean_regret(method, workers, names)[0][comparison.budgets.index(last)]
-        found.append((-last, float(mean), method))
-    return [method for _, _, method in sorted(found)]
+    there = {until: comparison.whole(workers, names, until, seeds) for until in BUDGETS}
+
+    def place(method: str) -> tuple[float, float, str]:
+        last = max(until for until in BUDGETS if method in there[until])
+        mean, _ = comparison.mean_regret(method, workers, names)
+        return -last, float(mean[comparison.budgets.index(last)]), method
+
+    return sorted(there[BUDGETS[0]], key=place)
 
 
 def _with_error(mean: float, error: float) -> str:
@@ -223,12 +230,10 @@ def _figures(comparison: Comparison, folder: Path) -> Iterator[str]:
     folder.mkdir(exist_ok=True)
     for workers in workers_of(comparison):
         names = problems_of(comparison, workers)
-        # As far as there are two to compare: one alone is always the first.
         enough = _enough_seeds(comparison, workers, names)
-        shown = next(
-            (found for until in reversed(BUDGETS) if len(found := comparison.whole(workers, names, until, enough)) > 1),
-            None,
-        )
+        # As far as there are two to compare: one alone is always the first.
+        compared = (comparison.whole(workers, names, until, enough) for until in reversed(BUDGETS))
+        shown = next((found for found in compared if len(found) > 1), None)
         if shown is None:
             continue
         name = f"search-quality-{workers}.png"

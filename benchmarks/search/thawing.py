@@ -30,27 +30,26 @@ class Watched(HopelessFrozen):
     """Asks again for the chance of those that it froze.
 
     Attributes:
-        frozen: by configuration, the budget after which it was frozen.
+        frozen: those that it froze.
         back: those whose chance was large enough later.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.frozen: dict[ConfigId, float] = {}
+        self.frozen: set[ConfigId] = set()
         self.back: set[ConfigId] = set()
 
     def __call__(self, survivors: Sequence[ConfigId], budget: float) -> Set[ConfigId]:
         """As `HopelessFrozen`."""
-        for config_id, below in self.frozen.items():
-            if self._chance(config_id, below) >= LEAST_CHANCE:
-                self.back.add(config_id)
+        if self.frozen:
+            before = sorted(self.frozen)
+            # Chances are of the largest budget, wherever a configuration was frozen.
+            expected = self._proposer.expected([self.configuration(c) for c in before], budget)
+            if expected is not None:
+                self.back |= {c for c, chance in zip(before, expected.chances, strict=True) if chance >= LEAST_CHANCE}
         found = super().__call__(survivors, budget)
-        self.frozen.update(dict.fromkeys(found, budget))
+        self.frozen |= found
         return found
-
-    def _chance(self, config_id: ConfigId, budget: float) -> float:
-        expected = self._proposer.expected([self.configuration(config_id)], budget)
-        return 0.0 if expected is None else float(expected.chances[0])
 
     def configuration(self, config_id: ConfigId) -> dict[str, object]:
         """A configuration of the search, by name."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.cluster import slurm
+from pipeline.launch import local_workers
 from pipeline.run.folder import RunFolder
 from pipeline.run.history import read_journal
 from pipeline.wording import counted
@@ -65,7 +66,7 @@ class FailedStarts:
 
     def _conclude(self, folder: RunFolder) -> None:
         self.failing_nodes = {
-            node: f"{_tasks(len(jobs))} ended there before a worker joined; the last one said: "
+            node: f"{counted(len(jobs), 'task')} ended there before a worker joined; the last one said: "
             f"{last_words(folder, jobs[-1])}"
             for node, jobs in self._failed.items()
             if len(jobs) >= self._limit and self._works - {node}
@@ -75,8 +76,8 @@ class FailedStarts:
         if others:
             jobs = [job for each in others.values() for job in each]
             self.problem = (
-                f"{_tasks(len(jobs))} ended on {', '.join(sorted(others))} before a worker joined. The last one said: "
-                f"{last_words(folder, jobs[-1])} ({task_log(folder, jobs[-1])})"
+                f"{counted(len(jobs), 'task')} ended on {', '.join(sorted(others))} before a worker joined. The last "
+                f"one said: {last_words(folder, jobs[-1])} ({task_log(folder, jobs[-1])})"
             )
 
 
@@ -111,7 +112,7 @@ class FailedProcesses:
         ended = self._open - set(running)
         # After the look at the processes: what has joined by now has joined.
         names = [str(e["worker"]) for e in read_journal(folder) if e["event"] == "worker_joined"]
-        joined = {job for job in self._open if any(f"-{job}-" in name for name in names)}
+        joined = local_workers.among(self._open, names)
         if joined:
             self._failed.clear()
         self._failed += sorted(ended - joined)
@@ -122,10 +123,6 @@ class FailedProcesses:
                 f"{counted(len(self._failed), 'worker')} of this machine ended before joining. The last one "
                 f"said: {last_words(folder, self._failed[-1])} ({task_log(folder, self._failed[-1])})"
             )
-
-
-def _tasks(count: int) -> str:
-    return f"{count} task{'s' if count > 1 else ''}"
 
 
 def task_log(folder: RunFolder, job: str) -> Path:

@@ -104,7 +104,8 @@ class LocalBackend:
         running = local_workers.running(folder)
         self._failed_starts.look(folder, running)
         problems = [self._failed_starts.problem] if self._failed_starts.problem else []
-        unknown = [job for job in running if not any(f"-{job}-" in name for name in joined)]
+        known = local_workers.among(running, joined)
+        unknown = [job for job in running if job not in known]
         hung = self._hung(folder, unknown)
         if hung:
             local_workers.end(folder, hung, HUNG_GRACE_S)

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,11 @@ def age_s(folder: RunFolder, controller: str) -> float:
         return time.time() - (folder.jobs / f"{controller}_submitted.pkl").stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def among(jobs: Iterable[str], workers: Sequence[str]) -> set[str]:
+    """The controllers of which there is a worker, by its name."""
+    return {job for job in jobs if any(f"-{job}-" in name for name in workers)}
 
 
 def end(folder: RunFolder, jobs: Sequence[str] | None = None, grace_s: float = GRACE_S) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,11 @@ from pipeline.errors import SiteError
 from pipeline.launch import master_job
 from pipeline.launch.slurm_backend import SlurmBackend
 from pipeline.master.events import MasterOutcome
-from pipeline.master.lease import Lease, LivingMasterError, take_lease
+from pipeline.master.lease import LivingMasterError, take_lease
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import publish_status, read_status
 from pipeline.settings import load_settings
+from tests.unit.master.hearts import beating
 from tests.unit.run.statuses import status_of
 
 LEFT = MasterOutcome("left", "allocation_end", term=1)
@@ -68,23 +67,6 @@ def message(run: RunFolder) -> str:
     status = read_status(run)
     assert status is not None
     return status.message
-
-
-@contextmanager
-def beating(lease: Lease) -> Iterator[None]:
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(0.05):
-            lease.beat()
-
-    heart = threading.Thread(target=beat)
-    heart.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        heart.join()
 
 
 @pytest.mark.usefixtures("job")

@@ -17,6 +17,7 @@ from pipeline.errors import RunError
 from pipeline.master import lease as lease_module
 from pipeline.master.lease import LeaseLostError, is_newest, take_lease
 from pipeline.run.folder import RunFolder
+from tests.unit.master.hearts import beating
 
 
 @pytest.fixture
@@ -33,21 +34,10 @@ def test_terms_rise(folder: RunFolder) -> None:
 
 def test_a_master_whose_heart_beats_is_not_replaced_and_the_message_says_where_it_is(folder: RunFolder) -> None:
     first = take_lease(folder)
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(0.1):
-            first.beat()
-
-    heart = threading.Thread(target=beat)
-    heart.start()
-    try:
+    with beating(first):
         with pytest.raises(RunError, match=r"A master is at work on .*: term 1, process \d+ on .*stop-search"):
             take_lease(folder, stopped_s=3)
         first.check()
-    finally:
-        stop.set()
-        heart.join()
 
 
 def test_a_master_whose_heart_has_stopped_is_replaced_and_writes_no_more(folder: RunFolder) -> None:
