@@ -235,7 +235,8 @@ class Cluster:
             self.plug(name)
 
         def is_empty() -> bool:  # a master that was killed may have left a submission under way
-            self.run("login", "scancel", f"--user={','.join(('root', *USERS))}", check=False)
+            for user in ("root", *USERS):  # scancel takes one
+                self.run("login", "scancel", f"--user={user}", check=False)
             return not self.output("login", "squeue", "-h")
 
         try:

@@ -17,7 +17,7 @@ from tests.slurm.runs import CHECKOUT, Shell
 # Arrays of four tasks at most: a run with more workers than that takes several.
 MAX_ARRAY_SIZE = 4
 # What is waited for comes within a minute or two; a machine that others keep busy may take many times as long.
-TIMEOUT_S = 1800
+TIMEOUT_S = 1200
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,7 +45,10 @@ def running_cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
     yield running_cluster
-    running_cluster.mend()
+    try:
+        running_cluster.mend()
+    except (TimeoutError, RuntimeError) as error:  # every test after this one would wait for nothing
+        pytest.exit(f"the cluster is as no test may find it: {error}", returncode=1)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.hosts import wait_until
+from tests.slurm.hosts import USERS, wait_until
 
 
 def test_a_job_runs_on_the_node_that_it_asked_for_with_its_gpu_and_is_accounted(
@@ -38,3 +38,17 @@ def test_a_host_that_loses_power_loses_its_processes_and_comes_back(cluster: Clu
     cluster.boot("node3")
     assert cluster.run("node3", "cat", "/dev/shm/here", check=False).returncode != 0
     cluster.wait_for_nodes()
+
+
+def test_what_a_test_leaves_in_the_queue_is_gone_before_the_next(cluster: Cluster) -> None:
+    jobs = [
+        cluster.output("login", "sbatch", "--parsable", "--chdir=/tmp", "--wrap=sleep 99", *more, user=user).strip()
+        for user in ("root", *USERS)
+        for more in ((), ("--hold",))
+    ]
+    restarts = ("bash", "-c", f"scontrol -o show job {jobs[0]} | grep -o 'Restarts=[0-9]*'")
+    cluster.mend()
+    assert not cluster.output("login", "squeue", "-h")
+    assert cluster.output("login", *restarts).strip() == "Restarts=0", "cancelled, not taken from it with its node"
+    states = cluster.output("login", "squeue", "-h", "-t", "all", "-j", ",".join(jobs), "-o", "%T").split()
+    assert set(states) == {"CANCELLED"}

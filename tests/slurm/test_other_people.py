@@ -16,7 +16,7 @@ def test_another_user_sees_a_run_and_its_tasks_and_is_refused_everything_else_in
     assert "Slurm: workers: 0 pending, 2 running" in other.tandem("status", str(run.folder.path))
     for command, said in (
         ("stop-search", f"Run {run.folder.run_id} is user {USER}'s: only they can stop it."),
-        ("resume-search", "has a living master on login: nothing to resume."),
+        ("resume-search", f"Run {run.folder.run_id} is user {USER}'s: only they can resume it."),
         ("collect-results", f"Run {run.folder.run_id} is user {USER}'s, and results are written into its folder"),
     ):
         (line,) = other.tandem(command, str(run.folder.path), check=False).splitlines()
