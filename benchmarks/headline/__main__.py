@@ -5,7 +5,8 @@
     python -m benchmarks.headline ... --report                     # figure and tables from what is stored
 
 Every search is a folder under results/headline and counts once it has ended: the command may be killed at any time and
-goes on with the search that it was at. Sides take turns seed by seed.
+goes on with the search that it was at. Sides take turns seed by seed. With --keep, what has ended is kept in the
+repository, so that another machine goes on from there; kept searches are not run again unless --anew says so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.headline.kept import ended, keep, sources
 from benchmarks.headline.protocol import SIDES, Size, keys
 from benchmarks.headline.report import report
 from benchmarks.headline.run import prepare, search
@@ -28,17 +30,21 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--results", type=Path, default=Path("results") / "headline")
     parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--keep", action="store_true", help="keep what has ended in the repository")
+    parser.add_argument("--anew", action="store_true", help="as if the repository had kept none")
     given = parser.parse_args()
     size = Size(given.seconds, given.max_budget, given.clock)
-    folder = (given.results / size.name).resolve()
-    data_root = (given.results / "data").resolve()
+    results = given.results.resolve()
+    folders = sources(results, given.anew)
     if not given.report:
-        prepare(data_root)
+        prepare(results / "data")
         for key in keys(given.sides, given.seeds):
-            if not (folder / key.name / "search.json").exists():
+            if key.name not in ended(folders, size.name):
                 print(f"{key.name}: {given.seconds:g} s", flush=True)
-                search(folder / key.name, size, key, data_root)
-    report(folder, size)
+                search(results / size.name / key.name, size, key, results / "data")
+                if given.keep:
+                    keep(results)
+    report(folders, size)
 
 
 if __name__ == "__main__":

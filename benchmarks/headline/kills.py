@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,9 +248,10 @@ def _pid_of(worker: str, run: RunFolder) -> int:
 
 
 # The table -----------------------------------------------------------------------------------------------------------
-def kill_lines(results: Path) -> Iterator[str]:
+def kill_lines(folders: Sequence[Path]) -> Iterator[str]:
     """The table of what the kills cost, of the sides that were tried."""
-    rows = {side: read_json(results / f"kills-{side}.json") for side in (STOCK, "bohb") if _stored(results, side)}
+    found = {side: [path for f in folders if (path := f / f"kills-{side}.json").exists()] for side in (STOCK, "bohb")}
+    rows = {side: read_json(paths[-1]) for side, paths in found.items() if paths}
     if rows:
         yield "kill -9 in the middle, `python -m benchmarks.headline.kills stock` and `... bohb`, once each; wall time:"
         yield ""
@@ -259,10 +260,6 @@ def kill_lines(results: Path) -> Iterator[str]:
         for name, line in LINES.items():
             yield f"| {line} | {' | '.join(row[name] for row in rows.values())} |"
         yield ""
-
-
-def _stored(results: Path, side: str) -> bool:
-    return (results / f"kills-{side}.json").exists()
 
 
 def main() -> None:
@@ -276,7 +273,7 @@ def main() -> None:
     searches.prepare(data_root)
     row = (stock if given.side == STOCK else tandem)(folder, data_root)
     publish_json(results / f"kills-{given.side}.json", row)
-    print("\n".join(kill_lines(results)))
+    print("\n".join(kill_lines([results])))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.headline.kept import ended
 from benchmarks.headline.kills import kill_lines
 from benchmarks.headline.protocol import PRESET, SIDES, STOCK, TITLES, WORKERS, Size
 from pipeline.analysis.style import CYCLE, RC, new_figure
@@ -26,9 +27,9 @@ MOMENTS = 400
 Record = Mapping[str, Any]
 
 
-def read(folder: Path) -> dict[str, list[Record]]:
+def read(folders: Sequence[Path], size: Size) -> dict[str, list[Record]]:
     """Searches that have ended, by side, in the order of the tables; seeds that every side has come first."""
-    records = [read_json(path) for path in sorted(folder.glob("*/search.json"))]
+    records = [read_json(path) for path in ended(folders, size.name).values()]
     by_side = {side: [r for r in records if r["key"]["side"] == side] for side in SIDES}
     return {side: sorted(mine, key=lambda r: r["key"]["seed"]) for side, mine in by_side.items() if mine}
 
@@ -60,19 +61,19 @@ def time_to_reach(records: Sequence[Record], goal: float, moments: np.ndarray) -
     return float(moments[reached[0]]) if len(reached) else float("nan")
 
 
-def report(folder: Path, size: Size, document: Path = Path("docs") / "performance.md") -> None:
+def report(folders: Sequence[Path], size: Size, document: Path = Path("docs") / "performance.md") -> None:
     """Replace what stands between the document's marks, and its figure."""
     text = document.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    lines = "\n".join([*search_lines(folder, size, document.parent / IMAGE), *kill_lines(folder.parent)])
+    lines = "\n".join([*search_lines(folders, size, document.parent / IMAGE), *kill_lines(folders)])
     publish_text(document, f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}")
     print(lines)
 
 
-def search_lines(folder: Path, size: Size, image: Path) -> list[str]:
+def search_lines(folders: Sequence[Path], size: Size, image: Path) -> list[str]:
     """Figure and table of the searches, as far as every side has them; what is missing where none has."""
-    by_side = read(folder)
+    by_side = read(folders, size)
     there = common(by_side) if by_side else {}
     if STOCK not in there or not there[STOCK]:
         return ["**No searches are stored yet**: figure and table appear here once every side has one.", ""]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.headline import kills, report, run, tested
+from benchmarks.headline import kept, kills, report, run, tested
 from benchmarks.headline.authors import Authors, restarting_cosine
 from benchmarks.headline.processes import networks
 from benchmarks.headline.protocol import SIDES, STOCK, Key, Size, keys, network_name, settings_of
@@ -117,22 +117,43 @@ def test_the_report_compares_the_seeds_that_every_side_has_and_replaces_what_it_
     document = tmp_path / "docs" / "page.md"
     document.parent.mkdir()
     document.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.report(tmp_path / SIZE.name, SIZE, document)
+    report.report([tmp_path], SIZE, document)
     first = document.read_text()
     assert f"| {report.TITLES[STOCK]} | 50.0 (10.0) | 1.0 | 1.0 | 80 s (0.80 of the time) | 7 |" in first
     assert f"| {report.TITLES['bohb']} | 30.0 (0.0) | 1.0 | 1.0 | 20 s (0.20 of the time) | 7 |" in first
     assert "2 seeds a side" in first
     assert "2.0 times its workers' processor time" in first
     assert (document.parent / report.IMAGE).stat().st_size > 1000
-    report.report(tmp_path / SIZE.name, SIZE, document)
+    report.report([tmp_path], SIZE, document)
     assert document.read_text() == first
     assert (first.startswith("before\n"), first.endswith("after\n"), "old" in first) == (True, True, False)
+
+
+def test_searches_that_are_kept_count_on_another_machine_whose_own_take_their_place(tmp_path: Path) -> None:
+    def store(machine: str, *records: dict[str, Any]) -> Path:
+        for r in records:
+            path = tmp_path / machine / SIZE.name / f"{r['key']['side']}-seed{r['key']['seed']}" / "search.json"
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(r))
+        return tmp_path / machine
+
+    first = store("first", record(STOCK, 0, {80.0: 0.4}), record("bohb", 0, {20.0: 0.3}))
+    (first / f"kills-{STOCK}.json").write_text(json.dumps(dict.fromkeys(kills.LINES, "much")))
+    repository = tmp_path / "kept"
+    kept.keep(first, repository)
+    assert len(list(repository.rglob("*.*"))) == 3  # the records, and nothing else
+    other = store("other", record("bohb", 0, {20.0: 0.2}), record(STOCK, 1, {80.0: 0.5}))
+    assert set(kept.ended([repository, other], SIZE.name)) == {"stock-seed0", "bohb-seed0", "stock-seed1"}
+    there = report.read([repository, other], SIZE)
+    assert [r["incumbents"][0]["test_error"] for r in there["bohb"]] == [0.2]
+    assert [r["incumbents"][0]["test_error"] for r in there[STOCK]] == [0.4, 0.5]
+    assert list(kills.kill_lines([repository, other])) == list(kills.kill_lines([first])) != []
 
 
 def test_what_was_not_run_is_said_not_to_have_been(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text(f"{report.BEGIN}\nold\n{report.END}")
-    report.report(tmp_path / SIZE.name, SIZE, document)
+    report.report([tmp_path], SIZE, document)
     assert "No searches are stored yet" in document.read_text()
     assert not (tmp_path / report.IMAGE).exists()
 
@@ -146,8 +167,8 @@ def test_before_its_first_incumbent_a_search_is_guessing_and_what_is_never_reach
 
 
 def test_the_table_of_the_kills_has_the_sides_that_were_tried(tmp_path: Path) -> None:
-    assert list(kills.kill_lines(tmp_path)) == []
+    assert list(kills.kill_lines([tmp_path])) == []
     (tmp_path / f"kills-{STOCK}.json").write_text(json.dumps(dict.fromkeys(kills.LINES, "much")))
-    lines = list(kills.kill_lines(tmp_path))
+    lines = list(kills.kill_lines([tmp_path]))
     assert lines[2] == f"| | {report.TITLES[STOCK]} |"
     assert sum(line.endswith("| much |") for line in lines) == len(kills.LINES)
