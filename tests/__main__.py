@@ -36,20 +36,19 @@ def main() -> int:
 
 
 def _followed(process: subprocess.Popen[bytes], said: IO[str], limit_s: float) -> int:
-    """Print what a process writes until it ends; it is interrupted after the limit. Its exit status, never 0 then."""
+    """Print what a process writes until it ends; it is interrupted after the limit. Its exit status."""
     deadline = time.monotonic() + limit_s
-    while process.poll() is None:
+    while process.poll() is None and time.monotonic() < deadline:
         shutil.copyfileobj(said, sys.stdout)
         sys.stdout.flush()
-        if time.monotonic() > deadline:
-            print(f"\nnot ended {limit_s / 60:g} minutes after the other tests: interrupted", flush=True)
-            process.send_signal(signal.SIGINT)  # pytest says where it was, and clears up
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            break
         time.sleep(0.5)
+    if process.poll() is None:
+        print(f"\nnot ended {limit_s / 60:g} minutes after the other tests: interrupted", flush=True)
+        process.send_signal(signal.SIGINT)  # pytest says where it was, and clears up
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
     shutil.copyfileobj(said, sys.stdout)
     return process.wait()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.headline.kept import ended, keep, sources
+from benchmarks.headline.kept import KEPT, SEARCH, keep, stored
 from benchmarks.headline.protocol import SIDES, Size, keys
 from benchmarks.headline.report import report
 from benchmarks.headline.run import prepare, search
@@ -35,15 +35,15 @@ def main() -> None:
     given = parser.parse_args()
     size = Size(given.seconds, given.max_budget, given.clock)
     results = given.results.resolve()
-    folders = sources(results, given.anew)
+    folders = [results] if given.anew else [KEPT, results]
     if not given.report:
         prepare(results / "data")
         for key in keys(given.sides, given.seeds):
-            if key.name not in ended(folders, size.name):
+            if not stored(folders, SEARCH.format(size=size.name, key=key.name)):
                 print(f"{key.name}: {given.seconds:g} s", flush=True)
                 search(results / size.name / key.name, size, key, results / "data")
-                if given.keep:
-                    keep(results)
+            if given.keep:
+                keep(results)
     report(folders, size)
 
 

@@ -8,27 +8,21 @@ from pathlib import Path
 
 from pipeline.files import publish
 
-# As under a folder of results: SIZE/SIDE-seedN/search.json, kills-SIDE.json.
 KEPT = Path(__file__).parent / "kept"
-SEARCHES = "*/*/search.json"
-KILLS = "kills-*.json"
+# Under either folder: of every search of a size, and of every side's kills.
+SEARCH = "{size}/{key}/search.json"
+KILLS = "kills-{side}.json"
 
 
-def sources(results: Path, anew: bool) -> list[Path]:
-    """Where to look: what is in a later folder takes the place of the same in an earlier one."""
-    return [results] if anew else [KEPT, results]
-
-
-def ended(folders: Sequence[Path], size_name: str) -> dict[str, Path]:
-    """The record of every search of a size that has ended, by the search's name."""
-    found = (path for folder in folders for path in sorted(folder.glob(f"{size_name}/*/search.json")))
-    return {path.parent.name: path for path in found}
+def stored(folders: Sequence[Path], place: str) -> list[Path]:
+    """Records at a place, which may be a pattern; what a later folder has takes the place of an earlier one's."""
+    found = {path.relative_to(folder): path for folder in folders for path in folder.glob(place)}
+    return [found[name] for name in sorted(found)]
 
 
 def keep(results: Path, kept: Path = KEPT) -> None:
     """Copy the records of what has ended to where the repository keeps them."""
-    for pattern in (SEARCHES, KILLS):
-        for path in results.glob(pattern):
-            to = kept / path.relative_to(results)
-            with publish(to) as temporary:
+    for place in (SEARCH.format(size="*", key="*"), KILLS.format(side="*")):
+        for path in stored([results], place):
+            with publish(kept / path.relative_to(results)) as temporary:
                 shutil.copyfile(path, temporary)

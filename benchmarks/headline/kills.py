@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.headline import run as searches
+from benchmarks.headline.kept import KILLS, stored
 from benchmarks.headline.protocol import PRESET, STOCK, TITLES, WORKERS, Key, Size, one_core_environment
 from pipeline.files import publish_json, read_json
 from pipeline.run.folder import RunFolder, find_run
@@ -250,8 +251,8 @@ def _pid_of(worker: str, run: RunFolder) -> int:
 # The table -----------------------------------------------------------------------------------------------------------
 def kill_lines(folders: Sequence[Path]) -> Iterator[str]:
     """The table of what the kills cost, of the sides that were tried."""
-    found = {side: [path for f in folders if (path := f / f"kills-{side}.json").exists()] for side in (STOCK, "bohb")}
-    rows = {side: read_json(paths[-1]) for side, paths in found.items() if paths}
+    places = {side: stored(folders, KILLS.format(side=side)) for side in (STOCK, "bohb")}
+    rows = {side: read_json(path) for side, found in places.items() for path in found}
     if rows:
         yield "kill -9 in the middle, `python -m benchmarks.headline.kills stock` and `... bohb`, once each; wall time:"
         yield ""
@@ -272,7 +273,7 @@ def main() -> None:
     folder, data_root = results / f"kills-{given.side}", results / "data"
     searches.prepare(data_root)
     row = (stock if given.side == STOCK else tandem)(folder, data_root)
-    publish_json(results / f"kills-{given.side}.json", row)
+    publish_json(results / KILLS.format(side=given.side), row)
     print("\n".join(kill_lines([results])))
 
 

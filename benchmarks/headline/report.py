@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.headline.kept import ended
+from benchmarks.headline.kept import SEARCH, stored
 from benchmarks.headline.kills import kill_lines
 from benchmarks.headline.protocol import PRESET, SIDES, STOCK, TITLES, WORKERS, Size
 from pipeline.analysis.style import CYCLE, RC, new_figure
@@ -29,7 +29,7 @@ Record = Mapping[str, Any]
 
 def read(folders: Sequence[Path], size: Size) -> dict[str, list[Record]]:
     """Searches that have ended, by side, in the order of the tables; seeds that every side has come first."""
-    records = [read_json(path) for path in ended(folders, size.name).values()]
+    records = [read_json(path) for path in stored(folders, SEARCH.format(size=size.name, key="*"))]
     by_side = {side: [r for r in records if r["key"]["side"] == side] for side in SIDES}
     return {side: sorted(mine, key=lambda r: r["key"]["seed"]) for side, mine in by_side.items() if mine}
 

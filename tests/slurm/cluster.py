@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.slurm.hosts import NETWORK, USERS, Host, wait_until
+from tests.slurm.hosts import NETWORK, Host, wait_until
 
 PACKAGES = "slurm-wlm slurmdbd munge mariadb-server iproute2 util-linux procps"
 COMMANDS = (
@@ -235,9 +235,10 @@ class Cluster:
             self.plug(name)
 
         def is_empty() -> bool:  # a master that was killed may have left a submission under way
-            for user in ("root", *USERS):  # scancel takes one
-                self.run("login", "scancel", f"--user={user}", check=False)
-            return not self.output("login", "squeue", "-h")
+            jobs = self.output("login", "squeue", "-h", "-o", "%F").split()
+            if jobs:
+                self.run("login", "scancel", *jobs, check=False)
+            return not jobs
 
         try:
             wait_until(is_empty, ENDED_S, "the queue to become empty", 0.3)

@@ -107,13 +107,19 @@ def record(side: str, seed: int, errors: dict[float, float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def store(results: Path, *records: dict[str, Any]) -> Path:
+    """Records where a machine's results are; returns the folder."""
+    for r in records:
+        path = results / SIZE.name / Key(**r["key"]).name / "search.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(r))
+    return results
+
+
 def test_the_report_compares_the_seeds_that_every_side_has_and_replaces_what_it_wrote_before(tmp_path: Path) -> None:
     records = [record(STOCK, s, {80.0: 0.4 + s / 5}) for s in (0, 1)] + [record("bohb", s, {20.0: 0.3}) for s in (0, 1)]
     records.append(record("bohb", 2, {1.0: 0.01}))
-    for r in records:
-        path = tmp_path / SIZE.name / f"{r['key']['side']}-seed{r['key']['seed']}"
-        path.mkdir(parents=True)
-        (path / "search.json").write_text(json.dumps(r))
+    store(tmp_path, *records)
     document = tmp_path / "docs" / "page.md"
     document.parent.mkdir()
     document.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
@@ -130,23 +136,17 @@ def test_the_report_compares_the_seeds_that_every_side_has_and_replaces_what_it_
 
 
 def test_searches_that_are_kept_count_on_another_machine_whose_own_take_their_place(tmp_path: Path) -> None:
-    def store(machine: str, *records: dict[str, Any]) -> Path:
-        for r in records:
-            path = tmp_path / machine / SIZE.name / f"{r['key']['side']}-seed{r['key']['seed']}" / "search.json"
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(r))
-        return tmp_path / machine
-
-    first = store("first", record(STOCK, 0, {80.0: 0.4}), record("bohb", 0, {20.0: 0.3}))
+    first = store(tmp_path / "first", record(STOCK, 0, {80.0: 0.4}), record("bohb", 0, {20.0: 0.3}))
     (first / f"kills-{STOCK}.json").write_text(json.dumps(dict.fromkeys(kills.LINES, "much")))
     repository = tmp_path / "kept"
     kept.keep(first, repository)
     assert len(list(repository.rglob("*.*"))) == 3  # the records, and nothing else
-    other = store("other", record("bohb", 0, {20.0: 0.2}), record(STOCK, 1, {80.0: 0.5}))
-    assert set(kept.ended([repository, other], SIZE.name)) == {"stock-seed0", "bohb-seed0", "stock-seed1"}
-    there = report.read([repository, other], SIZE)
-    assert [r["incumbents"][0]["test_error"] for r in there["bohb"]] == [0.2]
-    assert [r["incumbents"][0]["test_error"] for r in there[STOCK]] == [0.4, 0.5]
+    other = store(tmp_path / "other", record("bohb", 0, {20.0: 0.2}), record(STOCK, 1, {80.0: 0.5}))
+    there = kept.stored([repository, other], kept.SEARCH.format(size=SIZE.name, key="*"))
+    assert [path.parent.name for path in there] == ["bohb-seed0", "stock-seed0", "stock-seed1"]
+    by_side = report.read([repository, other], SIZE)
+    assert [r["incumbents"][0]["test_error"] for r in by_side["bohb"]] == [0.2]
+    assert [r["incumbents"][0]["test_error"] for r in by_side[STOCK]] == [0.4, 0.5]
     assert list(kills.kill_lines([repository, other])) == list(kills.kill_lines([first])) != []
 
 
