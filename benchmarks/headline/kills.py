@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -27,7 +28,7 @@ from typing import Any
 from benchmarks.headline import run as searches
 from benchmarks.headline.kept import KILLS, stored
 from benchmarks.headline.protocol import PRESET, STOCK, TITLES, WORKERS, Key, Size, one_core_environment
-from pipeline.files import publish_json, read_json
+from pipeline.files import publish_json, publish_text, read_json
 from pipeline.run.folder import RunFolder, find_run
 from pipeline.run.history import read_history, read_journal
 from pipeline.run.json_lines import read_json_lines
@@ -39,6 +40,8 @@ BEFORE_EACH_KILL = 2
 PATIENCE_S = 1800.0
 # How long stock workers that outlived their master are waited for.
 RETURN_S = 120.0
+# A stock master that does not take its own log has ended by then.
+START_S = 20.0
 POLL_S = 0.2
 # So little processor time in so long is the threads that wait for messages: there is no training.
 IDLE_S, IDLE_SHARE = 30.0, 0.005
@@ -132,10 +135,12 @@ def _stock_master_killed(folder: Path, processes: list[subprocess.Popen[bytes]],
     kill(processes[0].pid)
     known = len(logged(results))
     in_flight = sum(p.poll() is None for p in processes[1:])
-    for pickle in folder.glob("HPB_run_*_pyro.pkl"):
-        pickle.unlink()
     began = time.time()
-    processes.append(searches.start(folder, "stock_master"))
+    processes.append(_stock_master_again(folder))
+    without_crashes = _ended(processes[-1])
+    if without_crashes:
+        _remove_crashes(results)
+        processes.append(_stock_master_again(folder))
     after = folder / "again" / "results.json"
     came_back = True
     try:
@@ -146,11 +151,33 @@ def _stock_master_killed(folder: Path, processes: list[subprocess.Popen[bytes]],
         wait_for(lambda: logged(after))
     by_hand = f", from a new worker started by hand; those that lived had not come back after {RETURN_S:.0f} s"
     return {
-        "master_results_kept": f"{_loaded(folder / 'run')} of {known}",
+        "master_results_kept": f"{_loaded(folder / 'run')} of {known}"
+        + (": hpbandster does not start from a log that has a crash, which was removed by hand" * without_crashes),
         "master_promotable": f"0 of {known}: brackets begin anew",
         "master_in_flight": f"{_counted_after_all(folder)} of {in_flight}",
         "master_next": f"after {logged(after)[0][2]['finished'] - began:.0f} s{'' if came_back else by_hand}",
     }
+
+
+def _stock_master_again(folder: Path) -> subprocess.Popen[bytes]:
+    for pickle in folder.glob("HPB_run_*_pyro.pkl"):
+        pickle.unlink()
+    return searches.start(folder, "stock_master")
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process ends soon after its start."""
+    try:
+        process.wait(START_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _remove_crashes(results: Path) -> None:
+    """WarmStartIteration takes the loss of a crash, None, for a number: TypeError."""
+    lines = results.read_text(encoding="utf-8").splitlines(keepends=True)
+    publish_text(results, "".join(line for line in lines if json.loads(line)[3] is not None))
 
 
 def _loaded(run: Path) -> int:

@@ -75,21 +75,26 @@ def stock_master(folder: Path, _: int) -> None:
 
     log = folder / "run"
     earlier = logged_results_to_HBS_result(str(log)) if (log / "results.json").exists() else None
+    log_to = log if earlier is None else folder / "again"
     nameserver = NameServer(run_id=RUN_ID, host="127.0.0.1", port=0, working_directory=str(folder))
     host, port = nameserver.start()
-    master = Stock(
-        configspace=build_space(settings.space, seed=settings.seed),
-        run_id=RUN_ID,
-        eta=search.eta,
-        min_budget=search.min_budget,
-        max_budget=search.max_budget,
-        nameserver=host,
-        nameserver_port=port,
-        ping_interval=5,
-        result_logger=json_result_logger(directory=str(log if earlier is None else folder / "again"), overwrite=True),
-        previous_result=earlier,
-        logger=logging.getLogger("stock"),
-    )
+    try:
+        master = Stock(
+            configspace=build_space(settings.space, seed=settings.seed),
+            run_id=RUN_ID,
+            eta=search.eta,
+            min_budget=search.min_budget,
+            max_budget=search.max_budget,
+            nameserver=host,
+            nameserver_port=port,
+            ping_interval=5,
+            result_logger=json_result_logger(directory=str(log_to), overwrite=True),
+            previous_result=earlier,
+            logger=logging.getLogger("stock"),
+        )
+    except Exception:
+        nameserver.shutdown()  # its thread would outlive the error
+        raise
     master.run(n_iterations=ITERATIONS, min_n_workers=WORKERS if earlier is None else 1)
 
 
