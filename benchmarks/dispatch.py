@@ -4,9 +4,9 @@ Tandem runs as it always does: mutual TLS, every result fsynced before it is ack
 dispatched. Stock hpbandster runs without TLS and without fsync, with two mends without which it does not get that far:
 budgets and configurations as plain Python values (numpy 2), and thread pools of Pyro4 that fit the number of workers.
 
-    python benchmarks/dispatch.py --workers 256 --evaluations 10000
-    python benchmarks/dispatch.py --workers 1000 --evaluations 10000 --only tandem
-    python benchmarks/dispatch.py --workers 256 --evaluations 3000 --sleep-ms 2000 --only tandem      # latency
+    python -m benchmarks.dispatch --workers 256 --evaluations 10000
+    python -m benchmarks.dispatch --workers 1000 --evaluations 10000 --only tandem
+    python -m benchmarks.dispatch --workers 256 --evaluations 3000 --sleep-ms 2000 --only tandem      # latency
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.stock import start_master
 
 PRESET = "digits"
 # Brackets of 81, 34, 15, 8 and 5 configurations and their promotions: 206 evaluations per five brackets.
@@ -82,45 +84,21 @@ def tandem_workers(path: Path, first: int, count: int, sleep_ms: int) -> None:
 
 
 # Stock hpbandster ------------------------------------------------------------------------------------------------
-def plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
-
-
 def stock_master(path: Path, workers: int, evaluations: int) -> None:
     import Pyro4
-    from hpbandster.core.nameserver import NameServer
-    from hpbandster.core.result import json_result_logger
     from hpbandster.optimizers import HyperBand
 
     from pipeline.search.brackets import planned_evaluations
     from pipeline.settings import budget_ladder, load_settings
-    from pipeline.settings.space import build_space, plain_configuration
+    from pipeline.settings.space import build_space
 
     Pyro4.config.THREADPOOL_SIZE = 4 * workers + 64
 
-    class Stock(HyperBand):  # type: ignore[misc]
-        def _submit_job(self, config_id: Any, config: Any, budget: Any) -> None:
-            self.iterations[config_id[0]].data[config_id].config = config = dict(plain_configuration(config))
-            super()._submit_job(config_id, config, plain(budget))
-
-    nameserver = NameServer(run_id="stock", host="127.0.0.1", port=0, working_directory=str(path))
-    host, port = nameserver.start()
     search = load_settings(PRESET, [f"search.{k}={v}" for k, v in SEARCH.items()]).search
     iterations = 1
     while planned_evaluations(budget_ladder(search), search.eta, iterations) < evaluations:
         iterations += 1
-    master = Stock(
-        configspace=build_space({}),
-        run_id="stock",
-        eta=search.eta,
-        min_budget=search.min_budget,
-        max_budget=search.max_budget,
-        nameserver=host,
-        nameserver_port=port,
-        ping_interval=5,
-        result_logger=json_result_logger(directory=str(path / "log"), overwrite=True),
-        logger=logging.getLogger("stock"),
-    )
+    master = start_master(HyperBand, "stock", build_space({}), search, path, path / "log")
     began = time.time()
     while master.dispatcher.number_of_workers() < workers and time.time() - began < JOIN_TIMEOUT_S:
         master.dispatcher.trigger_discover_worker()
@@ -180,7 +158,7 @@ def usage() -> dict[str, float]:
 
 
 def start(role: str, *arguments: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--role", role, *map(str, arguments)]
+    command = [sys.executable, "-m", "benchmarks.dispatch", "--role", role, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.headline.protocol import ITERATIONS, WORKERS, network_name, now_of
+from benchmarks.stock import start_master
 from pipeline.files import read_json
 from pipeline.records import WorkerIdentity
 from pipeline.run.folder import RunFolder
@@ -57,44 +58,17 @@ def tandem_worker(folder: Path, number: int) -> None:
 
 
 def stock_master(folder: Path, _: int) -> None:
-    from hpbandster.core.nameserver import NameServer
-    from hpbandster.core.result import json_result_logger, logged_results_to_HBS_result
+    from hpbandster.core.result import logged_results_to_HBS_result
     from hpbandster.optimizers import BOHB
 
-    from pipeline.settings.space import build_space, plain_configuration
+    from pipeline.settings.space import build_space
 
     settings = load_settings(folder / "run" / "settings.yaml")
-    search = settings.search
-
-    class Stock(BOHB):  # type: ignore[misc]
-        """numpy 2 knows values that hpbandster's transport does not: plain ones travel."""
-
-        def _submit_job(self, config_id: Any, config: Any, budget: Any) -> None:
-            self.iterations[config_id[0]].data[config_id].config = config = dict(plain_configuration(config))
-            super()._submit_job(config_id, config, float(budget))
-
     log = folder / "run"
     earlier = logged_results_to_HBS_result(str(log)) if (log / "results.json").exists() else None
+    space = build_space(settings.space, seed=settings.seed)
     log_to = log if earlier is None else folder / "again"
-    nameserver = NameServer(run_id=RUN_ID, host="127.0.0.1", port=0, working_directory=str(folder))
-    host, port = nameserver.start()
-    try:
-        master = Stock(
-            configspace=build_space(settings.space, seed=settings.seed),
-            run_id=RUN_ID,
-            eta=search.eta,
-            min_budget=search.min_budget,
-            max_budget=search.max_budget,
-            nameserver=host,
-            nameserver_port=port,
-            ping_interval=5,
-            result_logger=json_result_logger(directory=str(log_to), overwrite=True),
-            previous_result=earlier,
-            logger=logging.getLogger("stock"),
-        )
-    except Exception:
-        nameserver.shutdown()  # its thread would outlive the error
-        raise
+    master = start_master(BOHB, RUN_ID, space, settings.search, folder, log_to, earlier)
     master.run(n_iterations=ITERATIONS, min_n_workers=WORKERS if earlier is None else 1)
 
 
