@@ -40,8 +40,6 @@ BEFORE_EACH_KILL = 2
 PATIENCE_S = 1800.0
 # How long stock workers that outlived their master are waited for.
 RETURN_S = 120.0
-# A stock master that does not take its own log has ended by then.
-START_S = 20.0
 POLL_S = 0.2
 # So little processor time in so long is the threads that wait for messages: there is no training.
 IDLE_S, IDLE_SHARE = 30.0, 0.005
@@ -135,18 +133,15 @@ def _stock_master_killed(folder: Path, processes: list[subprocess.Popen[bytes]],
     kill(processes[0].pid)
     known = len(logged(results))
     in_flight = sum(p.poll() is None for p in processes[1:])
-    began = time.time()
-    processes.append(_stock_master_again(folder))
-    without_crashes = _ended(processes[-1])
-    if without_crashes:
-        _remove_crashes(results)
-        processes.append(_stock_master_again(folder))
+    lost = _without_result(folder)
     after = folder / "again" / "results.json"
-    came_back = True
-    try:
-        wait_for(lambda: logged(after), RETURN_S)
-    except NotHappenedError:
-        came_back = False
+    began = time.time()
+    came_back = _stock_master_again(folder, processes, after)
+    without_crashes = processes[-1].poll() is not None
+    if without_crashes:  # WarmStartIteration takes the loss of a crash, None, for a number
+        publish_text(results, "".join(f"{json.dumps(line)}\n" for line in logged(results) if line[3] is not None))
+        came_back = _stock_master_again(folder, processes, after)
+    if not came_back:
         processes.append(searches.start(folder, "stock_worker", WORKERS + 1, "any"))
         wait_for(lambda: logged(after))
     by_hand = f", from a new worker started by hand; those that lived had not come back after {RETURN_S:.0f} s"
@@ -154,30 +149,20 @@ def _stock_master_killed(folder: Path, processes: list[subprocess.Popen[bytes]],
         "master_results_kept": f"{_loaded(folder / 'run')} of {known}"
         + (": hpbandster does not start from a log that has a crash, which was removed by hand" * without_crashes),
         "master_promotable": f"0 of {known}: brackets begin anew",
-        "master_in_flight": f"{_counted_after_all(folder)} of {in_flight}",
+        "master_in_flight": f"{_counted_after_all(folder, lost)} of {in_flight}",
         "master_next": f"after {logged(after)[0][2]['finished'] - began:.0f} s{'' if came_back else by_hand}",
     }
 
 
-def _stock_master_again(folder: Path) -> subprocess.Popen[bytes]:
+def _stock_master_again(folder: Path, processes: list[subprocess.Popen[bytes]], after: Path) -> bool:
+    """Start it; whether the workers that live had a result before it ended, or they had been waited for long enough."""
     for pickle in folder.glob("HPB_run_*_pyro.pkl"):
         pickle.unlink()
-    return searches.start(folder, "stock_master")
-
-
-def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process ends soon after its start."""
-    try:
-        process.wait(START_S)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _remove_crashes(results: Path) -> None:
-    """WarmStartIteration takes the loss of a crash, None, for a number: TypeError."""
-    lines = results.read_text(encoding="utf-8").splitlines(keepends=True)
-    publish_text(results, "".join(line for line in lines if json.loads(line)[3] is not None))
+    master = searches.start(folder, "stock_master")
+    processes.append(master)
+    with contextlib.suppress(NotHappenedError):
+        wait_for(lambda: logged(after) or master.poll() is not None, RETURN_S)
+    return bool(logged(after))
 
 
 def _loaded(run: Path) -> int:
@@ -186,10 +171,14 @@ def _loaded(run: Path) -> int:
     return len(logged_results_to_HBS_result(str(run)).get_all_runs())
 
 
-def _counted_after_all(folder: Path) -> int:
-    """Configurations that the killed master had given out and of which the next one has a result."""
+def _without_result(folder: Path) -> list[Any]:
+    """Configurations that the killed master had given out and that had not ended."""
     ended = [line[0] for line in logged(folder / "run" / "results.json")]
-    lost = [line[1] for line in logged(folder / "run" / "configs.json") if line[0] not in ended]
+    return [line[1] for line in logged(folder / "run" / "configs.json") if line[0] not in ended]
+
+
+def _counted_after_all(folder: Path, lost: Sequence[Any]) -> int:
+    """Those of them of which the next master has a result."""
     again = [line[0] for line in logged(folder / "again" / "results.json")]
     return sum(line[1] in lost for line in logged(folder / "again" / "configs.json") if line[0] in again)
 
