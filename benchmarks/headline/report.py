@@ -78,7 +78,7 @@ def search_lines(folders: Sequence[Path], size: Size, image: Path) -> list[str]:
     if STOCK not in there or not there[STOCK]:
         return ["**No searches are stored yet**: figure and table appear here once every side has one.", ""]
     draw(there, size, image)
-    return [*describe(there, size), *table(there, size)]
+    return [*describe(there, size), *table(there, size), *table_of_seeds(there, size)]
 
 
 def draw(by_side: Mapping[str, Sequence[Record]], size: Size, path: Path) -> None:
@@ -150,3 +150,25 @@ def table(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[str]:
             f"| {rows:.0f} |"
         )
     yield ""
+
+
+def table_of_seeds(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[str]:
+    """A line per seed: every search alone, against the same seed's search of stock hpbandster."""
+    moments = np.linspace(0, size.seconds, 10 * MOMENTS)
+    yield "Seed by seed: % test error at the end, and in brackets after how many seconds a search came to the final"
+    yield "error of the same seed's search in the first column (-: never):"
+    yield ""
+    yield f"| seed | {' | '.join(TITLES[side] for side in by_side)} |"
+    yield f"|---|{'---|' * len(by_side)}"
+    for same_seed in zip(*by_side.values(), strict=True):
+        goal = error_at(same_seed[list(by_side).index(STOCK)], moments[-1:])[0]
+        cells = (error_and_time(record, goal, moments) for record in same_seed)
+        yield f"| {same_seed[0]['key']['seed']} | {' | '.join(cells)} |"
+    yield ""
+
+
+def error_and_time(record: Record, goal: float, moments: np.ndarray) -> str:
+    """A search's final error in %, and when it came to `goal`."""
+    reach = time_to_reach([record], goal, moments)
+    error = error_at(record, moments[-1:])[0]
+    return f"{100 * error:.1f} ({f'{reach:.0f}' if np.isfinite(reach) else '-'})"

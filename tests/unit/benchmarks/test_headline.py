@@ -127,6 +127,7 @@ def test_the_report_compares_the_seeds_that_every_side_has_and_replaces_what_it_
     first = document.read_text()
     assert f"| {report.TITLES[STOCK]} | 50.0 (10.0) | 1.0 | 1.0 | 80 s (0.80 of the time) | 7 |" in first
     assert f"| {report.TITLES['bohb']} | 30.0 (0.0) | 1.0 | 1.0 | 20 s (0.20 of the time) | 7 |" in first
+    assert "| 0 | 40.0 (80) | 30.0 (20) |\n| 1 | 60.0 (80) | 30.0 (20) |\n" in first
     assert "2 seeds a side" in first
     assert "2.0 times its workers' processor time" in first
     assert (document.parent / report.IMAGE).stat().st_size > 1000
@@ -164,6 +165,11 @@ def test_before_its_first_incumbent_a_search_is_guessing_and_what_is_never_reach
     assert report.error_at(one, moments).tolist() == [0.9, 0.9, 0.3, 0.2]
     assert math.isnan(report.time_to_reach([one], 0.1, moments))
     assert np.isnan(report.curve([one], moments)[1]).all()
+
+
+def test_a_search_that_never_comes_to_its_seeds_reference_has_no_time_in_the_table_of_seeds() -> None:
+    by_side = {STOCK: [record(STOCK, 4, {10.0: 0.5, 80.0: 0.2})], "random": [record("random", 4, {50.0: 0.3})]}
+    assert list(report.table_of_seeds(by_side, SIZE))[-2] == "| 4 | 20.0 (80) | 30.0 (-) |"
 
 
 def test_the_table_of_the_kills_has_the_sides_that_were_tried(tmp_path: Path) -> None:
