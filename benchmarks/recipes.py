@@ -2,6 +2,7 @@
 
     python -m benchmarks.recipes fashion_mnist --seconds 60 --drawn 40 --seeds 2
     python -m benchmarks.recipes fashion_mnist --seconds 10 --drawn 40 --seeds 2 --drawn-alone   # half an hour
+    python -m benchmarks.recipes fashion_mnist --seconds 180 --drawn 0 --seeds 2   # the named ones: 50 minutes
     python -m benchmarks.recipes digits --seconds 5 --drawn 8 --seeds 1
 
 Trains the named networks and configurations drawn from the preset's space, and prints, in Markdown, the errors of the
