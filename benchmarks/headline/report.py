@@ -61,6 +61,11 @@ def time_to_reach(records: Sequence[Record], goal: float, moments: np.ndarray) -
     return float(moments[reached[0]]) if len(reached) else float("nan")
 
 
+def moments_of_tables(size: Size) -> np.ndarray:
+    """Where tables look for the time to an error, shape (n,): finer than the figure."""
+    return np.linspace(0, size.seconds, 10 * MOMENTS)
+
+
 def report(folders: Sequence[Path], size: Size, document: Path = Path("docs") / "performance.md") -> None:
     """Replace what stands between the document's marks, and its figure."""
     text = document.read_text(encoding="utf-8")
@@ -130,7 +135,7 @@ def describe(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[st
 
 def table(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[str]:
     """A line per side."""
-    moments = np.linspace(0, size.seconds, 10 * MOMENTS)
+    moments = moments_of_tables(size)
     goal = curve(by_side[STOCK], moments)[0][-1] if STOCK in by_side else float("nan")
     yield (
         "| | % test error at the end (s.e.) | evaluations | on the largest budget "
@@ -154,16 +159,16 @@ def table(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[str]:
 
 def table_of_seeds(by_side: Mapping[str, Sequence[Record]], size: Size) -> Iterator[str]:
     """A line per seed: every search alone, against the same seed's search of stock hpbandster."""
-    moments = np.linspace(0, size.seconds, 10 * MOMENTS)
+    moments = moments_of_tables(size)
     yield "Seed by seed: % test error at the end, and in brackets after how many seconds a search came to the final"
     yield "error of the same seed's search in the first column (-: never):"
     yield ""
     yield f"| seed | {' | '.join(TITLES[side] for side in by_side)} |"
     yield f"|---|{'---|' * len(by_side)}"
-    for same_seed in zip(*by_side.values(), strict=True):
-        goal = error_at(same_seed[list(by_side).index(STOCK)], moments[-1:])[0]
+    for of_stock, *same_seed in zip(by_side[STOCK], *by_side.values(), strict=True):
+        goal = error_at(of_stock, moments[-1:])[0]
         cells = (error_and_time(record, goal, moments) for record in same_seed)
-        yield f"| {same_seed[0]['key']['seed']} | {' | '.join(cells)} |"
+        yield f"| {of_stock['key']['seed']} | {' | '.join(cells)} |"
     yield ""
 
 
